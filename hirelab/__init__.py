@@ -1,0 +1,42 @@
+"""hirelab: look inside Hire-MLP.
+
+Importing the package registers the networks with timm. Drawing and widgets load when first used,
+so the core needs neither matplotlib nor ipywidgets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import edit
+from .datasets.samples import samples
+from .models import create, model_names
+from .probes import Cache, Point, Probe
+from .rearrange import Rearrangement
+
+if TYPE_CHECKING:
+    from .widgets import BlockExplorer, RegionExplorer, ShiftExplorer
+
+__version__ = "0.1.0"
+__all__ = [
+    "BlockExplorer",
+    "Cache",
+    "Point",
+    "Probe",
+    "Rearrangement",
+    "RegionExplorer",
+    "ShiftExplorer",
+    "create",
+    "edit",
+    "model_names",
+    "samples",
+]
+
+
+def __getattr__(name: str):
+    """Explorers on first use (PEP 562)."""
+    if name in {"BlockExplorer", "RegionExplorer", "ShiftExplorer"}:
+        from . import widgets
+
+        return getattr(widgets, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

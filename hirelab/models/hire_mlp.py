@@ -1,0 +1,675 @@
+"""Hire-MLP, a vision backbone of rearranged tokens and linear layers.
+
+Paper: `Hire-MLP: Vision MLP via Hierarchical Rearrangement`, Guo et al., CVPR 2022,
+    https://arxiv.org/abs/2108.13341
+Credit: the authors' network, https://github.com/ggjy/Hire-Wave-MLP.pytorch, is the reference for
+    everything that the paper leaves open. Where the two differ this file follows the code, whose
+    parameters and operations are the published ones, and an argument gives the paper's form:
+    - fusion: the code weighs the branches by a gate and projects the sum ("gate"); the paper's
+      equation adds them up ("sum");
+    - norm: BatchNorm, where the paper's first equation says LayerNorm;
+    - shift: block j of a stage shifts by ``(j mod shift_cycle) * shift`` tokens, so the first block
+      of every stage does not shift, and stage 3 goes 0, 1, 2, 0, ... where the paper says 1.
+
+Every intermediate passes through a `Probe`; the dotted path of the probe is its public name.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.fx
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import DropPath, calculate_drop_path_rates, create_classifier, trunc_normal_
+from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs
+from timm.models import create_model as timm_create_model
+from timm.models import register_model as timm_register_model
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+
+from .._names import unknown
+from ..probes import Probe, Probed
+from ..rearrange import AXES, Rearrangement, check_settings, partition, shift, unpartition, unshift
+
+__all__ = ["HireMLP"]
+
+BRANCHES = ("height", "width", "channel")  # in the order of the gate's columns
+FUSIONS = ("gate", "sum")
+
+# The rearrangement asks for sizes in plain Python; torch.fx records it as one call each.
+for _name in ("shift", "unshift", "partition", "unpartition", "_check_input"):
+    torch.fx.wrap(_name)
+
+
+class ConvNormAct(nn.Module):
+    """Strided convolution, BatchNorm, ReLU: the stem and the downsampling between stages."""
+
+    def __init__(
+        self, in_chs: int, out_chs: int, kernel: int, stride: int, padding: int, **dd: Any
+    ):
+        super().__init__()
+        self.conv = nn.Conv2d(in_chs, out_chs, kernel, stride, padding, **dd)
+        self.norm = nn.BatchNorm2d(out_chs, **dd)
+        self.act = nn.ReLU()
+        self.out = Probe()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.act(self.norm(self.conv(x))))
+
+
+def _region_mlp(chs: int, hidden: int, layers: int, **dd: Any) -> nn.Sequential:
+    """The linear layers that mix a region's concatenated tokens (paper section 3.2).
+
+    Two layers are the paper's choice: a bottleneck of ``hidden`` channels. One goes straight from
+    ``chs`` to ``chs``; more add layers inside the bottleneck (their widths are our reading: the
+    paper prints only the count). 1x1 convolutions; all but the last without bias, since a
+    BatchNorm follows.
+    """
+    widths = [chs, *[hidden] * (layers - 1), chs]
+    parts: list[tuple[str, nn.Module]] = []
+    for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        last = i == layers
+        parts.append((f"fc{i}", nn.Conv2d(before, after, 1, bias=last, **dd)))
+        if not last:
+            parts += [(f"norm{i}", nn.BatchNorm2d(after, **dd)), (f"act{i}", nn.ReLU())]
+    return nn.Sequential(OrderedDict(parts))
+
+
+class AxisBranch(nn.Module):
+    """Rearrange along one axis, mix inside regions, restore: (B, C, H, W) to the same shape.
+
+    ``shift``, ``padding``, ``cross_region`` and ``restore`` have no parameters and may be set on a
+    built network; ``region`` sets the width of the layers and may not.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        axis: str,
+        region: int,
+        shift: int,
+        padding: str,
+        cross_region: str,
+        restore: bool,
+        fc_layers: int,
+        **dd: Any,
+    ):
+        super().__init__()
+        check_settings(region, shift, padding, cross_region)
+        self.axis = axis
+        self.dim = AXES[axis]
+        self.region = region
+        self.shift = shift
+        self.padding = padding
+        self.cross_region = cross_region
+        self.restore = restore
+        self.shifted = Probe()
+        self.regions = Probe("region grid")
+        self.mix = _region_mlp(dim * region, dim // 2, fc_layers, **dd)
+        self.mixed = Probe("region grid")
+        self.out = Probe()
+
+    @torch.jit.ignore
+    def rearrangement(self, size: int) -> Rearrangement:
+        """The index map in force on a line of ``size`` tokens."""
+        return Rearrangement(
+            size, self.region, self.shift, self.padding, self.cross_region, self.restore
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[self.dim]
+        x = self.shifted(shift(x, self.dim, self.region, self.shift, self.cross_region))
+        x = self.regions(partition(x, self.dim, self.region, self.padding))
+        x = self.mixed(self.mix(x))
+        x = unpartition(x, self.dim, self.region, size)
+        if self.restore:
+            x = unshift(x, self.dim, self.region, self.shift, self.cross_region)
+        return self.out(x)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.axis}, region={self.region}, shift={self.shift}, padding={self.padding}, "
+            f"cross_region={self.cross_region}, restore={self.restore}"
+        )
+
+
+class ChannelBranch(nn.Module):
+    """The third branch: every token by itself, one linear layer."""
+
+    def __init__(self, dim: int, **dd: Any):
+        super().__init__()
+        self.fc = nn.Conv2d(dim, dim, 1, **dd)
+        self.out = Probe()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.fc(x))
+
+
+class Gate(nn.Module):
+    """How much each branch counts, per picture and channel: (B, C, H, W) to (B, C, branches).
+
+    A small network on the average over the whole map, then a softmax over the branches. It is
+    global: through it every token depends on every other. From the authors' code; not in the paper.
+    """
+
+    def __init__(self, dim: int, branches: tuple[str, ...], **dd: Any):
+        super().__init__()
+        self.branches = branches
+        self.fc1 = nn.Linear(dim, dim // 4, **dd)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(dim // 4, dim * len(branches), **dd)
+        self.out = Probe("gate")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc2(self.act(self.fc1(x.mean((2, 3)))))
+        # (C, branches), not (branches, C): the branches of one channel stand side by side
+        return self.out(x.unflatten(1, (-1, len(self.branches))).softmax(-1))
+
+
+class HireMixing(nn.Module):
+    """The hire module: the branches, their fusion and the projection (paper figure 2, eq. 2)."""
+
+    def __init__(
+        self, dim: int, branches: tuple[str, ...], fusion: str, axis_settings: dict, **dd: Any
+    ):
+        super().__init__()
+        self.input = Probe()
+        self.height = self.width = self.channel = None
+        if "height" in branches:
+            self.height = AxisBranch(dim, "height", **axis_settings, **dd)
+        if "width" in branches:
+            self.width = AxisBranch(dim, "width", **axis_settings, **dd)
+        if "channel" in branches:
+            self.channel = ChannelBranch(dim, **dd)
+        self.gate = Gate(dim, branches, **dd) if fusion == "gate" else None
+        self.fused = Probe()
+        self.proj = nn.Conv2d(dim, dim, 1, **dd) if fusion == "gate" else nn.Identity()
+        self.out = Probe()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.input(x)
+        outs: list[Tensor] = []
+        if self.height is not None:
+            outs.append(self.height(x))
+        if self.width is not None:
+            outs.append(self.width(x))
+        if self.channel is not None:
+            outs.append(self.channel(x))
+        fused = outs[0]
+        for out in outs[1:]:
+            fused = fused + out
+        if self.gate is not None:
+            weights = self.gate(fused).unsqueeze(-1).unbind(2)  # one (B, C, 1) a branch
+            fused = outs[0] * weights[0].unsqueeze(-1)
+            for i, out in enumerate(outs[1:]):
+                fused = fused + out * weights[i + 1].unsqueeze(-1)
+        return self.out(self.proj(self.fused(fused)))
+
+
+class ChannelMlp(nn.Module):
+    """The block's second half: a two-layer network on every token, GELU between."""
+
+    def __init__(self, dim: int, ratio: float, **dd: Any):
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, int(dim * ratio), 1, **dd)
+        self.act = nn.GELU()
+        self.hidden = Probe()
+        self.fc2 = nn.Conv2d(int(dim * ratio), dim, 1, **dd)
+        self.out = Probe()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.fc2(self.hidden(self.act(self.fc1(x)))))
+
+
+class HireBlock(nn.Module):
+    """x + hire(norm1(x)), then x + mlp(norm2(x)) (paper eq. 1)."""
+
+    def __init__(self, dim: int, hire: dict, mlp_ratio: float, drop_path: float, **dd: Any):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(dim, **dd)
+        self.hire = HireMixing(dim, **hire, **dd)
+        self.drop_path1 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.mid = Probe()
+        self.norm2 = nn.BatchNorm2d(dim, **dd)
+        self.mlp = ChannelMlp(dim, mlp_ratio, **dd)
+        self.drop_path2 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.out = Probe()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mid(x + self.drop_path1(self.hire(self.norm1(x))))
+        return self.out(x + self.drop_path2(self.mlp(self.norm2(x))))
+
+
+class HireStage(nn.Module):
+    """Downsampling (not in the first stage), then blocks at one resolution."""
+
+    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
+        super().__init__()
+        self.grad_checkpointing = False
+        self.downsample = downsample
+        self.blocks = nn.Sequential(*blocks)
+        self.out = Probe()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.downsample(x)
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            x = checkpoint_seq(self.blocks, x)
+        else:
+            x = self.blocks(x)
+        return self.out(x)
+
+
+class HireMLP(Probed, nn.Module):
+    """Hire-MLP with the choices that the paper ablates as arguments.
+
+    Args:
+        in_chans, num_classes, global_pool, drop_rate, drop_path_rate, device, dtype: as everywhere
+            in timm. Drop path rises linearly over all blocks.
+        depths, dims: blocks and channels of each stage.
+        region: tokens in a region, a stage; the paper's h = w.
+        shift: the paper's s, a stage; see ``shift_cycle``. One number stands for all stages.
+        shift_cycle: block j of a stage shifts by ``(j mod cycle) * shift`` tokens.
+        padding: "circular", "zero", "reflect" or "replicate".
+        cross_region: "shift", "shuffle" (ShuffleNet manner) or "none".
+        restore: whether tokens return to their places after the mixing.
+        branches: any of "height", "width", "channel".
+        fc_layers: linear layers that mix a region; 2 in the paper.
+        fusion: "gate" as in the authors' code (with a projection after it); "sum" as in the
+            paper's equation (with none).
+        mlp_ratio: hidden width of the channel MLP in multiples of the stage's.
+
+    Raises:
+        ValueError: for an impossible choice, naming it and the cure.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        depths: Sequence[int] = (2, 2, 4, 2),
+        dims: Sequence[int] = (64, 128, 320, 512),
+        region: int | Sequence[int] = (4, 3, 3, 2),
+        shift: int | Sequence[int] = (2, 2, 1, 1),
+        shift_cycle: int | Sequence[int] = (2, 2, 3, 2),
+        padding: str = "circular",
+        cross_region: str = "shift",
+        restore: bool = True,
+        branches: Sequence[str] = BRANCHES,
+        fc_layers: int = 2,
+        fusion: str = "gate",
+        mlp_ratio: float = 4.0,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        device=None,
+        dtype=None,
+    ):
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        stages = len(depths)
+        if len(dims) != stages:
+            raise ValueError(f"depths has {stages} stages and dims {len(dims)}; give one each.")
+        branches = _check_branches(branches)
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion is {fusion!r}; choose one of {', '.join(FUSIONS)}.")
+        if fc_layers < 1:
+            raise ValueError(f"fc_layers is {fc_layers}; a region needs at least 1 layer.")
+        region = _per_stage("region", region, stages)
+        self.shift_cycle = _per_stage("shift_cycle", shift_cycle, stages)
+        if min(self.shift_cycle) < 1:
+            raise ValueError(f"shift_cycle is {self.shift_cycle}; a cycle has at least 1 block.")
+        shift = _per_stage("shift", shift, stages)
+
+        self.in_chans = in_chans
+        self.num_classes = num_classes
+        self.num_features = self.head_hidden_size = dims[-1]
+        self.drop_rate = drop_rate
+        self.feature_info = []
+
+        self.stem = ConvNormAct(in_chans, dims[0], 7, stride=4, padding=2, **dd)
+        rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        built = []
+        for i, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
+            down = (
+                ConvNormAct(dims[i - 1], dim, 3, stride=2, padding=1, **dd) if i else nn.Identity()
+            )
+            blocks = []
+            for j in range(depth):
+                axis_settings = {
+                    "region": region[i],
+                    "shift": (j % self.shift_cycle[i]) * shift[i],
+                    "padding": padding,
+                    "cross_region": cross_region,
+                    "restore": restore,
+                    "fc_layers": fc_layers,
+                }
+                hire = {"branches": branches, "fusion": fusion, "axis_settings": axis_settings}
+                blocks.append(HireBlock(dim, hire, mlp_ratio, rates[i][j], **dd))
+            built.append(HireStage(down, blocks))
+            self.feature_info.append(
+                {"num_chs": dim, "reduction": 4 * 2**i, "module": f"stages.{i}"}
+            )
+        self.stages = nn.Sequential(*built)
+        self.norm = nn.BatchNorm2d(self.num_features, **dd)
+        self.features = Probe()
+        self.global_pool, self.head_drop, self.head = create_classifier(
+            self.num_features,
+            num_classes,
+            pool_type=global_pool,
+            use_conv=not global_pool,
+            drop_rate=drop_rate,
+            **dd,
+        )
+        self.pooled = Probe("vector")
+        self.logits = Probe("vector")
+        self.apply(_init_weights)
+
+    # -------------------------------------------------------------- the rearrangement, in force
+
+    @torch.jit.ignore
+    def axis_branches(self) -> dict[str, AxisBranch]:
+        """Every height and width branch by its path."""
+        return {name: m for name, m in self.named_modules() if isinstance(m, AxisBranch)}
+
+    @torch.jit.ignore
+    def set_rearrangement(
+        self,
+        shift: int | Sequence[int] | None = None,
+        padding: str | None = None,
+        cross_region: str | None = None,
+        restore: bool | None = None,
+    ) -> None:
+        """Change, on the built network, what has no parameters; what is None stays.
+
+        ``shift`` is in the constructor's terms: block j of stage i shifts by
+        ``(j mod shift_cycle[i]) * shift[i]``. A single block may be set at its own branches:
+        ``model.stages[2].blocks[1].hire.height.shift = 2``.
+
+        Raises:
+            ValueError: for an impossible setting, before anything is changed.
+        """
+        steps = None if shift is None else _per_stage("shift", shift, len(self.stages))
+        check_settings(1, 0, padding or "circular", cross_region or "shift")
+        for i, stage in enumerate(self.stages):
+            for j, block in enumerate(stage.blocks):
+                for branch in (block.hire.height, block.hire.width):
+                    if branch is None:
+                        continue
+                    if steps is not None:
+                        branch.shift = (j % self.shift_cycle[i]) * steps[i]
+                    branch.padding = padding if padding is not None else branch.padding
+                    branch.cross_region = (
+                        cross_region if cross_region is not None else branch.cross_region
+                    )
+                    branch.restore = restore if restore is not None else branch.restore
+
+    # -------------------------------------------------------------- timm's manners
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Parameter groups in order of depth, for layer-wise learning rates."""
+        if coarse:
+            return {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
+        return {
+            "stem": r"^stem",
+            "blocks": [
+                (r"^stages\.(\d+)\.downsample", (0,)),
+                (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+                (r"^norm", (99999,)),
+            ],
+        }
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass, a block at a time."""
+        for stage in self.stages:
+            stage.grad_checkpointing = enable
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    @torch.jit.ignore
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new head; ``global_pool=""`` keeps the map and classifies every position."""
+        pool = self.global_pool.pool_type if global_pool is None else global_pool
+        reference = (
+            self.norm.weight if isinstance(self.norm, nn.BatchNorm2d) else next(self.parameters())
+        )
+        self.num_classes = num_classes
+        self.global_pool, self.head = create_classifier(
+            self.num_features,
+            num_classes,
+            pool_type=pool,
+            use_conv=not pool,
+            device=reference.device,
+            dtype=reference.dtype,
+        )
+        self.head.apply(_init_weights)
+        for module in (self.global_pool, self.head):
+            module.train(self.training)
+
+    @torch.jit.ignore
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Outputs of the stages.
+
+        Args:
+            indices: the last n stages if a number, all if None, else these stages.
+            norm: apply the final norm to the last stage's map (the others have other widths).
+            stop_early: skip the stages after the last wanted one.
+            output_fmt: "NCHW".
+            intermediates_only: return only the list, not the final features beside it.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"output_fmt is {output_fmt!r}; this network gives 'NCHW'.")
+        take, last = feature_take_indices(len(self.stages), indices)
+        stages = self.stages[: last + 1] if stop_early else self.stages
+        x = self._stem(x)
+        intermediates = []
+        for i, stage in enumerate(stages):
+            x = stage(x)
+            if i in take:
+                final = norm and i == len(self.stages) - 1
+                intermediates.append(self.norm(x) if final else x)
+        if intermediates_only:
+            return intermediates
+        if len(stages) == len(self.stages):
+            x = self.features(self.norm(x))
+        return x, intermediates
+
+    @torch.jit.ignore
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what the wanted stages do not need; returns the wanted stages."""
+        take, last = feature_take_indices(len(self.stages), indices)
+        cut = last < len(self.stages) - 1
+        self.stages = self.stages[: last + 1]
+        if cut:
+            self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
+        if prune_norm or cut:
+            self.norm = nn.Identity()
+        if prune_head or cut:
+            self.reset_classifier(0, "")
+        return take
+
+    def _stem(self, x: Tensor) -> Tensor:
+        return self.stem(_check_input(x, self.in_chans))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The normalised map of the last stage, (B, C, H/32, W/32)."""
+        return self.features(self.norm(self.stages(self._stem(x))))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool and classify a map of `forward_features`."""
+        x = self.head_drop(self.pooled(self.global_pool(x)))
+        return x if pre_logits else self.logits(self.head(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def _check_input(x: Tensor, in_chans: int) -> Tensor:
+    """Pass on an input that the stem can read, else say why not."""
+    if x.dim() != 4 or x.shape[1] != in_chans:
+        raise ValueError(
+            f"The input has shape {list(x.shape)}; the network reads (batch, {in_chans}, height, "
+            "width): add the batch axis with x[None], or build it with other in_chans."
+        )
+    if x.shape[2] < 3 or x.shape[3] < 3:
+        raise ValueError(
+            f"The input is {x.shape[2]} x {x.shape[3]} pixels; the stem needs at least 3 x 3."
+        )
+    return x
+
+
+def _check_branches(branches: Sequence[str]) -> tuple[str, ...]:
+    chosen = (branches,) if isinstance(branches, str) else tuple(branches)
+    wrong = [b for b in chosen if b not in BRANCHES]
+    if wrong or not chosen or len(set(chosen)) != len(chosen):
+        raise ValueError(
+            f"branches is {branches!r}; choose one or more of {', '.join(BRANCHES)}, each once."
+        )
+    return tuple(b for b in BRANCHES if b in chosen)
+
+
+def _per_stage(name: str, value: int | Sequence[int], stages: int) -> tuple[int, ...]:
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * stages
+    if len(values) != stages:
+        raise ValueError(f"{name} is {value!r}; give one number, or {stages}, one for each stage.")
+    return values
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+# ------------------------------------------------------------------ entry points
+
+
+def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> HireMLP:
+    return build_model_with_cfg(
+        HireMLP,
+        variant,
+        pretrained,
+        feature_cfg={"flatten_sequential": True, "out_indices": (0, 1, 2, 3)},
+        **kwargs,
+    )
+
+
+def _cfg(url: str = "", **kwargs: Any) -> dict[str, Any]:
+    return {
+        "url": url,
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": (7, 7),
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "classifier": "head",
+        "first_conv": "stem.conv",
+        **kwargs,
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "hire_mlp_atto": _cfg(),
+        "hire_mlp_pico": _cfg(),
+        "hire_mlp_tiny": _cfg(),
+        "hire_mlp_small": _cfg(),
+        "hire_mlp_base": _cfg(),
+        "hire_mlp_large": _cfg(),
+    }
+)
+
+
+def register_model(fn):
+    """timm's registration; quiet when this very module registers again (IPython's autoreload)."""
+    with warnings.catch_warnings():
+        mine = rf"Overwriting {fn.__name__} in registry with {fn.__module__}\."
+        warnings.filterwarnings("ignore", message=mine)
+        return timm_register_model(fn)
+
+
+@register_model
+def hire_mlp_atto(pretrained: bool = False, **kwargs) -> HireMLP:
+    """A study size of under a million parameters, for tests and live cells; not in the paper."""
+    sizes = {"depths": (2, 2, 3, 2), "dims": (16, 24, 48, 96)}
+    return _create("hire_mlp_atto", pretrained, **{**sizes, **kwargs})
+
+
+@register_model
+def hire_mlp_pico(pretrained: bool = False, **kwargs) -> HireMLP:
+    """A study size that two cores can train: Tiny at half the width; not in the paper."""
+    sizes = {"depths": (2, 2, 4, 2), "dims": (32, 64, 160, 256)}
+    return _create("hire_mlp_pico", pretrained, **{**sizes, **kwargs})
+
+
+@register_model
+def hire_mlp_tiny(pretrained: bool = False, **kwargs) -> HireMLP:
+    """Hire-MLP-Tiny: 18.0 M parameters, 2.1 GMACs at 224 x 224."""
+    sizes = {"depths": (2, 2, 4, 2), "dims": (64, 128, 320, 512)}
+    return _create("hire_mlp_tiny", pretrained, **{**sizes, **kwargs})
+
+
+@register_model
+def hire_mlp_small(pretrained: bool = False, **kwargs) -> HireMLP:
+    """Hire-MLP-Small: 33.1 M parameters, 4.2 GMACs at 224 x 224."""
+    sizes = {"depths": (3, 4, 10, 3), "dims": (64, 128, 320, 512)}
+    return _create("hire_mlp_small", pretrained, **{**sizes, **kwargs})
+
+
+@register_model
+def hire_mlp_base(pretrained: bool = False, **kwargs) -> HireMLP:
+    """Hire-MLP-Base: 58.2 M parameters, 8.1 GMACs at 224 x 224."""
+    sizes = {"depths": (4, 6, 24, 3), "dims": (64, 128, 320, 512)}
+    return _create("hire_mlp_base", pretrained, **{**sizes, **kwargs})
+
+
+@register_model
+def hire_mlp_large(pretrained: bool = False, **kwargs) -> HireMLP:
+    """Hire-MLP-Large: 95.7 M parameters, 13.4 GMACs at 224 x 224."""
+    sizes = {"depths": (4, 6, 24, 3), "dims": (96, 192, 384, 768)}
+    return _create("hire_mlp_large", pretrained, **{**sizes, **kwargs})
+
+
+def model_names() -> list[str]:
+    """The names that `create` and timm.create_model know from here, smallest first."""
+    return list(default_cfgs)
+
+
+def create(name: str, *, seed: int | None = None, **kwargs: Any) -> HireMLP:
+    """A Hire-MLP in evaluation mode: ``timm.create_model(name, **kwargs).eval()``.
+
+    Args:
+        name: one of `model_names`.
+        seed: seeds the initial weights, and leaves PyTorch's own random state as it was.
+        kwargs: any argument of `HireMLP`, and timm's (pretrained, features_only, ...).
+
+    Raises:
+        ValueError: for an unknown name; the message suggests near ones.
+    """
+    if name not in default_cfgs:
+        cure = f"hirelab has {', '.join(model_names())}; other networks come from timm."
+        raise ValueError(unknown("network", name, default_cfgs, cure))
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        return timm_create_model(name, **kwargs).eval()
