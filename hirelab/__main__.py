@@ -1,0 +1,5 @@
+"""``python -m hirelab`` is ``hirelab``."""
+
+from hirelab.cli import main
+
+raise SystemExit(main())

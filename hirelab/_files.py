@@ -1,0 +1,76 @@
+"""Where the project's files lie, and how they are written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hirelab._names import unknown
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout that this package lies in (site-packages, where it was installed without one)."""
+
+
+class UserError(Exception):
+    """Something the reader can put right; the message is one sentence that says how.
+
+    The command line prints it without a traceback.
+    """
+
+
+def project_folder(name: str) -> Path:
+    """Return the folder ``name`` of the checkout ("notebooks", "benchmarks").
+
+    Raises:
+        UserError: there is none, because hirelab was installed without its checkout.
+    """
+    folder = ROOT / name
+    if not folder.is_dir():
+        raise UserError(
+            f"there is no {name}/ beside the installed package: clone the repository and run "
+            "`make lab` in it, or `pip install -e .` in the clone"
+        )
+    return folder
+
+
+def pick(files: Iterable[Path], names: Sequence[str], what: str) -> list[Path]:
+    """Return the ``files`` called ``names`` (with or without suffix), or all when none is named.
+
+    Raises:
+        UserError: there is no such file; the message suggests near names.
+    """
+    known = {path.stem: path for path in files}
+    for name in names:
+        if Path(name).stem not in known:
+            raise UserError(unknown(what, name, known, f"There are: {', '.join(known)}."))
+    return [known[Path(name).stem] for name in names] or list(known.values())
+
+
+def write_atomic(path: Path | str, data: bytes | str) -> None:
+    """Write ``data`` (text as UTF-8) to ``path``, all of it or nothing, making its folder.
+
+    The text goes to a file beside it first, which then takes its place, so neither a reader nor
+    an interruption ever meets half a file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+        os.chmod(name, _mode(path))  # mkstemp makes files that only their owner may read
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _mode(path: Path) -> int:
+    """The permissions ``path`` has, or those that a new file would get here."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

@@ -1,0 +1,122 @@
+"""The command line: ``hirelab lab | info | notebooks | gallery | bench``.
+
+Every command is a few lines that import what they call only when they run, so that
+``hirelab --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hirelab._files import UserError, project_folder
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status.
+
+    0: done. 1: the command itself reports a failure. 2: something the user can put right, said in
+    one sentence on stderr. 130: interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except UserError as error:
+        print(f"hirelab: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hirelab", description="A microscope for Hire-MLP and its hierarchical rearrangement."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, function, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(command=function)
+        return added
+
+    lab = command("lab", _lab, "Open JupyterLab on the first notebook.")
+    lab.add_argument("--port", type=int, help="use this port and no other (default: a free one)")
+    lab.add_argument("--no-browser", action="store_true", help="print the address, open no browser")
+    _add_notebooks_folder(lab)
+
+    command("info", _info, "Print versions, device, threads and the data folders found.")
+
+    notebooks = command("notebooks", _notebooks, "Run notebooks and store their outputs in them.")
+    notebooks.add_argument("names", nargs="*", help="notebook names, such as 01_region_partition")
+    _add_notebooks_folder(notebooks)
+
+    gallery = command("gallery", _gallery, "Write every notebook as a page that needs no Python.")
+    gallery.add_argument("--out", type=Path, default=Path("gallery"), help="folder (%(default)s)")
+    gallery.add_argument(
+        "--thumbnails", type=Path, metavar="DIR", help="write a small picture of each instead"
+    )
+    _add_notebooks_folder(gallery)
+
+    bench = command("bench", _bench, "Run the benchmarks, all or those named.")
+    bench.add_argument("names", nargs="*", help="benchmark names (see --list)")
+    bench.add_argument("--list", action="store_true", help="say what there is, run nothing")
+    return parser
+
+
+def _add_notebooks_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--notebooks", type=Path, metavar="DIR", help="another folder (default: the project's own)"
+    )
+
+
+def _notebooks_folder(options: argparse.Namespace) -> Path:
+    if options.notebooks is None:
+        return project_folder("notebooks")
+    if not options.notebooks.is_dir():
+        raise UserError(f"--notebooks: there is no folder {options.notebooks}")
+    return options.notebooks
+
+
+def _lab(options: argparse.Namespace) -> None:
+    from hirelab.lab import open_lab
+
+    open_lab(_notebooks_folder(options), options.port, browser=not options.no_browser)
+
+
+def _info(options: argparse.Namespace) -> None:
+    from hirelab.info import report
+
+    print(report())
+
+
+def _notebooks(options: argparse.Namespace) -> None:
+    from hirelab import publish
+
+    publish.run_notebooks(publish.find(_notebooks_folder(options), options.names))
+
+
+def _gallery(options: argparse.Namespace) -> None:
+    from hirelab import publish
+
+    notebooks = publish.find(_notebooks_folder(options))
+    if options.thumbnails:
+        written = publish.write_thumbnails(notebooks, options.thumbnails)
+        print(f"{len(written)} thumbnails in {options.thumbnails}")
+    else:
+        print(f"open {publish.write_gallery(notebooks, options.out)}")
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from hirelab import bench
+
+    failed = 0
+    for path in bench.find(project_folder("benchmarks"), options.names):
+        print(f"{path.stem}: {bench.first_line(path)}", flush=True)
+        failed += 0 if options.list else bool(bench.run(path))
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
