@@ -3,7 +3,8 @@
     with model.edits({"stages.2.blocks.1.hire.gate": hl.edit.fix(height=1., width=0., channel=0.)}):
         logits = model(x)
 
-Any function of ``(value, point)`` is an edit too.
+Any function of ``(value, point)`` is an edit too. The classes have small letters because they
+read as verbs where they are used.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = ["add", "fix", "replace", "scale", "zero"]
 
 
 @dataclass(frozen=True)
-class scale(Named):  # noqa: N801 - reads as a verb where it is used
+class scale(Named):
     """Multiply by ``factor``."""
 
     factor: float
@@ -29,7 +30,7 @@ class scale(Named):  # noqa: N801 - reads as a verb where it is used
 
 
 @dataclass(frozen=True)
-class zero(Named):  # noqa: N801
+class zero(Named):
     """Replace by zeros: what the network does without this point."""
 
     def __call__(self, value: Tensor, point: Point) -> Tensor:
@@ -37,7 +38,7 @@ class zero(Named):  # noqa: N801
 
 
 @dataclass(frozen=True)
-class add(Named):  # noqa: N801
+class add(Named):
     """Add ``other``, a number or a tensor that broadcasts to the point's shape."""
 
     other: float | Tensor = field(repr=False)
@@ -47,7 +48,7 @@ class add(Named):  # noqa: N801
 
 
 @dataclass(frozen=True)
-class replace(Named):  # noqa: N801
+class replace(Named):
     """Put ``other`` in its place: a tensor that broadcasts to the point's shape, say one that was
     cached from another picture (activation patching)."""
 
@@ -64,7 +65,7 @@ class replace(Named):  # noqa: N801
             ) from None
 
 
-class fix(Named):  # noqa: N801
+class fix(Named):
     """Fix a gate's weights, by branch, for all channels: ``fix(height=1., width=0., channel=0.)``.
 
     Branches that are not named keep their weights; nothing is renormalised, so weights need not

@@ -16,7 +16,7 @@ open a probe returns its argument and nothing else happens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -90,7 +90,8 @@ class Point:
             )
         if not self.shifted:
             return value
-        assert self.rearrangement is not None and self.axis is not None
+        assert self.rearrangement is not None
+        assert self.axis is not None
         r, dim = self.rearrangement, AXES[self.axis]
         if self.kind == "region grid":
             value = unpartition(value, dim, r.region, r.size)
@@ -305,11 +306,9 @@ def run_with_cache(
     # Branch points need the size of the unpadded line, which their sibling `shifted` shows.
     siblings = {f"{n.rpartition('.')[0]}.shifted" for n in wanted} & probes(model).keys()
     logits = None
-    with _hooks(model, {n: read(n) for n in {*wanted, *siblings}}), torch.set_grad_enabled(grad):
-        try:
-            logits = model(x)
-        except _Stop:
-            pass
+    hooks = {n: read(n) for n in {*wanted, *siblings}}
+    with _hooks(model, hooks), torch.set_grad_enabled(grad), suppress(_Stop):
+        logits = model(x)
     described = {name: _describe(model, name, shapes) for name in values}
     return logits, Cache(values, described)
 

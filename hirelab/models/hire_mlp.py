@@ -19,6 +19,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ def _region_mlp(chs: int, hidden: int, layers: int, **dd: Any) -> nn.Sequential:
     """
     widths = [chs, *[hidden] * (layers - 1), chs]
     parts: list[tuple[str, nn.Module]] = []
-    for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+    for i, (before, after) in enumerate(pairwise(widths), start=1):
         last = i == layers
         parts.append((f"fc{i}", nn.Conv2d(before, after, 1, bias=last, **dd)))
         if not last:
