@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 
 import numpy as np
 import torch
@@ -88,6 +89,7 @@ class Rearrangement:
 
     def __post_init__(self) -> None:
         check_settings(self.region, self.shift, self.padding, self.cross_region)
+        check_whole("size", self.size)
         if self.size < 1:
             raise ValueError(f"size is {self.size}; a line of tokens needs at least 1.")
 
@@ -163,10 +165,8 @@ class Rearrangement:
 
 def check_settings(region: int, shift: int, padding: str, cross_region: str) -> None:
     """Raise a ValueError that names the first impossible setting and the cure."""
-    for name, value in (("region", region), ("shift", shift)):
-        # bool is an int to Python, and np.int64 is not: ask for what indexing asks for
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise ValueError(f"{name} is {value!r}; it counts tokens: give a whole number.")
+    check_whole("region", region)
+    check_whole("shift", shift)
     if region < 1:
         raise ValueError(f"region is {region}; a region holds at least 1 token (1: no mixing).")
     if padding not in PADDINGS:
@@ -175,6 +175,18 @@ def check_settings(region: int, shift: int, padding: str, cross_region: str) -> 
         raise ValueError(
             f"cross_region is {cross_region!r}; choose one of {', '.join(CROSS_REGIONS)}."
         )
+
+
+def check_whole(name: str, value: object) -> int:
+    """The value as an int, or a ValueError that names it."""
+    try:
+        # bool is an int to Python, and np.int64 is not: ask what indexing asks. The attribute alone
+        # says little, since every array and tensor has it.
+        if not isinstance(value, bool):
+            return index(value)
+    except TypeError:
+        pass
+    raise ValueError(f"{name} is {value!r}; it counts tokens: give a whole number.")
 
 
 def compose_reach(blocks: Iterable[Rearrangement]) -> np.ndarray:
