@@ -107,7 +107,7 @@ def picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _from_array(source, limit)
     if isinstance(source, Image.Image):
-        return _rgb(source, "the given PIL image", limit)
+        return _rgb(source, "The given PIL image", limit)
     if isinstance(source, str | os.PathLike):
         path = _existing_file(source)
         what = repr(str(path))
@@ -204,7 +204,6 @@ def samples(
     mean and standard deviation; N is `n`, or less where a source of your own holds fewer, or all
     with n=None. Raises what these four functions raise.
     """
-    size = _whole("size", size)
     # One picture at a time: only the small squares are kept, however large the files are.
     chosen = [(name, square(picture(one), size)) for name, one in _chosen(source, n)]
     return normalise([image for _, image in chosen]), [name for name, _ in chosen]
@@ -301,12 +300,11 @@ def _absence(path: Path) -> str:
     """What is not there and what may have been meant, to follow "There is no"."""
     if path.parent == Path() and not path.suffix:
         near = difflib.get_close_matches(path.name.lower(), PHOTOGRAPHS, n=1)
+        names = ", ".join(PHOTOGRAPHS)
         meant = (
-            f"did you mean {near[0]!r}? The"
-            if near
-            else "give the path of a file, or use one of the"
+            f"did you mean {near[0]!r} of {names}?" if near else f"give a path or one of {names}."
         )
-        return f"file or photograph {path.name!r}: {meant} photographs {', '.join(PHOTOGRAPHS)}."
+        return f"file or photograph {path.name!r}: {meant}"
     if not path.parent.is_dir():
         return f"file {str(path)!r}, for its folder does not exist: check the path."
     present = {file.name.lower(): file.name for file in path.parent.iterdir()}
@@ -379,7 +377,7 @@ def _deep_values(image: Image.Image, what: str) -> np.ndarray:
 
 def _from_array(array: np.ndarray, limit: int) -> Image.Image:
     """A new RGB image of an array as `picture` takes it."""
-    what = f"the array of shape {array.shape}"
+    what = f"The array of shape {array.shape}"
     if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
         raise ValueError(f"{what} is no picture: give (H, W), (H, W, 3) or (H, W, 4).")
     _check_size((array.shape[1], array.shape[0]), what, limit)

@@ -119,8 +119,12 @@ def test_datasets_import_neither_the_plots_nor_the_widgets_nor_the_models():
 
 
 def test_a_misspelt_photograph_gets_the_near_name_and_the_list():
-    with pytest.raises(FileNotFoundError, match=r"did you mean 'cat'.*cat, coffee, astronaut"):
+    with pytest.raises(
+        FileNotFoundError, match=r"did you mean 'cat' of cat, coffee, astronaut.*\?"
+    ):
         picture("caat")
+    with pytest.raises(FileNotFoundError, match=r"give a path or one of cat, coffee"):
+        picture("xyzzy")
 
 
 def test_a_file_called_like_a_photograph_opens_as_a_path(tmp_path, monkeypatch):
@@ -364,6 +368,17 @@ def test_a_file_that_is_no_picture_is_refused(tmp_path, content):
         picture(tmp_path / "a.jpg")
 
 
+def test_whatever_the_decoder_raises_the_file_is_named(tmp_path):
+    """Pillow's PPM reader raises ValueError and its PNG reader SyntaxError on such damage."""
+    (tmp_path / "a.ppm").write_bytes(b"P6\n2 2\n25[\n" + bytes(12))
+    noise(300, 300).save(tmp_path / "b.png")
+    head, first, *rest = (tmp_path / "b.png").read_bytes().split(b"IDAT")
+    (tmp_path / "b.png").write_bytes(b"IDAT".join([head, first + b"\x7f\xe4\xe8s" + rest[0]]))
+    for name in ("a.ppm", "b.png"):
+        with pytest.raises(ValueError, match=rf"{name}' is damaged.*\): get a fresh copy"):
+            picture(tmp_path / name)
+
+
 def test_a_file_that_needs_another_program_is_not_decoded(tmp_path):
     corners().save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
@@ -575,6 +590,22 @@ def test_square_of_a_photograph_is_torchvisions():
     reference = v2.Compose([v2.Resize(224, v2.InterpolationMode.BICUBIC), v2.CenterCrop(224)])
     for _, image in pictures():
         assert same(square(image, 224), reference(image))
+
+
+@pytest.mark.parametrize("sides", [(1, 10_000), (10_000, 1), (10, 10_000)])
+def test_square_computes_little_of_a_very_long_picture(monkeypatch, sides):
+    asked = []
+    resize = Image.Image.resize
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda self, size, *a: asked.append(size) or resize(self, size, *a)
+    )
+    image = Image.new("RGB", sides, RED)
+    image.paste(
+        GREEN,
+        tuple(max(0, side // 2 - 100) for side in sides) + tuple(side // 2 + 100 for side in sides),
+    )
+    assert same(square(image, 64), Image.new("RGB", (64, 64), GREEN))
+    assert max(max(size) for size in asked) <= 17 * 64
 
 
 def test_square_takes_the_middle_and_keeps_the_picture():
