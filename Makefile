@@ -5,7 +5,8 @@
 # make bench      time what is timed against what
 #
 # The first target sets up .venv; later ones install nothing until pyproject.toml or
-# constraints.txt changes. `make PYTHON=python3.12 lab` chooses the Python.
+# constraints.txt changes. `make PYTHON=python3.12 lab` chooses the Python; `make lab ARGS=...`
+# gives `hirelab lab` its options, --no-browser or, as root in a container, --allow-root.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -30,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP)
 
 lab: $(STAMP)
-	$(RUN) hirelab lab
+	$(RUN) hirelab lab $(ARGS)
 
 lint: $(STAMP)
 	$(RUN) ruff check

@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     lab = command("lab", _lab, "Open JupyterLab on the first notebook.")
     lab.add_argument("--port", type=int, help="use this port and no other (default: a free one)")
     lab.add_argument("--no-browser", action="store_true", help="print the address, open no browser")
+    lab.add_argument("--allow-root", action="store_true", help="start as root, in a container say")
     _add_notebooks_folder(lab)
 
     command("info", _info, "Print versions, device, threads and the data folders found.")
@@ -82,7 +83,8 @@ def _notebooks_folder(options: argparse.Namespace) -> Path:
 def _lab(options: argparse.Namespace) -> None:
     from hirelab.lab import open_lab
 
-    open_lab(_notebooks_folder(options), options.port, browser=not options.no_browser)
+    folder = _notebooks_folder(options)
+    open_lab(folder, options.port, browser=not options.no_browser, root=options.allow_root)
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -61,7 +61,7 @@ def _data_folders() -> Iterator[tuple[str, str]]:
         yield "HIRELAB_DATA", f"{named} (there is no such folder)"
     else:
         found = archives(Path(named))
-        yield "HIRELAB_DATA", f"{named} ({len(found)} archives)"
+        yield "HIRELAB_DATA", f"{named} ({len(found)} archive{'s' * (len(found) != 1)})"
         for path in found:
             yield "", f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
     own = ROOT / "data"

@@ -203,8 +203,8 @@ def card(notebook: NotebookNode, stem: str) -> Card:
     """Describe a notebook by its first heading, the paragraph after it, and its picture."""
     text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     title, rest = stem, text
-    if heading := re.search(r"^#+\s+(.+?)\s*$", text, flags=re.MULTILINE):
-        title, rest = heading[1], text[heading.end() :]
+    if heading := re.search(r"^#+ .+$", text, flags=re.MULTILINE):
+        title, rest = heading[0], text[heading.end() :]
     blocks = (block.strip() for block in re.split(r"\n\s*\n", rest))
     paragraphs = (block for block in blocks if re.match(r"[^#<!|`\s]", block))
     picture = first_picture(notebook)

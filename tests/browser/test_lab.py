@@ -1,0 +1,40 @@
+"""The notebooks as a reader meets them: opened in JupyterLab, run, and played with."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+
+import pytest
+
+EXPLORERS = ["01_region_partition", "02_shift_and_restore", "03_inside_a_hire_block"]
+PICTURE = ".jp-OutputArea-output .jupyter-widgets img"
+ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_lab_asks_for_its_token(server):
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{server.address}/api/contents")
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_a_slider_moved_by_key_changes_the_picture(name, page, run_notebook, screenshots):
+    run_notebook(f"{name}.ipynb")
+    picture = page.locator(PICTURE).first
+    picture.wait_for()
+    assert page.locator(ERROR).count() == 0
+    before = picture.get_attribute("src")
+
+    slider = page.locator(".noUi-handle").first
+    slider.focus()
+    slider.press("ArrowRight")
+
+    page.wait_for_function(
+        "([selector, before]) => document.querySelector(selector).src !== before",
+        arg=[PICTURE, before],
+    )
+    picture.scroll_into_view_if_needed()
+    page.screenshot(path=screenshots / f"{name}.png")
+    assert page.locator(ERROR).count() == 0

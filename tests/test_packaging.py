@@ -1,0 +1,166 @@
+"""The set-up files say the same thing, and what they promise is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from nbval.plugin import get_sanitize_patterns
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# The two packages whose import has another name than the package
+IMPORTED_AS = {"scikit-image": "skimage", "pillow": "pil"}
+
+
+def requirements(specs: list[str]) -> dict[str, Requirement]:
+    parsed = map(Requirement, specs)
+    return {canonicalize_name(requirement.name): requirement for requirement in parsed}
+
+
+RUNTIME = requirements(PROJECT["dependencies"])
+DECLARED = RUNTIME | requirements(PROJECT["optional-dependencies"]["dev"])
+
+
+def constraints() -> dict[str, Requirement]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return requirements([line for line in lines if line and not line.startswith("#")])
+
+
+def conda() -> tuple[list[str], list[str]]:
+    """The conda and the pip part of environment.yml."""
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    return (
+        [entry for entry in listed if isinstance(entry, str)],
+        next(entry["pip"] for entry in listed if isinstance(entry, dict)),
+    )
+
+
+def test_environment_lists_the_packages_of_pyproject():
+    _, pip = conda()
+    listed = requirements([spec for spec in pip if not spec.startswith("-")])
+    assert {name: r.specifier for name, r in listed.items()} == {
+        name: r.specifier for name, r in DECLARED.items()
+    }
+
+
+def test_environment_takes_only_python_from_conda_and_installs_this_project():
+    packages, pip = conda()
+    assert [re.split(r"[ =<>]", package)[0] for package in packages] == ["python", "pip"]
+    python = Version(packages[0].removeprefix("python="))
+    assert python in Requirement("python" + PROJECT["requires-python"]).specifier
+    assert {"-e .", "-c constraints.txt"} <= set(pip)
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_constraints_pin_every_declared_package_within_its_range(name):
+    (pin,) = constraints()[name].specifier
+    assert pin.operator == "=="
+    assert Version(pin.version) in DECLARED[name].specifier
+
+
+def test_constraints_ask_for_cuda_on_linux_only():
+    for name, requirement in constraints().items():
+        if name.startswith(("nvidia", "cuda", "triton")):
+            assert requirement.marker is not None, name
+            assert not requirement.marker.evaluate({"sys_platform": "darwin"}), name
+
+
+def test_every_import_of_the_package_is_declared():
+    declared = {IMPORTED_AS.get(name, name) for name in RUNTIME}
+    for path in (ROOT / "hirelab").rglob("*.py"):
+        imported = {name.split(".")[0].lower() for name in absolute_imports(path)}
+        undeclared = imported - declared - set(sys.stdlib_module_names) - {"hirelab"}
+        assert not undeclared, f"{path.name} imports {undeclared}"
+
+
+def absolute_imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module)
+    return names
+
+
+def test_citation_names_this_version_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert str(citation["version"]) == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"] == "MIT"
+    (paper,) = citation["references"]
+    assert "2108.13341" in paper["url"]
+    assert len(paper["authors"]) == 8
+
+
+def test_package_and_project_have_one_version():
+    import hirelab
+
+    assert hirelab.__version__ == PROJECT["version"]
+
+
+@pytest.mark.parametrize("target", ["lab", "test", "lint", "notebooks", "gallery", "bench"])
+def test_make_knows_its_targets(target):
+    asked = subprocess.run(
+        ["make", "--dry-run", target, "VENV=/nonexistent"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert "pip install" in asked.stdout  # every target sets up first
+
+
+def test_make_installs_nothing_once_the_stamp_is_there(tmp_path):
+    (tmp_path / ".installed").touch()
+    asked = subprocess.run(
+        ["make", "--dry-run", "lab", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert asked.stdout.split() == [f"{tmp_path}/bin/python", "-m", "hirelab", "lab"]
+
+
+def test_make_says_which_python_it_needs(tmp_path):
+    old = tmp_path / "python"
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{OLD_PYTHON}" "$2"\n')
+    old.chmod(0o755)
+    asked = subprocess.run(
+        ["make", "setup", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert asked.returncode != 0
+    assert "needs Python 3.11 or newer" in asked.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+# Runs the code it is given as if this Python were an old one
+OLD_PYTHON = "import sys; sys.version_info = (3, 9); sys.version = '3.9.1 (x)'; exec(sys.argv[1])"
+
+
+def test_every_sanitizing_rule_is_loaded():
+    file = ROOT / "notebooks" / "sanitize.cfg"
+    rules = re.findall(r"^\[", file.read_text(), flags=re.MULTILINE)
+    patterns = get_sanitize_patterns(file.read_text())
+    assert len(patterns) == len(rules) > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("<object at 0x7f5c4694f340>", "<object at ADDRESS>"),
+        ("took 3.2 ms", "took DURATION"),
+        ("stage 2, 56 tokens, 4 sums", "stage 2, 56 tokens, 4 sums"),
+    ],
+)
+def test_sanitizing_masks_addresses_and_durations_only(text, masked):
+    patterns = get_sanitize_patterns((ROOT / "notebooks" / "sanitize.cfg").read_text())
+    for pattern, replacement in patterns:
+        text = re.sub(pattern, replacement, text)
+    assert text == masked
