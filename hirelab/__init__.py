@@ -15,15 +15,31 @@ from .probes import Cache, Point, Probe
 from .rearrange import Rearrangement
 
 if TYPE_CHECKING:
-    from .widgets import BlockExplorer, RegionExplorer, ShiftExplorer
+    from .widgets import (
+        BlockExplorer,
+        CostExplorer,
+        RearrangementPlayer,
+        RegionExplorer,
+        ShiftExplorer,
+    )
 
 __version__ = "0.1.0"
+
+_EXPLORERS = (
+    "BlockExplorer",
+    "CostExplorer",
+    "RearrangementPlayer",
+    "RegionExplorer",
+    "ShiftExplorer",
+)
 __all__ = [
     "BlockExplorer",
     "Cache",
+    "CostExplorer",
     "Point",
     "Probe",
     "Rearrangement",
+    "RearrangementPlayer",
     "RegionExplorer",
     "ShiftExplorer",
     "create",
@@ -35,7 +51,7 @@ __all__ = [
 
 def __getattr__(name: str):
     """Explorers on first use (PEP 562)."""
-    if name in {"BlockExplorer", "RegionExplorer", "ShiftExplorer"}:
+    if name in _EXPLORERS:
         from . import widgets
 
         return getattr(widgets, name)

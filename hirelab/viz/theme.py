@@ -1,0 +1,88 @@
+"""One visual language: the colours and type sizes of every picture.
+
+The colours are Okabe and Ito's (Color Universal Design, 2008), which stay apart for colour-blind
+readers; pictures that use them also say in words or by position what the colour says.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
+
+INK = "#1f2328"  # text and axes
+MUTED = "#5f6670"  # secondary text; 5.7 : 1 on white
+LINE = "#c9ced6"  # hairlines and frames
+PAPER = "#ffffff"
+ORANGE, SKY, GREEN, YELLOW = "#e69f00", "#56b4e9", "#009e73", "#f0e442"
+BLUE, VERMILION, PURPLE = "#0072b2", "#d55e00", "#cc79a7"
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)  # neighbours differ in lightness
+
+# What a colour means wherever it appears:
+BRANCH = {"height": BLUE, "width": ORANGE, "channel": GREEN}
+FOCUS = VERMILION  # the token that the reader asks about
+HEARD = "#39424e"  # tokens whose content has reached it
+UNHEARD = "#e8ebef"
+PADDING = MUTED
+ALL = (INK, MUTED, LINE, PAPER, HEARD, UNHEARD, *CYCLE)
+
+WIDTH = 1080  # of a full-width picture, in logical pixels
+TITLE, TEXT, SMALL = 21, 18, 16  # type sizes in logical pixels, legible at half size
+
+SEQUENTIAL = "cividis"  # for amounts; made for colour-blind readers, and monotone in lightness
+
+
+def rgb(color: str) -> tuple[int, int, int]:
+    """ "#rrggbb" as three numbers of 0 to 255."""
+    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))  # type: ignore[return-value]
+
+
+def region_color(index: int) -> str:
+    """The colour of a region, or of a slot in a region; colours repeat after seven."""
+    return CYCLE[index % len(CYCLE)]
+
+
+@lru_cache(maxsize=64)
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans as it ships with matplotlib, so that text looks the same on every machine."""
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+@cache
+def color_table(name: str = SEQUENTIAL) -> np.ndarray:
+    """(256, 3) uint8 lookup table of a matplotlib colour map."""
+    from matplotlib import colormaps
+
+    return (colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
+
+
+RC = {  # matplotlib settings, for `with matplotlib.rc_context(theme.RC)`
+    "figure.dpi": 110,
+    "figure.facecolor": PAPER,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 2.0,
+    "svg.hashsalt": "hirelab",
+}

@@ -1,0 +1,95 @@
+"""The live view of an explorer: controls, a picture, a line of words. Only this file needs
+ipywidgets."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from typing import Any
+
+import ipywidgets as w
+
+from ..viz import theme
+from .explorer import Explorer, _sentence
+
+
+class Live:
+    """Controls from the settings' fields beside the picture; one ``box`` to display.
+
+    When a combination is impossible, the words below the controls say why and the last valid
+    picture stays; the controls keep what the reader chose, so one more move can make it possible.
+    """
+
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer = explorer
+        self._following = False  # True while `show` moves the controls itself
+        self._controls: dict[str, w.Widget] = {}
+        rows = []
+        for field in dataclasses.fields(explorer.Settings):
+            control, shown = _control(field, getattr(explorer.settings, field.name))
+            control.observe(self._changed, names="value")
+            self._controls[field.name] = control
+            rows.append(shown)
+        self._image = w.Image(format="jpeg", layout=w.Layout(width="100%", max_width="1080px"))
+        # A fixed height, so that the picture does not jump when the words change.
+        self._words = w.HTML(layout=w.Layout(min_height="52px", max_width="1080px"))
+        grid = w.Layout(display="flex", flex_flow="row wrap", max_width="1080px")
+        self.box = w.VBox([w.Box(rows, layout=grid), self._words, self._image])
+        self.show(explorer.settings)
+
+    def show(self, settings: Any) -> None:
+        """Bring controls and picture to these settings."""
+        self._following = True
+        try:
+            for name, control in self._controls.items():
+                control.value = getattr(settings, name)
+        finally:
+            self._following = False
+        self._draw(settings)
+
+    def _draw(self, settings: Any) -> None:
+        self._image.value = self._explorer._picture(settings)
+        self._say(_sentence(self._explorer.facts(settings)), theme.MUTED)
+
+    def _say(self, text: str, color: str) -> None:
+        self._words.value = f'<div style="color:{color};line-height:1.4">{html.escape(text)}</div>'
+
+    def _changed(self, change: Any) -> None:
+        if self._following:
+            return
+        changes = {name: control.value for name, control in self._controls.items()}
+        try:
+            settings = self._explorer._checked(changes)
+        except ValueError as error:
+            self._say(str(error), theme.VERMILION)
+            return
+        self._explorer._settings = settings
+        self._draw(settings)
+
+
+def _control(field: dataclasses.Field, value: Any) -> tuple[w.Widget, w.Widget]:
+    """The control of a field, and what is shown for it (a slider may have a Play button)."""
+    about = field.metadata
+    style = {"description_width": "110px"}
+    layout = w.Layout(width="340px")
+    if about["kind"] == "toggle":
+        control = w.Checkbox(value=value, description=about["label"], style=style, layout=layout)
+    elif about["kind"] == "choice":
+        options = [(str(option), option) for option in about["options"]]
+        control = w.Dropdown(
+            options=options, value=value, description=about["label"], style=style, layout=layout
+        )
+    else:
+        control = w.IntSlider(
+            value=value,
+            min=about["low"],
+            max=about["high"],
+            description=about["label"],
+            style=style,
+            layout=layout,
+        )
+        if about["play"]:
+            play = w.Play(min=about["low"], max=about["high"], value=value, interval=100)
+            w.jslink((play, "value"), (control, "value"))
+            return control, w.HBox([play, control])
+    return control, control

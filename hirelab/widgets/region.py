@@ -1,0 +1,151 @@
+"""RegionExplorer: how the map is cut into regions, and how a region becomes one longer token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import nn
+
+from ..rearrange import AXES, PADDINGS, Rearrangement
+from ..viz import grids, theme
+from ..viz.canvas import Canvas
+from .explorer import Explorer, choice, slider
+from .picture import square_picture, stage_table
+
+
+class RegionExplorer(Explorer):
+    """Regions along height and along width as coloured bands, the padded slots hatched, and one
+    region unpacked into its channel-concatenated token.
+
+    Args:
+        model: the network whose stages are shown; by default Hire-MLP-Tiny's sizes.
+        picture: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        settings: see ``RegionExplorer.Settings``.
+    """
+
+    title = "Region partition"
+
+    @dataclass(frozen=True)
+    class Settings:
+        stage: int = choice(2, (1, 2, 3, 4), "stage")
+        region_height: int = slider(3, 1, 8, "region, height")
+        region_width: int = slider(3, 1, 8, "region, width")
+        padding: str = choice("circular", PADDINGS, "padding")
+        view: str = choice("photograph", ("photograph", "tokens"), "shown as")
+        unpack: str = choice("height", tuple(AXES), "unpack along")
+        pick: int = slider(2, 0, 27, "unpack region")
+
+    def __init__(self, model: nn.Module | None = None, picture: Any = None, **settings: Any):
+        self._stages = stage_table(model)
+        self._source = square_picture(picture)
+        super().__init__(**settings)
+
+    def _maps(self, s: Settings) -> dict[str, Rearrangement]:
+        grid = self._stages[s.stage - 1]["grid"]
+        regions = {"height": s.region_height, "width": s.region_width}
+        return {axis: Rearrangement(grid, regions[axis], padding=s.padding) for axis in AXES}
+
+    def problem(self, s: Settings) -> str | None:
+        r = self._maps(s)[s.unpack]
+        if s.pick < r.regions:
+            return None
+        return (
+            f"Region {s.pick} is not there: {r.size} tokens in regions of {r.region} make "
+            f"{r.regions} regions, 0 to {r.regions - 1}; choose one of these or a smaller region."
+        )
+
+    def facts(self, s: Settings) -> dict[str, Any]:
+        dim = self._stages[s.stage - 1]["dim"]
+        maps = self._maps(s)
+        h, w = maps["height"], maps["width"]
+        picked = maps[s.unpack].slots[s.pick]
+        return {
+            "map": f"{h.size} x {h.size} x {dim}",
+            "height_regions": f"{h.regions} x {h.size} x {h.region * dim}",
+            "width_regions": f"{w.size} x {w.regions} x {w.region * dim}",
+            "padded_rows": h.pad,
+            "padded_columns": w.pad,
+            "unpacked": [int(t) for t in picked],
+        }
+
+    def draw(self, s: Settings) -> Image.Image:
+        stage = self._stages[s.stage - 1]
+        grid, dim = stage["grid"], stage["dim"]
+        maps = self._maps(s)
+        photograph = s.view == "photograph"
+        tokens = grids.cells(self._source, grid, photograph)
+        canvas = Canvas(theme.WIDTH, 486)
+        slots = grid + max(r.pad for r in maps.values())
+        for column, (axis, r) in enumerate(maps.items()):
+            left, top, side = 20 + column * 366, 82, 330
+            lines = "rows" if axis == "height" else "columns"
+            canvas.text((left - 14, 8), f"Along {axis}", theme.TITLE, bold=True)
+            canvas.text((left - 14, 37), f"{r.regions} regions of {r.region} {lines}", theme.TEXT)
+            grids.draw_lines(
+                canvas,
+                grids.arrange(tokens, r.slots.ravel(), axis),
+                left,
+                top,
+                side,
+                axis,
+                region=r.region,
+                spine=[theme.region_color(i // r.region) for i in range(r.regions * r.region)],
+                padded=r.padded.ravel(),
+                tint=0.22 if photograph else 0.0,
+                smooth=photograph,
+                slots=slots,
+            )
+            shape = (
+                f"{r.regions} x {grid} x {r.region}\u00b7{dim}"
+                if axis == "height"
+                else f"{grid} x {r.regions} x {r.region}\u00b7{dim}"
+            )
+            canvas.text((left - 14, 424), f"{grid} x {grid} x {dim}  \u2192  {shape}")
+        x = canvas.swatch((6, 456), theme.region_color(0), "a region's colour")
+        if any(r.pad for r in maps.values()):
+            name = "zeros" if s.padding == "zero" else f"{s.padding} copies"
+            canvas.swatch((x, 456), theme.PAPER, f"padding: {name}, cropped again later", True)
+        self._draw_unpacked(canvas, tokens, maps[s.unpack], s, dim)
+        return canvas.image
+
+    def _draw_unpacked(
+        self, canvas: Canvas, tokens: np.ndarray, r: Rearrangement, s: Settings, dim: int
+    ) -> None:
+        """The tokens of one region, and the one vector that their channels make."""
+        left = 752
+        canvas.text((left, 8), f"Region {s.pick}, unpacked", theme.TITLE, bold=True)
+        canvas.text((left, 37), f"{r.region} x {dim} \u2192 one token of {r.region * dim}")
+        middle = tokens.shape[1] // 2
+        column = grids.arrange(tokens, r.slots[s.pick], s.unpack)
+        line = column[:, middle] if s.unpack == "height" else column[middle]
+        step = min(50, 240 / r.region)
+        for slot in range(r.region):
+            y = 82 + slot * step
+            color = theme.region_color(slot)
+            canvas.picture(line[slot], (left, y, left + step - 6, y + step - 6), smooth=True)
+            if r.padded[s.pick, slot]:
+                canvas.hatch((left, y, left + step - 6, y + step - 6))
+            token = r.slots[s.pick, slot]
+            name = f"{'row' if s.unpack == 'height' else 'column'} {token}" if token >= 0 else "0"
+            canvas.text((left + 58, y + step / 2 - 3), name, theme.SMALL, anchor="lm")
+            canvas.text((left + 140, y + step / 2 - 3), f"{dim} numbers", 14, theme.MUTED, "lm")
+            canvas.rect((left + 240, y + 4, left + 320, y + step - 10), fill=color)
+        top = 82 + r.region * step
+        canvas.arrow((left + 155, top + 2), (left + 155, top + 28), theme.INK)
+        width = 310 / (3 * r.region + 1)
+        x = float(left)
+        for group in range(3):  # channel 0, channel 1, ... and the last: tokens take turns in each
+            if group == 2:
+                canvas.text((x + width / 2, top + 50), "\u2026", theme.TEXT, anchor="mm")
+                x += width
+            for slot in range(r.region):
+                canvas.rect((x, top + 36, x + width - 1, top + 64), fill=theme.region_color(slot))
+                x += width
+            name = ("channel 0", "channel 1", f"channel {dim - 1}")[group]
+            if r.region > 1 or group == 0:
+                canvas.text((x - width * r.region / 2, top + 68), name, 14, theme.MUTED, "ma")
+        note = f"number of channel c, token t: {r.region}c + t"
+        canvas.text((left, top + 92), note, theme.SMALL, theme.MUTED)

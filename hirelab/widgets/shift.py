@@ -1,0 +1,148 @@
+"""ShiftExplorer: what the shift does to the regions, and how far a token hears through blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import nn
+
+from ..rearrange import AXES, CROSS_REGIONS, EMPTY, PADDINGS, Rearrangement, compose_reach
+from ..viz import grids, theme
+from ..viz.canvas import Canvas
+from .explorer import Explorer, choice, slider, toggle
+from .picture import square_picture, stage_table
+
+
+class ShiftExplorer(Explorer):
+    """Before, shifted, mixed and restored side by side, and which tokens a token has heard of after
+    one and after several blocks, with the shift and without.
+
+    Mixing is shown as the mean over a region; a network learns its own mixture of the same tokens.
+    Block b of several shifts by ``(b mod cycle) * shift`` with the stage's cycle, as the network
+    does, so its first block never shifts; the four pictures show a block that does.
+
+    Args:
+        model: the network whose stages are shown; by default Hire-MLP-Tiny's sizes.
+        picture: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        settings: see ``ShiftExplorer.Settings``.
+    """
+
+    title = "Shift and restore"
+
+    @dataclass(frozen=True)
+    class Settings:
+        shift: int = slider(2, -8, 8, "shift")
+        region: int = slider(3, 1, 8, "region")
+        direction: str = choice("height", tuple(AXES), "direction")
+        stage: int = choice(3, (1, 2, 3, 4), "stage")
+        padding: str = choice("circular", PADDINGS, "padding")
+        cross_region: str = choice("shift", CROSS_REGIONS, "cross-region")
+        restore: bool = toggle(True, "restore")
+        token: int = slider(6, 0, 55, "token")
+        blocks: int = slider(4, 1, 8, "blocks")
+
+    def __init__(self, model: nn.Module | None = None, picture: Any = None, **settings: Any):
+        self._stages = stage_table(model)
+        self._source = square_picture(picture)
+        super().__init__(**settings)
+
+    def rearrangement(self, s: Settings | None = None) -> Rearrangement:
+        """The index map of the block that the four pictures show."""
+        s = s or self.settings
+        size = self._stages[s.stage - 1]["grid"]
+        return Rearrangement(size, s.region, s.shift, s.padding, s.cross_region, s.restore)
+
+    def heard(self, s: Settings | None = None) -> list[np.ndarray]:
+        """(size,) bool for 0, 1, ... ``blocks`` blocks: which tokens the token has heard of."""
+        s = s or self.settings
+        r, cycle = self.rearrangement(s), self._stages[s.stage - 1]["cycle"]
+        blocks = [replace(r, shift=(b % cycle) * s.shift) for b in range(s.blocks)]
+        alone = np.arange(r.size) == s.token
+        after = [compose_reach(blocks[:n])[s.token] for n in range(1, s.blocks + 1)]
+        return [alone, *after]
+
+    def problem(self, s: Settings) -> str | None:
+        size = self._stages[s.stage - 1]["grid"]
+        if s.token < size:
+            return None
+        return (
+            f"Token {s.token} is not on this line: stage {s.stage} has {size} tokens along "
+            f"{s.direction}, 0 to {size - 1}; choose one of these, or an earlier stage."
+        )
+
+    def facts(self, s: Settings) -> dict[str, Any]:
+        r = self.rearrangement(s)
+        return {
+            "tokens": r.size,
+            "regions": r.regions,
+            "padded": r.pad,
+            "meets": list(r.meets(s.token)),
+            "heard_after_blocks": [int(step.sum()) for step in self.heard(s)[1:]],
+        }
+
+    def draw(self, s: Settings) -> Image.Image:
+        r = self.rearrangement(s)
+        tokens = grids.cells(self._source, r.size, photograph=False)
+        top = 368
+        bottom = top + 22 * (s.blocks + 1)
+        canvas = Canvas(theme.WIDTH, bottom + 34)
+        self._draw_panels(canvas, tokens, r, s)
+        cycle = self._stages[s.stage - 1]["cycle"]
+        for left, name, shown in (
+            (4, f"Token {s.token} has heard of", s),
+            (560, "without the cross-region step", replace(s, cross_region="none")),
+        ):
+            right = left + 512
+            canvas.text((left, top - 32), name, theme.TEXT, bold=True)
+            steps = self.heard(shown)
+            what = {"shift": "shift {}", "shuffle": "shuffle", "none": "block {1}"}
+            labels = [
+                "+ " + what[shown.cross_region].format((b % cycle) * s.shift, b + 1)
+                for b in range(s.blocks)
+            ]
+            grids.draw_cone(
+                canvas, steps, ["itself", *labels], s.token, (left + 110, top, right, bottom)
+            )
+            count = f"{int(steps[-1].sum())} of {r.size} after {s.blocks} "
+            count += "block" if s.blocks == 1 else "blocks"
+            canvas.text((left + 110, bottom + 8), count, theme.SMALL, theme.MUTED)
+        return canvas.image
+
+    def _draw_panels(
+        self, canvas: Canvas, tokens: np.ndarray, r: Rearrangement, s: Settings
+    ) -> None:
+        """The four states of the line-up, home regions coloured in all of them."""
+        line = np.arange(r.size)
+        shifted = r.slots.ravel()
+        panels = (
+            ("1  before", tokens, line, np.zeros(r.size, bool)),
+            ("2  shifted", grids.arrange(tokens, shifted, s.direction), shifted, r.padded.ravel()),
+            ("3  mixed", grids.mixed(tokens, r, s.direction), shifted, r.padded.ravel()),
+            ("4  restored" if s.restore else "4  cropped", grids.restored(tokens, r, s.direction),
+             shifted[r.landing], np.zeros(r.size, bool)),
+        )  # fmt: skip
+        side, slots = 216, r.size + r.pad
+        meets = set(r.meets(s.token))
+        for column, (name, cells, order, padded) in enumerate(panels):
+            left = 18 + column * 271
+            canvas.text((left - 14, 6), name, theme.TITLE, bold=True)
+            home = [theme.PAPER if t == EMPTY else theme.region_color(t // r.region) for t in order]
+            marks = {
+                i: theme.FOCUS if t == s.token else theme.HEARD
+                for i, (t, pad) in enumerate(zip(order, padded, strict=True))
+                if (t in meets if column < 2 else t == s.token and column == 3) and not pad
+            }
+            grids.draw_lines(
+                canvas, cells, left, 54, side, s.direction,
+                region=r.region if column in (1, 2) else 0,
+                spine=home, padded=padded, marks=marks, slots=slots,
+            )  # fmt: skip
+        y = 294
+        x = canvas.swatch((4, y), theme.region_color(0), "side bar: home region")
+        x = canvas.swatch((x, y), theme.FOCUS, f"token {s.token}")
+        x = canvas.swatch((x, y), theme.HEARD, "tokens it meets in this block")
+        if r.pad:
+            canvas.swatch((x, y), theme.PAPER, "padding", hatched=True)
