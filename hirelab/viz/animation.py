@@ -6,11 +6,9 @@ frames serve a live Play control, a frozen page and a GIF.
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -123,20 +121,6 @@ def frame(
         canvas.text((left, 46), f"along {axis}", theme.TEXT, theme.MUTED)
         canvas.image.paste(Image.fromarray(sheet), (left * scale, 82 * scale))
     return canvas.image
-
-
-@dataclass(frozen=True)
-class Animation:
-    """A GIF that plays wherever a picture shows, in a notebook with or without a kernel."""
-
-    data: bytes
-    text: str
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        # Browsers look at the bytes, not at the type: a GIF under image/png plays, and this type
-        # survives every notebook viewer, which image/gif does not.
-        picture = base64.b64encode(self.data).decode("ascii")
-        return {"image/png": picture, "text/plain": self.text}
 
 
 def gif(frames: Sequence[Image.Image], milliseconds: int = 100, colors: int = 50) -> bytes:

@@ -6,12 +6,17 @@ compressed in a few hundredths of a second.
 
 from __future__ import annotations
 
+import base64
 import io
+from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from .._files import write_atomic
 from . import theme
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -149,3 +154,28 @@ def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     reduce(image, palette_of(image)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Still:
+    """Picture bytes that show themselves in a notebook, with a kernel or without.
+
+    Attributes:
+        data: a PNG, or a GIF: browsers look at the bytes and not at the type, so a GIF under
+            image/png plays, and that type survives every notebook viewer, which image/gif does not.
+        text: what the picture says, in words or numbers; it stands where pictures cannot, and is
+            what a test of the notebook compares.
+        figure: the matplotlib figure behind it, for those who want to change it; else None.
+    """
+
+    data: bytes = field(repr=False)
+    text: str
+    figure: Any = field(default=None, repr=False, compare=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the bytes to a file."""
+        write_atomic(Path(path), self.data)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        picture = base64.b64encode(self.data).decode("ascii")
+        return {"image/png": picture, "text/plain": self.text}

@@ -1,5 +1,7 @@
 """Explorers: objects that show themselves as live controls, as a still, or as a frozen page."""
 
+from pathlib import Path
+
 from .block import BlockExplorer
 from .cost import CostExplorer
 from .explorer import Explorer
@@ -14,4 +16,29 @@ __all__ = [
     "RearrangementPlayer",
     "RegionExplorer",
     "ShiftExplorer",
+    "frozen_pages",
 ]
+
+
+def frozen_pages(folder: str | Path) -> list[tuple[str, str]]:
+    """Write pages whose sliders move without a kernel; returns (title, file name) of each.
+
+    One page an explorer, with the settings that teach most: fewer than a hundred pictures a page
+    keep it to a few megabytes.
+    """
+    folder = Path(folder)
+    region = RegionExplorer(stage=2, pick=0, view="tokens")
+    shift = ShiftExplorer()
+    player = RearrangementPlayer()
+    cost = CostExplorer()
+    block = BlockExplorer(picture="cat", stage=1, block=1)
+    pages = [
+        (region, "regions.html", {"region_height": range(1, 9), "region_width": range(1, 9)}),
+        (shift, "shift.html", {"shift": range(-4, 5), "region": range(1, 6)}),
+        (player, "player.html", {"frame": range(player.settings.frame, player.last + 1)}),
+        (cost, "cost.html", {"region": range(1, 9), "size": (7, 14, 28, 56)}),
+        (block, "block.html", {"stage": range(1, 5), "block": range(1, 3)}),
+    ]
+    for explorer, name, over in pages:
+        explorer.freeze(folder / name, **over)
+    return [(explorer.title, name) for explorer, name, _ in pages]

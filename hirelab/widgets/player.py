@@ -10,6 +10,7 @@ from torch import nn
 
 from ..rearrange import AXES, CROSS_REGIONS, PADDINGS, Rearrangement
 from ..viz import animation, grids
+from ..viz.canvas import Still
 from .explorer import Explorer, choice, slider, toggle
 from .picture import square_picture, stage_table
 
@@ -19,7 +20,7 @@ LAST = len(animation.moments()) - 1
 class RearrangementPlayer(Explorer):
     """Shift, cut and pad, mix, crop, restore: press play, or drag the frame.
 
-    Mixing is shown as the mean over a region. `animation` gives the film as a GIF, which also plays
+    Mixing is shown as the mean over a region. `film` gives it as a GIF, which also plays
     on a page without a kernel.
 
     Args:
@@ -29,6 +30,7 @@ class RearrangementPlayer(Explorer):
     """
 
     title = "The rearrangement, step by step"
+    last = LAST
 
     @dataclass(frozen=True)
     class Settings:
@@ -60,8 +62,8 @@ class RearrangementPlayer(Explorer):
             tokens, dict.fromkeys(AXES, r), animation.moments(s.restore)[index], scale
         )
 
-    def animation(self) -> animation.Animation:
+    def film(self) -> Still:
         """The whole film as a GIF, with the settings in force."""
         s = self.settings
         frames = [self._frame(s, i, scale=1) for i in range(LAST + 1)]
-        return animation.Animation(animation.gif(frames), f"animation of {self!r}")
+        return Still(animation.gif(frames), f"film of {self!r}")

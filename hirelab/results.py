@@ -1,0 +1,58 @@
+"""What a measurement returns: its numbers, the settings that made it, the versions it ran on."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from ._files import write_atomic
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a number may depend on."""
+    return {name: version(name) for name in ("hirelab", "torch", "timm", "numpy")}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """Base of the results: a frozen dataclass of arrays and plain values that can be kept.
+
+    ``versions`` is filled in when a result is made, and kept when it is loaded.
+    """
+
+    versions: dict[str, str] = dataclasses.field(default_factory=versions, kw_only=True, repr=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write to one .npz file: arrays as arrays, the rest as JSON inside; all or nothing."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        arrays = {k: v for k, v in values.items() if isinstance(v, np.ndarray)}
+        plain = {k: v for k, v in values.items() if k not in arrays}
+        buffer = io.BytesIO()
+        head = json.dumps({"result": type(self).__name__, "values": plain})
+        np.savez_compressed(buffer, __head__=np.array(head), **arrays)
+        write_atomic(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote. Nothing in the file is executed.
+
+        Raises:
+            ValueError: for a file that holds something else, naming what.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                head: dict[str, Any] = json.loads(str(file["__head__"]))
+                arrays = {name: file[name] for name in file.files if name != "__head__"}
+        except (OSError, KeyError, ValueError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise ValueError(f"{path} is not a result that hirelab saved: {error}.") from error
+        if head["result"] != cls.__name__:
+            raise ValueError(f"{path} holds a {head['result']}; load it with that class.")
+        return cls(**head["values"], **arrays)
