@@ -58,7 +58,7 @@ def padding_source(position: int, size: int, padding: str) -> int:
         period = max(2 * (size - 1), 1)
         folded = position % period
         return min(folded, period - folded) if size > 1 else 0
-    return EMPTY
+    return -1  # EMPTY, by its number: TorchScript knows no constants of a module
 
 
 @dataclass(frozen=True)
@@ -244,14 +244,13 @@ def pad_to_regions(x: Tensor, dim: int, region: int, padding: str) -> Tensor:
     if missing == 0:
         return x
     if padding == "zero":
-        return F.pad(x, (0, missing) if dim == 3 else (0, 0, 0, missing))
+        return F.pad(x, [0, missing] if dim == 3 else [0, 0, 0, missing])
     # Fewer than `region` slices of one token: cheap, and free of the size limits of F.pad, whose
     # circular and reflect modes refuse to fill in more than the line is long.
-    repeats = [
-        x.narrow(dim, padding_source(position, size, padding), 1)
-        for position in range(size, size + missing)
-    ]
-    return torch.cat([x, *repeats], dim=dim)
+    parts = [x]
+    for position in range(size, size + missing):
+        parts.append(x.narrow(dim, padding_source(position, size, padding), 1))
+    return torch.cat(parts, dim=dim)
 
 
 def partition(x: Tensor, dim: int, region: int, padding: str = "circular") -> Tensor:
