@@ -26,7 +26,13 @@ import torch
 import torch.fx
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath, calculate_drop_path_rates, create_classifier, trunc_normal_
-from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs
+from timm.models import (
+    build_model_with_cfg,
+    checkpoint_seq,
+    generate_default_cfgs,
+    is_model,
+    model_entrypoint,
+)
 from timm.models import create_model as timm_create_model
 from timm.models import register_model as timm_register_model
 from timm.models._features import feature_take_indices
@@ -34,7 +40,16 @@ from torch import Tensor, nn
 
 from .._names import unknown
 from ..probes import Probe, Probed
-from ..rearrange import AXES, Rearrangement, check_settings, partition, shift, unpartition, unshift
+from ..rearrange import (
+    AXES,
+    Rearrangement,
+    check_settings,
+    check_whole,
+    partition,
+    shift,
+    unpartition,
+    unshift,
+)
 
 __all__ = ["HireMLP"]
 
@@ -314,10 +329,14 @@ class HireMLP(Probed, nn.Module):
         stages = len(depths)
         if len(dims) != stages:
             raise ValueError(f"depths has {stages} stages and dims {len(dims)}; give one each.")
+        if stages == 0 or min(depths) < 1:
+            raise ValueError(f"depths is {depths}; give at least 1 stage, of at least 1 block.")
+        if min(dims) < 4:
+            raise ValueError(f"dims is {dims}; the gate needs at least 4 channels in every stage.")
         branches = _check_branches(branches)
         if fusion not in FUSIONS:
             raise ValueError(f"fusion is {fusion!r}; choose one of {', '.join(FUSIONS)}.")
-        if fc_layers < 1:
+        if check_whole("fc_layers", fc_layers) < 1:
             raise ValueError(f"fc_layers is {fc_layers}; a region needs at least 1 layer.")
         region = _per_stage("region", region, stages)
         self.shift_cycle = _per_stage("shift_cycle", shift_cycle, stages)
@@ -394,7 +413,12 @@ class HireMLP(Probed, nn.Module):
             ValueError: for an impossible setting, before anything is changed.
         """
         steps = None if shift is None else _per_stage("shift", shift, len(self.stages))
-        check_settings(1, 0, padding or "circular", cross_region or "shift")
+        check_settings(
+            1,
+            0,
+            "circular" if padding is None else padding,
+            "shift" if cross_region is None else cross_region,
+        )
         for i, stage in enumerate(self.stages):
             for j, block in enumerate(stage.blocks):
                 for branch in (block.hire.height, block.hire.width):
@@ -547,10 +571,13 @@ def _check_branches(branches: Sequence[str]) -> tuple[str, ...]:
 
 
 def _per_stage(name: str, value: int | Sequence[int], stages: int) -> tuple[int, ...]:
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * stages
+    # tolist: NumPy arrays and tensors are no Sequence
+    value = value.tolist() if hasattr(value, "tolist") else value
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    values = tuple(value) if several else (value,) * stages
     if len(values) != stages:
         raise ValueError(f"{name} is {value!r}; give one number, or {stages}, one for each stage.")
-    return values
+    return tuple(check_whole(name, v) for v in values)
 
 
 def _init_weights(module: nn.Module) -> None:
@@ -603,9 +630,10 @@ default_cfgs = generate_default_cfgs(
 
 def register_model(fn):
     """timm's registration; quiet when this very module registers again (IPython's autoreload)."""
+    name = fn.__name__
     with warnings.catch_warnings():
-        mine = rf"Overwriting {fn.__name__} in registry with {fn.__module__}\."
-        warnings.filterwarnings("ignore", message=mine)
+        if is_model(name) and model_entrypoint(name).__module__ == fn.__module__:
+            warnings.filterwarnings("ignore", message=f"Overwriting {name} in registry")
         return timm_register_model(fn)
 
 
@@ -670,7 +698,8 @@ def create(name: str, *, seed: int | None = None, **kwargs: Any) -> HireMLP:
     if name not in default_cfgs:
         cure = f"hirelab has {', '.join(model_names())}; other networks come from timm."
         raise ValueError(unknown("network", name, default_cfgs, cure))
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+    devices = range(torch.cuda.device_count())  # manual_seed seeds them too
+    with torch.random.fork_rng(devices=devices, enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         return timm_create_model(name, **kwargs).eval()
