@@ -384,8 +384,9 @@ class HireMLP(Probed, nn.Module):
             drop_rate=drop_rate,
             **dd,
         )
-        self.pooled = Probe("vector")
-        self.logits = Probe("vector")
+        # unpooled, the head classifies every position
+        kind = "vector" if global_pool else "token grid"
+        self.pooled, self.logits = Probe(kind), Probe(kind)
         self.apply(_init_weights)
 
     # -------------------------------------------------------------- the rearrangement, in force
@@ -475,6 +476,7 @@ class HireMLP(Probed, nn.Module):
             dtype=reference.dtype,
         )
         self.head.apply(_init_weights)
+        self.pooled.kind = self.logits.kind = "vector" if pool else "token grid"
         for module in (self.global_pool, self.head):
             module.train(self.training)
 
