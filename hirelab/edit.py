@@ -10,6 +10,7 @@ read as verbs where they are used.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -78,6 +79,9 @@ class fix(Named):
     def __init__(self, **weights: float) -> None:
         if not weights:
             raise ValueError("fix() names no branch; write fix(height=1., width=0., channel=0.).")
+        for branch, weight in weights.items():
+            if not isinstance(weight, (Real, Tensor)):
+                raise TypeError(f"{branch} is {weight!r}; a weight is a number, or one a channel.")
         self.weights = weights
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ open a probe returns its argument and nothing else happens.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -212,8 +213,8 @@ def probes(model: nn.Module) -> dict[str, Probe]:
 def match(model: nn.Module, patterns: str | Iterable[str] = "*") -> list[str]:
     """The names of the points that any of the patterns means.
 
-    A pattern is a name, the path of a module with a probe ``out``, or has wildcards as in file
-    names (``*`` also spans dots).
+    A pattern is a name or the path of a module with a probe ``out``; both may have wildcards as in
+    file names (``*`` also spans dots).
 
     Raises:
         UnknownPoint: when a pattern means nothing; the message suggests near names.
@@ -227,7 +228,8 @@ def match(model: nn.Module, patterns: str | Iterable[str] = "*") -> list[str]:
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     wanted: set[str] = set()
     for pattern in patterns:
-        found = [n for n in known if fnmatchcase(n, pattern) or n == f"{pattern}.out"]
+        meanings = (pattern, f"{pattern}.out")
+        found = [n for n in known if any(fnmatchcase(n, meaning) for meaning in meanings)]
         if not found:
             cure = "model.points() lists them all."
             raise UnknownPoint(unknown("point", pattern, known, cure))
@@ -322,7 +324,8 @@ def edits(model: nn.Module, changes: Mapping[str, Edit]) -> Iterator[None]:
     order given. The edits end with the block, error or not.
 
     Raises:
-        UnknownPoint: before anything is attached, for a pattern that means nothing.
+        UnknownPoint, TypeError: before anything is attached, for a pattern that means nothing and
+            for an edit that cannot be called.
         TypeError, ValueError: during the pass, when an edit returns something else than a tensor
             of the same shape, dtype and device; the message names the point.
     """
@@ -341,6 +344,12 @@ def edits(model: nn.Module, changes: Mapping[str, Edit]) -> Iterator[None]:
 
         return _Hook(f"edit {edit!r}" if isinstance(edit, Named) else "edit", act)
 
+    for pattern, edit in changes.items():
+        if isinstance(edit, type) or not callable(edit):
+            raise TypeError(
+                f"The edit for {pattern!r} is {edit!r}; give a function of (value, point), or a "
+                "ready one such as hirelab.edit.zero(), with its brackets."
+            )
     planned = [(name, edit) for pattern, edit in changes.items() for name in match(model, pattern)]
     siblings = {f"{n.rpartition('.')[0]}.shifted" for n, _ in planned} & probes(model).keys()
     with ExitStack() as stack:
@@ -374,7 +383,8 @@ def attached(model: nn.Module) -> list[Attachment]:
     return [
         Attachment(name, hook.label if isinstance(hook, _Hook) else type(hook).__name__)
         for name, probe in probes(model).items()
-        for hook in probe._forward_hooks.values()
+        for kind in ("forward_pre", "forward", "backward_pre", "backward")
+        for hook in getattr(probe, f"_{kind}_hooks").values()
     ]
 
 
@@ -396,14 +406,20 @@ def points(
     def look(name: str) -> _Hook:
         return _Hook("shape", lambda module, output: shapes.update({name: tuple(output.shape)}))
 
+    # Whatever else listens at the points, say an edit, is for tensors with data.
+    listening = {probe: probe._forward_hooks for probe in probes(model).values()}
     training = {m: m.training for m in model.modules()}
     try:
+        for probe in listening:
+            probe._forward_hooks = OrderedDict()
         model.eval()  # one picture of a training batch may be too few for a BatchNorm
         with _hooks(model, {n: look(n) for n in probes(model)}), torch.no_grad():
             torch.func.functional_call(model, blank, (x,))
     finally:
         for module, flag in training.items():
             module.training = flag
+        for probe, hooks in listening.items():
+            probe._forward_hooks = hooks
     return Table(_describe(model, name, shapes) for name in wanted)
 
 
