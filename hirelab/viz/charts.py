@@ -50,14 +50,15 @@ def reach_growth(names: Sequence[str], heard: np.ndarray, size: int, text: str) 
 
 
 def reach_matrices(matrices: dict[str, np.ndarray]) -> Still:
-    """Who hears whom, as one black and white square each: row = who hears, column = who is heard.
+    """Who hears whom, a square each: row = who hears, column = who is heard.
 
     The text counts the pairs and those of them that are not mutual.
     """
     from matplotlib import rc_context
+    from matplotlib.patches import Patch
 
     with rc_context({**theme.RC, "axes.grid": False}):
-        figure = _figure(3.3 * len(matrices), 3.7)
+        figure = _figure(3.3 * len(matrices), 4.0)
         said = []
         for axes, (name, matrix) in zip(
             np.atleast_1d(figure.subplots(1, len(matrices))), matrices.items(), strict=True
@@ -70,4 +71,12 @@ def reach_matrices(matrices: dict[str, np.ndarray]) -> Still:
             axes.set_title(name)
             axes.set(xlabel="token heard", ylabel="token that hears")
             said.append(f"{name}: {int(matrix.sum())} pairs, {int(one_way.sum())} one-way")
+        figure.legend(
+            handles=[
+                Patch(color=theme.HEARD, label="hears, and is heard"),
+                Patch(color=theme.ORANGE, label="hears a padded copy, and is not heard"),
+            ],
+            loc="outside lower center",
+            ncols=2,
+        )
         return _still(figure, "; ".join(said))

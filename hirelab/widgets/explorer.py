@@ -189,7 +189,7 @@ class Explorer:
             "image/png": base64.b64encode(self.still()).decode("ascii"),
         }
         if _has_kernel():
-            bundle.update(self.widget._repr_mimebundle_(include, exclude))
+            bundle.update(self.widget._repr_mimebundle_(include=include, exclude=exclude))
             bundle["text/plain"] = repr(self)  # a widget's own text holds its address
         return bundle
 

@@ -37,7 +37,7 @@ class ShiftExplorer(Explorer):
         shift: int = slider(2, -8, 8, "shift")
         region: int = slider(3, 1, 8, "region")
         direction: str = choice("height", tuple(AXES), "direction")
-        stage: int = choice(3, (1, 2, 3, 4), "stage")
+        stage: int = choice(2, (1, 2, 3, 4), "stage")
         padding: str = choice("circular", PADDINGS, "padding")
         cross_region: str = choice("shift", CROSS_REGIONS, "cross-region")
         restore: bool = toggle(True, "restore")

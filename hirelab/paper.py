@@ -1,0 +1,60 @@
+"""The paper's own figures, read from data/paper: the only place where they stand."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+
+from ._files import project_folder
+from ._names import unknown
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """Rows of one table of the paper; prints as aligned text with its version above."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __repr__(self) -> str:
+        lines = [self.columns, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
+        body = (
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        )
+        return "\n".join([self.title, *body])
+
+
+def headline(version: str = "v2") -> PaperTable:
+    """Size, cost and ImageNet top-1 of the four networks, from one version of the paper."""
+    rows = [row for row in _read("headline") if row["version"] == version]
+    if not rows:
+        raise ValueError(f"There is no version {version!r} of the paper; give 'v1' or 'v2'.")
+    title = f"Paper, {version}: ImageNet top-1 (%)"
+    return _table(title, rows, ("network", "params_M", "gflops", "top1"))
+
+
+def ablation(table: str) -> PaperTable:
+    """One ablation table of v1: Hire-MLP-Small, ImageNet top-1 (%).
+
+    Raises:
+        ValueError: for an unknown table; the message names those that are there.
+    """
+    rows = _read("ablations")
+    known = list(dict.fromkeys(row["table"] for row in rows))
+    if table not in known:
+        raise ValueError(unknown("ablation table", table, known, f"There are {', '.join(known)}."))
+    chosen = [row for row in rows if row["table"] == table]
+    title = f"Paper, v1, Hire-MLP-Small: ImageNet top-1 (%) by {table.replace('_', '-')}"
+    return _table(title, chosen, ("setting", "top1"))
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    with open(project_folder("data") / "paper" / f"{name}.csv", newline="", encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+def _table(title: str, rows: list[dict[str, str]], columns: tuple[str, ...]) -> PaperTable:
+    return PaperTable(title, columns, tuple(tuple(row[c] for c in columns) for row in rows))
