@@ -107,6 +107,7 @@ def _gallery(options: argparse.Namespace) -> None:
         written = publish.write_thumbnails(notebooks, options.thumbnails)
         print(f"{len(written)} thumbnails in {options.thumbnails}")
     else:
+        print("drawing every position of every slider takes a minute ...", flush=True)
         print(f"open {publish.write_gallery(notebooks, options.out)}")
 
 

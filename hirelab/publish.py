@@ -298,10 +298,8 @@ def _relink(body: str, stems: Collection[str]) -> str:
 
 def _frozen_pages(folder: Path) -> list[tuple[str, str]]:
     """Write the explorers that work without a kernel to ``folder``; return titles and names."""
-    try:
-        from hirelab.widgets import frozen_pages
-    except ImportError:
-        return []
+    from hirelab.widgets import frozen_pages
+
     pages = frozen_pages(folder)
     for _, name in pages:
         _check(folder / name, (folder / name).read_text(encoding="utf-8"))

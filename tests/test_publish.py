@@ -170,6 +170,18 @@ def notebooks(tmp_path):
     ]
 
 
+@pytest.fixture(autouse=True)
+def few_frozen_pages(request, monkeypatch):
+    """One small page in place of the frozen explorers, which take a while to draw."""
+
+    def frozen_pages(folder):
+        (folder / "shift.html").write_text("<p>slider</p>")
+        return [("Shift & restore", "shift.html")]
+
+    if "frozen_explorers" not in request.node.name:
+        monkeypatch.setattr("hirelab.widgets.frozen_pages", frozen_pages)
+
+
 @pytest.fixture
 def gallery(notebooks, tmp_path):
     return publish.write_gallery(notebooks, tmp_path / "out" / "gallery").parent
@@ -222,14 +234,25 @@ def test_the_gallery_is_the_same_twice(gallery, notebooks, tmp_path):
         assert path.read_bytes() == (again / path.name).read_bytes()
 
 
-def test_the_index_links_frozen_explorers(notebooks, tmp_path, monkeypatch):
-    def frozen(folder):
-        (folder / "shift.html").write_text("<p>slider</p>")
-        return [("Shift & restore", "shift.html")]
+def test_the_index_links_explorers(gallery):
+    text = (gallery / "index.html").read_text()
+    assert '<a href="shift.html">Shift &amp; restore</a>' in text
 
-    monkeypatch.setattr(publish, "_frozen_pages", frozen)
-    index = publish.write_gallery(notebooks, tmp_path / "out")
-    assert '<a href="shift.html">Shift &amp; restore</a>' in index.read_text()
+
+def test_frozen_explorers_stand_in_the_gallery(tmp_path):
+    pages = publish._frozen_pages(tmp_path)  # refuses what would fetch something
+    assert pages
+    assert {name for _, name in pages} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_an_explorer_that_would_fetch_something_is_refused(tmp_path, monkeypatch):
+    def frozen_pages(folder):
+        (folder / "shift.html").write_text('<script src="embed.js"></script>')
+        return [("Shift", "shift.html")]
+
+    monkeypatch.setattr("hirelab.widgets.frozen_pages", frozen_pages)
+    with pytest.raises(UserError, match=r"shift\.html.*embed\.js"):
+        publish._frozen_pages(tmp_path)
 
 
 def test_a_page_that_would_fetch_something_is_refused(tmp_path):
