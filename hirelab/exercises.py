@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 from .cost import branch_cost
@@ -27,7 +28,8 @@ class Exercise:
     def check(self, answer: Any = ...) -> None:
         """Print whether an answer is right; the dots mean that there is none yet."""
         if answer is ...:
-            print(f"{self.question}\nPut your answer in place of the dots and run the cell again.")
+            print(fill(self.question, 88))
+            print("Put your answer in place of the dots and run the cell again.")
             return
         right = self.solve()
         given = sorted(answer) if isinstance(answer, (list, tuple, set)) else answer
