@@ -58,6 +58,8 @@ def padding_source(position: int, size: int, padding: str) -> int:
         period = max(2 * (size - 1), 1)
         folded = position % period
         return min(folded, period - folded) if size > 1 else 0
+    if padding != "zero":
+        raise ValueError(f"padding is '{padding}'; choose circular, zero, reflect or replicate.")
     return -1  # EMPTY, by its number: TorchScript knows no constants of a module
 
 
@@ -218,6 +220,8 @@ def shift(x: Tensor, dim: int, region: int, shift: int, cross_region: str = "shi
         return x
     if cross_region == "shift":
         return torch.roll(x, shift, dim)
+    if cross_region != "shuffle":
+        raise ValueError(f"cross_region is '{cross_region}'; choose shift, shuffle or none.")
     line = x.movedim(dim, -1)
     return torch.cat([line[..., r::region] for r in range(region)], dim=-1).movedim(-1, dim)
 
@@ -228,6 +232,8 @@ def unshift(x: Tensor, dim: int, region: int, shift: int, cross_region: str = "s
         return x
     if cross_region == "shift":
         return torch.roll(x, -shift, dim)
+    if cross_region != "shuffle":
+        raise ValueError(f"cross_region is '{cross_region}'; choose shift, shuffle or none.")
     y = torch.empty_like(x)
     line, start = x.movedim(dim, -1), 0
     for r in range(min(region, x.shape[dim])):
