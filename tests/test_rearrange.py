@@ -424,3 +424,13 @@ def test_impossible_settings_are_named(setting, message):
 def test_whole_numbers_of_other_libraries_are_numbers():
     r = Rearrangement(np.int64(7), np.int32(3), np.int8(-2))
     assert np.array_equal(r.slots, Rearrangement(7, 3, -2).slots)
+
+
+def test_functions_do_not_guess_what_a_wrong_word_means():
+    x = grid(7, 2)
+    for function in (rr.shift, rr.unshift):
+        with pytest.raises(ValueError, match=r"cross_region is 'roll'; choose shift, shuffle"):
+            function(x, 2, 3, 1, "roll")
+    for function in (rr.partition, rr.pad_to_regions):
+        with pytest.raises(ValueError, match=r"padding is 'wrap'; choose circular, zero"):
+            function(x, 2, 3, padding="wrap")

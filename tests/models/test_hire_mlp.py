@@ -149,7 +149,7 @@ def test_shifts_of_the_blocks(name, expected):
 
 SMALL = {
     "depths": (2, 3),
-    "dims": (8, 12),
+    "dims": (4, 8),
     "region": (3, 2),
     "shift": (2, -1),
     "shift_cycle": (2, 3),
