@@ -686,3 +686,10 @@ def test_features_only_keeps_the_points():
     assert all(torch.equal(a, b) for a, b in zip(out, maps, strict=True))
     assert len(cache) == 3 * 13
     assert cache.tokens("stages_2.blocks.1.hire.height.mixed").shape == (2, 48, 4, 4)
+
+
+def test_an_input_that_learns_is_cached_detached():
+    net = nn.Sequential(Probe("vector"), nn.Linear(3, 4))
+    x = torch.randn(2, 3, requires_grad=True)
+    assert not probes.run_with_cache(net, x)[1]["0"].requires_grad
+    assert probes.run_with_cache(net, x, grad=True)[1]["0"] is x
