@@ -7,7 +7,12 @@ import urllib.request
 
 import pytest
 
-EXPLORERS = ["01_region_partition", "02_shift_and_restore", "03_inside_a_hire_block"]
+# Notebook, slider and key: a move that is possible in the state that the notebook ends in
+MOVES = [
+    ("01_region_partition", "region, height", "ArrowLeft"),
+    ("02_shift_and_restore", "shift", "ArrowRight"),
+    ("03_inside_a_hire_block", "block", "ArrowRight"),
+]
 PICTURE = ".jp-OutputArea-output .jupyter-widgets img"
 ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
 
@@ -19,17 +24,20 @@ def test_the_lab_asks_for_its_token(server):
         urllib.request.urlopen(f"{server.address}/api/contents")
 
 
-@pytest.mark.parametrize("name", EXPLORERS)
-def test_a_slider_moved_by_key_changes_the_picture(name, page, run_notebook, screenshots):
+@pytest.mark.parametrize(("name", "label", "key"), MOVES)
+def test_a_slider_moved_by_key_changes_the_picture(
+    name, label, key, page, run_notebook, screenshots
+):
     run_notebook(f"{name}.ipynb")
     picture = page.locator(PICTURE).first
     picture.wait_for()
     assert page.locator(ERROR).count() == 0
     before = picture.get_attribute("src")
 
-    slider = page.locator(".noUi-handle").first
+    labelled = page.locator(".widget-slider").filter(has=page.get_by_text(label, exact=True))
+    slider = labelled.first.locator(".noUi-handle")
     slider.focus()
-    slider.press("ArrowRight")
+    slider.press(key)
 
     page.wait_for_function(
         "([selector, before]) => document.querySelector(selector).src !== before",
