@@ -140,10 +140,16 @@ def palette_of(image: Image.Image, colors: int = 224) -> Image.Image:
 
 
 def reduce(image: Image.Image, palette: Image.Image) -> Image.Image:
-    """The picture in the palette's colours; white paper stays exactly white."""
-    reduced = image.quantize(palette=palette, dither=Image.Dither.NONE)
-    index = np.array(reduced)
-    index[(np.asarray(image) == 255).all(axis=-1)] = theme.ALL.index(theme.PAPER)
+    """The picture in the colours of a palette of `palette_of`; the theme's stay exact.
+
+    Pillow looks colours up in steps of four levels, so a theme's colour could fall to a neighbour
+    that a photograph brought along: they are put in place by hand.
+    """
+    index = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
+    red, green, blue = np.asarray(image, dtype=np.uint32).transpose(2, 0, 1)
+    codes = red << 16 | green << 8 | blue
+    for number, color in enumerate(theme.ALL):
+        index[codes == int(color[1:], 16)] = number
     exact = Image.fromarray(index, "P")
     exact.putpalette(palette.getpalette())
     return exact
