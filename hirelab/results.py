@@ -49,10 +49,15 @@ class Result:
             with np.load(path, allow_pickle=False) as file:
                 head: dict[str, Any] = json.loads(str(file["__head__"]))
                 arrays = {name: file[name] for name in file.files if name != "__head__"}
-        except (OSError, KeyError, ValueError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
+            kind, values = head["result"], head["values"]
+        except FileNotFoundError:
+            raise
+        # zipfile, zlib, json and numpy each have errors of their own for a damaged file
+        except Exception as error:
             raise ValueError(f"{path} is not a result that hirelab saved: {error}.") from error
-        if head["result"] != cls.__name__:
-            raise ValueError(f"{path} holds a {head['result']}; load it with that class.")
-        return cls(**head["values"], **arrays)
+        if kind != cls.__name__:
+            raise ValueError(f"{path} holds a {kind}; load it with that class.")
+        try:
+            return cls(**values, **arrays)
+        except TypeError as error:
+            raise ValueError(f"{path} is of another version of hirelab: {error}.") from error
