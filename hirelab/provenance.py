@@ -8,10 +8,11 @@ left out: it averages over the whole map, so through it everything reaches every
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import index
 
 import numpy as np
 
-from .rearrange import Rearrangement, compose_reach
+from .rearrange import Rearrangement, check_whole, compose_reach
 from .results import Result
 
 MANNERS = {
@@ -66,8 +67,20 @@ def reach_growth(
     """Count reach along a line of ``size`` tokens for every cross-region manner.
 
     Raises:
-        ValueError: for an impossible setting, see `Rearrangement`.
+        ValueError: for an impossible setting, see `Rearrangement`; for a cycle below 1 and fewer
+            than 0 blocks.
     """
+    # as Python's own numbers, which can be saved
+    size, region, shift = (
+        check_whole(name, value)
+        for name, value in (("size", size), ("region", region), ("shift", shift))
+    )
+    if cycle < 1 or blocks < 0:
+        raise ValueError(
+            f"cycle is {cycle} and blocks {blocks}; a cycle has at least 1 block, and blocks are "
+            "counted from 0."
+        )
+    cycle, blocks = index(cycle), index(blocks)
     fewest, mean = [], []
     for manner in MANNERS.values():
         base = Rearrangement(size, region, 0, padding, **manner)
