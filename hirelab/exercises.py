@@ -6,7 +6,8 @@ exercises.padded_rows.check(answer)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from textwrap import fill
 from typing import Any
@@ -32,8 +33,19 @@ class Exercise:
             print("Put your answer in place of the dots and run the cell again.")
             return
         right = self.solve()
-        given = sorted(answer) if isinstance(answer, (list, tuple, set)) else answer
-        print("Right." if given == right else f"Not yet: {answer!r}. {self.hint}")
+        given = _plain(answer)
+        print("Right." if given == right else f"Not yet: {given!r}. {self.hint}")
+
+
+def _plain(answer: Any) -> Any:
+    """Arrays and tensors as plain numbers; of a collection a sorted list, as no order is asked."""
+    answer = answer.tolist() if hasattr(answer, "tolist") else answer
+    if not isinstance(answer, Iterable) or isinstance(answer, str):
+        return answer
+    members = list(answer)
+    with suppress(TypeError):  # things without an order are wrong as they stand
+        members.sort()
+    return members
 
 
 padded_rows = Exercise(
