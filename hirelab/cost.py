@@ -8,6 +8,7 @@ regions, ``H W C^2`` multiply-adds, whatever the region.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import nn
@@ -62,8 +63,11 @@ def branch_cost(dim: int, region: int, size: int) -> BranchCost:
     """Build one height branch and count; on the meta device, so that it costs no arithmetic.
 
     Raises:
-        ValueError: for a dim, region or size below 1 (2 for dim, which the bottleneck halves).
+        ValueError: for a dim, region or size that is no whole number or below 1 (2 for dim, which
+            the bottleneck halves).
     """
+    if any(isinstance(v, bool) or not isinstance(v, Integral) for v in (dim, size)):
+        raise ValueError(f"dim is {dim!r} and size {size!r}; give whole numbers.")
     if dim < 2 or size < 1:
         raise ValueError(
             f"dim is {dim} and size {size}; a branch needs at least 2 channels and 1 token."
