@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from PIL import ImageFont
 
 INK = "#1f2328"  # text and axes
-MUTED = "#5f6670"  # secondary text; 5.7 : 1 on white
+MUTED = "#5f6670"  # secondary text; 5.8 : 1 on white
 LINE = "#c9ced6"  # hairlines and frames
 PAPER = "#ffffff"
 ORANGE, SKY, GREEN, YELLOW = "#e69f00", "#56b4e9", "#009e73", "#f0e442"
 BLUE, VERMILION, PURPLE = "#0072b2", "#d55e00", "#cc79a7"
-CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)  # neighbours differ in lightness
+# neighbours differ, also as colour-blind readers see them
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
 
 # What a colour means wherever it appears:
 BRANCH = {"height": BLUE, "width": ORANGE, "channel": GREEN}

@@ -15,7 +15,7 @@ from ..models import create
 from ..viz import maps, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, slider, toggle
-from .picture import square_picture
+from .picture import check_network, missing_stage, square_picture
 
 # Where a point stands on the sheet: the flow goes from left to right, a row a branch.
 _FLOW = {
@@ -53,7 +53,7 @@ class BlockExplorer(Explorer):
 
     def __init__(self, model: nn.Module | None = None, picture: Any = None, **settings: Any):
         self._untrained = model is None
-        self._model = model if model is not None else create("hire_mlp_tiny", seed=0)
+        self._model = create("hire_mlp_tiny", seed=0) if model is None else check_network(model)
         self._picture_shown = square_picture(picture)
         # The reads are of a fixed network and picture, so they are kept, a few blocks at a time.
         self._read = lru_cache(maxsize=4)(self._run)
@@ -62,7 +62,7 @@ class BlockExplorer(Explorer):
     def problem(self, s: Settings) -> str | None:
         stages = self._model.stages
         if s.stage > len(stages):
-            return f"Stage {s.stage} is not there: the network has {len(stages)}."
+            return missing_stage(stages, s.stage)
         depth = len(stages[s.stage - 1].blocks)
         if s.block > depth:
             return f"Block {s.block} is not there: stage {s.stage} has {depth}, 1 to {depth}."
@@ -75,12 +75,13 @@ class BlockExplorer(Explorer):
         """The block's tensors (without the batch axis), by name inside the block."""
         prefix = f"stages.{stage - 1}.blocks.{block - 1}."
         x = normalise([self._picture_shown]).to(next(self._model.parameters()))
-        training = self._model.training
+        modes = [(module, module.training) for module in self._model.modules()]
         self._model.eval()
         try:
             _, cache = self._model.run_with_cache(x, prefix + "*", stop_early=True)
         finally:
-            self._model.train(training)
+            for module, training in modes:  # each its own: parts may be frozen in evaluation mode
+                module.training = training
         return {name.removeprefix(prefix): cache[name].float().cpu() for name in cache}, cache
 
     def gate(self, s: Settings | None = None) -> tuple[np.ndarray, tuple[str, ...]]:

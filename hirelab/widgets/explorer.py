@@ -19,11 +19,13 @@ import dataclasses
 import html
 import itertools
 import json
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from PIL import Image
 
 from .._files import write_atomic
@@ -118,9 +120,10 @@ class Explorer:
         Raises:
             ValueError: for an unknown setting or an impossible value; nothing changes then.
         """
-        self._settings = self._checked(changes)
+        settings = self._checked(changes)
         if self._widget is not None:
-            self._widget.show(self._settings)
+            self._widget.show(settings)
+        self._settings = settings
 
     def state(self) -> dict[str, Any]:
         """The settings and what the picture shows, as plain values."""
@@ -129,9 +132,7 @@ class Explorer:
     def render(self, settings: Any = None) -> Image.Image:
         """The picture of the settings, by default of those in force."""
         settings = settings or self._settings
-        reason = self.problem(settings)
-        if reason:
-            raise ValueError(reason)
+        self._check(settings)
         return self.draw(settings)
 
     def still(self) -> bytes:
@@ -144,19 +145,30 @@ class Explorer:
 
     def _checked(self, changes: Mapping[str, Any]) -> Any:
         """The settings with changes applied, or a ValueError in one sentence."""
-        fields = {f.name: f for f in dataclasses.fields(self.Settings)}
-        for name, value in changes.items():
-            if name not in fields:
-                cure = f"{type(self).__name__} has {', '.join(fields)}."
-                raise ValueError(unknown("setting", name, fields, cure))
-            wrong = check_field(fields[name], value)
+        self._check_names(changes)
+        # a number out of an array is as good as one that was typed
+        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in changes.items()}
+        settings = dataclasses.replace(self._settings, **plain)
+        self._check(settings)
+        return settings
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        """A ValueError with near names for a setting that is not there."""
+        known = [f.name for f in dataclasses.fields(self.Settings)]
+        for name in names:
+            if name not in known:
+                cure = f"{type(self).__name__} has {', '.join(known)}."
+                raise ValueError(unknown("setting", name, known, cure))
+
+    def _check(self, settings: Any) -> None:
+        """A ValueError in one sentence for settings that cannot be drawn."""
+        for field in dataclasses.fields(self.Settings):
+            wrong = check_field(field, getattr(settings, field.name))
             if wrong:
                 raise ValueError(wrong)
-        settings = dataclasses.replace(self._settings, **changes)
         reason = self.problem(settings)
         if reason:
             raise ValueError(reason)
-        return settings
 
     def _picture(self, settings: Any) -> bytes:
         """The live picture's bytes, from the cache where they were drawn before."""
@@ -177,6 +189,16 @@ class Explorer:
 
             self._widget = Live(self)
         return self._widget.box
+
+    def close(self) -> None:
+        """Take the live view down wherever it is shown; the explorer itself goes on working.
+
+        ipywidgets keeps every control until it is closed, and with it the explorer and its network:
+        close explorers that are made in a loop.
+        """
+        if self._widget is not None:
+            self._widget.close()
+            self._widget = None
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{k}={v!r}" for k, v in dataclasses.asdict(self._settings).items())
@@ -202,28 +224,35 @@ class Explorer:
                 Every combination is drawn; impossible ones say why.
 
         Raises:
-            ValueError: when nothing moves, or for more than 240 combinations.
+            ValueError: for an unknown setting, when nothing moves, for more than 240 combinations,
+                and when none of them is possible.
         """
+        self._check_names(over)
         values = {name: list(options) for name, options in over.items()}
-        combinations = list(itertools.product(*values.values()))
-        if not values or len(combinations) > 240:
+        count = math.prod(map(len, values.values()))
+        if not 2 <= count <= 240:
             raise ValueError(
-                f"freeze would draw {len(combinations)} pictures; name settings with 2 to 240 "
-                "combinations of values."
+                f"freeze would draw {1 if not values else count} of 2 to 240 pictures; name "
+                "settings with as many combinations of values."
             )
         frames = []
-        for combination in combinations:
+        for combination in itertools.product(*values.values()):
             try:
                 settings = self._checked(dict(zip(values, combination, strict=True)))
                 picture = base64.b64encode(png(self.draw(settings))).decode("ascii")
                 frames.append({"png": picture, "text": _sentence(self.facts(settings))})
             except ValueError as error:
                 frames.append({"png": "", "text": str(error)})
+        possible = [i for i, frame in enumerate(frames) if frame["png"]]
+        if not possible:
+            raise ValueError(f"None of the {count} combinations is possible: {frames[0]['text']}")
         labels = {f.name: f.metadata["label"] for f in dataclasses.fields(self.Settings)}
-        start = [
-            options.index(value) if (value := getattr(self._settings, name)) in options else 0
-            for name, options in values.items()
-        ]
+        # the page opens on the settings in force, or else on the first picture that there is
+        sizes = [len(options) for options in values.values()]
+        start = [int(i) for i in np.unravel_index(possible[0], sizes)]
+        now = [getattr(self._settings, name) for name in values]
+        if all(value in options for value, options in zip(now, values.values(), strict=True)):
+            start = [o.index(value) for value, o in zip(now, values.values(), strict=True)]
         write_atomic(Path(path), _page(self.title, values, labels, start, frames))
         return Path(path)
 
@@ -256,6 +285,7 @@ def _page(
         for (name, options), first in zip(values.items(), start, strict=True)
     )
     data = json.dumps({"values": [[str(v) for v in o] for o in values.values()], "frames": frames})
+    data = data.replace("<", r"\u003c")  # no text can end the script, or begin a comment in it
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -272,7 +302,7 @@ p {{ color: {theme.MUTED}; min-height: 3em; }}
 <div id="controls">{rows}</div>
 <img id="picture" alt=""><p id="facts"></p>
 <script>
-const data = {data.replace("</", "<" + chr(92) + "/")};
+const data = {data};
 const inputs = [...document.querySelectorAll("input")];
 const picture = document.getElementById("picture"), facts = document.getElementById("facts");
 function show() {{

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+from collections.abc import Iterable
 from typing import Any
 
 import ipywidgets as w
@@ -24,9 +25,11 @@ class Live:
         self._explorer = explorer
         self._following = False  # True while `show` moves the controls itself
         self._controls: dict[str, w.Widget] = {}
+        self._links: list[w.Widget] = []  # of a Play button to its slider
         rows = []
         for field in dataclasses.fields(explorer.Settings):
-            control, shown = _control(field, getattr(explorer.settings, field.name))
+            control, shown, links = _control(field, getattr(explorer.settings, field.name))
+            self._links += links
             control.observe(self._changed, names="value")
             self._controls[field.name] = control
             rows.append(shown)
@@ -38,21 +41,27 @@ class Live:
         self.show(explorer.settings)
 
     def show(self, settings: Any) -> None:
-        """Bring controls and picture to these settings."""
+        """Bring controls and picture to these settings; nothing moves if they cannot be drawn."""
+        self._draw(settings)
         self._following = True
         try:
             for name, control in self._controls.items():
                 control.value = getattr(settings, name)
         finally:
             self._following = False
-        self._draw(settings)
+
+    def close(self) -> None:
+        """Close every widget of the view, also the layouts and styles that came with them."""
+        for widget in _parts([self.box, *self._links]):
+            widget.close()
 
     def _draw(self, settings: Any) -> None:
-        self._image.value = self._explorer._picture(settings)
-        self._say(_sentence(self._explorer.facts(settings)), theme.MUTED)
+        picture = self._explorer._picture(settings)
+        self._say(_sentence(self._explorer.facts(settings)), f"color:{theme.MUTED}")
+        self._image.value = picture
 
-    def _say(self, text: str, color: str) -> None:
-        self._words.value = f'<div style="color:{color};line-height:1.4">{html.escape(text)}</div>'
+    def _say(self, text: str, style: str) -> None:
+        self._words.value = f'<div style="{style};line-height:1.4">{html.escape(text)}</div>'
 
     def _changed(self, change: Any) -> None:
         if self._following:
@@ -60,15 +69,31 @@ class Live:
         changes = {name: control.value for name, control in self._controls.items()}
         try:
             settings = self._explorer._checked(changes)
+            self._draw(settings)
         except ValueError as error:
-            self._say(str(error), theme.VERMILION)
+            # a bar and not red letters, whose contrast is too low to read
+            bar = f"border-left:4px solid {theme.VERMILION};padding-left:8px"
+            self._say(str(error), f"color:{theme.INK};{bar}")
             return
         self._explorer._settings = settings
-        self._draw(settings)
 
 
-def _control(field: dataclasses.Field, value: Any) -> tuple[w.Widget, w.Widget]:
-    """The control of a field, and what is shown for it (a slider may have a Play button)."""
+def _parts(widgets: Iterable[Any]) -> list[w.Widget]:
+    """The widgets and all that hang on them: children, layouts, styles, ends of links."""
+    found: dict[int, w.Widget] = {}
+    waiting = list(widgets)
+    while waiting:
+        thing = waiting.pop()
+        if isinstance(thing, tuple):
+            waiting += thing
+        elif isinstance(thing, w.Widget) and id(thing) not in found:
+            found[id(thing)] = thing
+            waiting += thing.trait_values(sync=True).values()
+    return list(found.values())
+
+
+def _control(field: dataclasses.Field, value: Any) -> tuple[w.Widget, w.Widget, list[w.Widget]]:
+    """The control of a field, what is shown for it (a slider may have a Play button), and links."""
     about = field.metadata
     style = {"description_width": "110px"}
     layout = w.Layout(width="340px")
@@ -90,6 +115,6 @@ def _control(field: dataclasses.Field, value: Any) -> tuple[w.Widget, w.Widget]:
         )
         if about["play"]:
             play = w.Play(min=about["low"], max=about["high"], value=value, interval=100)
-            w.jslink((play, "value"), (control, "value"))
-            return control, w.HBox([play, control])
-    return control, control
+            link = w.jslink((play, "value"), (control, "value"))
+            return control, w.HBox([play, control]), [link]
+    return control, control, []

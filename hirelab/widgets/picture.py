@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 from PIL import Image
@@ -31,26 +32,37 @@ def square_picture(source: Any = None) -> Image.Image:
     return square(picture(source), SIDE)
 
 
+def check_network(model: nn.Module) -> nn.Module:
+    """The network itself, or a ValueError for one whose stages are not Hire-MLP's."""
+    if not all(hasattr(model, name) for name in ("stages", "feature_info", "shift_cycle")):
+        raise ValueError(
+            f"{type(model).__name__} is not a whole Hire-MLP; give one made by hirelab.create."
+        )
+    return model
+
+
 def stage_table(model: nn.Module | None) -> list[dict[str, int]]:
-    """grid, dim, region, shift and cycle of every stage of a network at 224 x 224 pixels.
+    """grid, dim and cycle of every stage of a network at 224 x 224 pixels.
 
     Without a network: those of Hire-MLP-Tiny, whose stages Small and Base share.
+
+    Raises:
+        ValueError: for a network that is not a Hire-MLP.
     """
     if model is None:
         from ..models import create
 
         model = create("hire_mlp_tiny", device="meta")
-    rows = []
-    for i, (stage, info) in enumerate(zip(model.stages, model.feature_info, strict=True)):
-        branches = [block.hire.height or block.hire.width for block in stage.blocks]
-        rows.append(
-            {
-                "grid": SIDE // info["reduction"],
-                "dim": info["num_chs"],
-                "region": branches[0].region,
-                # block 0 never shifts; block 1 shifts by the stage's step
-                "shift": branches[1].shift if len(branches) > 1 else 0,
-                "cycle": model.shift_cycle[i],
-            }
-        )
-    return rows
+    check_network(model)
+    return [
+        {"grid": SIDE // info["reduction"], "dim": info["num_chs"], "cycle": cycle}
+        # pruned networks still list all their stages in feature_info
+        for _, info, cycle in zip(model.stages, model.feature_info, model.shift_cycle, strict=False)
+    ]
+
+
+def missing_stage(stages: Sized, stage: int) -> str | None:
+    """Why a network of these stages has no such one (they count from 1), or None."""
+    if stage <= len(stages):
+        return None
+    return f"Stage {stage} is not there: the network has {len(stages)}, from 1 on."

@@ -12,7 +12,7 @@ from ..rearrange import AXES, CROSS_REGIONS, PADDINGS, Rearrangement
 from ..viz import animation, grids
 from ..viz.canvas import Still
 from .explorer import Explorer, choice, slider, toggle
-from .picture import square_picture, stage_table
+from .picture import missing_stage, square_picture, stage_table
 
 LAST = len(animation.moments()) - 1
 
@@ -46,6 +46,9 @@ class RearrangementPlayer(Explorer):
         self._stages = stage_table(model)
         self._source = square_picture(picture)
         super().__init__(**settings)
+
+    def problem(self, s: Settings) -> str | None:
+        return missing_stage(self._stages, s.stage)
 
     def facts(self, s: Settings) -> dict[str, Any]:
         return {"step": animation.STEPS[animation.moments(s.restore)[s.frame].step]}

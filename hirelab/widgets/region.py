@@ -13,7 +13,7 @@ from ..rearrange import AXES, PADDINGS, Rearrangement
 from ..viz import grids, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, choice, slider
-from .picture import square_picture, stage_table
+from .picture import missing_stage, square_picture, stage_table
 
 
 class RegionExplorer(Explorer):
@@ -49,6 +49,9 @@ class RegionExplorer(Explorer):
         return {axis: Rearrangement(grid, regions[axis], padding=s.padding) for axis in AXES}
 
     def problem(self, s: Settings) -> str | None:
+        missing = missing_stage(self._stages, s.stage)
+        if missing:
+            return missing
         r = self._maps(s)[s.unpack]
         if s.pick < r.regions:
             return None
@@ -81,9 +84,10 @@ class RegionExplorer(Explorer):
         slots = grid + max(r.pad for r in maps.values())
         for column, (axis, r) in enumerate(maps.items()):
             left, top, side = 20 + column * 366, 82, 330
-            lines = "rows" if axis == "height" else "columns"
+            line = "row" if axis == "height" else "column"
+            count = f"{_several(r.regions, 'region')} of {_several(r.region, line)}"
             canvas.text((left - 14, 8), f"Along {axis}", theme.TITLE, bold=True)
-            canvas.text((left - 14, 37), f"{r.regions} regions of {r.region} {lines}", theme.TEXT)
+            canvas.text((left - 14, 37), count, theme.TEXT)
             grids.draw_lines(
                 canvas,
                 grids.arrange(tokens, r.slots.ravel(), axis),
@@ -130,8 +134,8 @@ class RegionExplorer(Explorer):
                 canvas.hatch((left, y, left + step - 6, y + step - 6))
             token = r.slots[s.pick, slot]
             name = f"{'row' if s.unpack == 'height' else 'column'} {token}" if token >= 0 else "0"
-            canvas.text((left + 58, y + step / 2 - 3), name, theme.SMALL, anchor="lm")
-            canvas.text((left + 140, y + step / 2 - 3), f"{dim} numbers", 14, theme.MUTED, "lm")
+            canvas.text((left + 53, y + step / 2 - 3), name, theme.SMALL, anchor="lm")
+            canvas.text((left + 142, y + step / 2 - 3), f"{dim} numbers", 14, theme.MUTED, "lm")
             canvas.rect((left + 240, y + 4, left + 320, y + step - 10), fill=color)
         top = 82 + r.region * step
         canvas.arrow((left + 155, top + 2), (left + 155, top + 28), theme.INK)
@@ -149,3 +153,7 @@ class RegionExplorer(Explorer):
                 canvas.text((x - width * r.region / 2, top + 68), name, 14, theme.MUTED, "ma")
         note = f"number of channel c, token t: {r.region}c + t"
         canvas.text((left, top + 92), note, theme.SMALL, theme.MUTED)
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

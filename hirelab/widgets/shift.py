@@ -13,7 +13,7 @@ from ..rearrange import AXES, CROSS_REGIONS, EMPTY, PADDINGS, Rearrangement, com
 from ..viz import grids, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, choice, slider, toggle
-from .picture import square_picture, stage_table
+from .picture import missing_stage, square_picture, stage_table
 
 
 class ShiftExplorer(Explorer):
@@ -65,6 +65,9 @@ class ShiftExplorer(Explorer):
         return [alone, *after]
 
     def problem(self, s: Settings) -> str | None:
+        missing = missing_stage(self._stages, s.stage)
+        if missing:
+            return missing
         size = self._stages[s.stage - 1]["grid"]
         if s.token < size:
             return None
@@ -130,11 +133,13 @@ class ShiftExplorer(Explorer):
             left = 18 + column * 271
             canvas.text((left - 14, 6), name, theme.TITLE, bold=True)
             home = [theme.PAPER if t == EMPTY else theme.region_color(t // r.region) for t in order]
-            marks = {
-                i: theme.FOCUS if t == s.token else theme.HEARD
-                for i, (t, pad) in enumerate(zip(order, padded, strict=True))
-                if (t in meets if column < 2 else t == s.token and column == 3) and not pad
-            }
+            marks = {}
+            if column < 2:  # what the token meets is content, and moves with the shift
+                real = [(i, t) for i, t in enumerate(order) if not padded[i]]
+                marks = {i: theme.HEARD for i, t in real if t in meets}
+                marks |= {i: theme.FOCUS for i, t in real if t == s.token}
+            elif column == 3:  # the result's token is a place: without restore, of other content
+                marks = {s.token: theme.FOCUS}
             grids.draw_lines(
                 canvas, cells, left, 54, side, s.direction,
                 region=r.region if column in (1, 2) else 0,
