@@ -1,0 +1,226 @@
+"""Weights in and out: the authors' checkpoints, ours, and files that are neither.
+
+Names are translated by one table, both ways; tensors are views of what was loaded. Files are read
+as safetensors, or by torch.load with ``weights_only``, so opening one never runs code from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+# Module names inside a block: the authors', ours.
+_BLOCK = {
+    "norm1": "norm1",
+    "attn.mlp_h1": "hire.height.mix.fc1",
+    "attn.mlp_h1_norm": "hire.height.mix.norm1",
+    "attn.mlp_h2": "hire.height.mix.fc2",
+    "attn.mlp_w1": "hire.width.mix.fc1",
+    "attn.mlp_w1_norm": "hire.width.mix.norm1",
+    "attn.mlp_w2": "hire.width.mix.fc2",
+    "attn.mlp_c": "hire.channel.fc",
+    "attn.reweight.fc1": "hire.gate.fc1",
+    "attn.reweight.fc2": "hire.gate.fc2",
+    "attn.proj": "hire.proj",
+    "norm2": "norm2",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+}
+_BLOCK_BACK = {ours: theirs for theirs, ours in _BLOCK.items()}
+_CONV = {"proj": "conv", "norm": "norm"}  # in the stem and the downsampling
+_CONV_BACK = {ours: theirs for theirs, ours in _CONV.items()}
+
+
+def _ours(key: str) -> str:
+    """Our name for a key of the authors; a key that is not theirs comes back as it is."""
+    module, _, leaf = key.rpartition(".")
+    if m := re.fullmatch(r"patch_embed\.(proj|norm)", module):
+        return f"stem.{_CONV[m[1]]}.{leaf}"
+    if m := re.fullmatch(r"network\.([135])\.(proj|norm)", module):
+        return f"stages.{(int(m[1]) + 1) // 2}.downsample.{_CONV[m[2]]}.{leaf}"
+    if (m := re.fullmatch(r"network\.([0246])\.(\d+)\.(.+)", module)) and m[3] in _BLOCK:
+        return f"stages.{int(m[1]) // 2}.blocks.{m[2]}.{_BLOCK[m[3]]}.{leaf}"
+    if m := re.fullmatch(r"norm([0246])", module):  # the segmentation backbone's extra norms
+        return f"stage_norms.{int(m[1]) // 2}.{leaf}"
+    return key
+
+
+def _theirs(key: str) -> str:
+    """The authors' name for a key of ours; a key that is not ours comes back as it is."""
+    module, _, leaf = key.rpartition(".")
+    if m := re.fullmatch(r"stem\.(conv|norm)", module):
+        return f"patch_embed.{_CONV_BACK[m[1]]}.{leaf}"
+    if m := re.fullmatch(r"stages\.(\d)\.downsample\.(conv|norm)", module):
+        return f"network.{2 * int(m[1]) - 1}.{_CONV_BACK[m[2]]}.{leaf}"
+    if (m := re.fullmatch(r"stages\.(\d)\.blocks\.(\d+)\.(.+)", module)) and m[3] in _BLOCK_BACK:
+        return f"network.{2 * int(m[1])}.{m[2]}.{_BLOCK_BACK[m[3]]}.{leaf}"
+    if m := re.fullmatch(r"stage_norms\.(\d)", module):
+        return f"norm{2 * int(m[1])}.{leaf}"
+    return key
+
+
+_GATE = re.compile(r"hire\.gate\.fc[12]\.weight$")  # a 1x1 convolution there, a linear layer here
+
+
+def from_authors(state: Mapping[str, Tensor]) -> State:
+    """The authors' state dict in our names and shapes; values are views, nothing is copied.
+
+    A key that is not theirs is kept, so that a strict load can name it.
+    """
+    renamed = {_ours(key): value for key, value in state.items()}
+    return {k: v.flatten(1) if _GATE.search(k) else v for k, v in renamed.items()}
+
+
+def to_authors(state: Mapping[str, Tensor]) -> State:
+    """Our state dict in the authors' names and shapes; the inverse of `from_authors`."""
+    shaped = {k: v[..., None, None] if _GATE.search(k) else v for k, v in state.items()}
+    return {_theirs(key): value for key, value in shaped.items()}
+
+
+def unwrap(checkpoint: Any) -> State:
+    """The state dict inside a checkpoint: bare, under "model" or "state_dict", with "module." in
+    front of its names, or a whole segmentation network's, whose backbone is taken.
+
+    Raises:
+        ValueError: when there is no state dict inside.
+    """
+    state = checkpoint
+    for name in ("state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
+            state = state[name]
+    if not isinstance(state, Mapping) or not state:
+        raise ValueError(
+            f"The checkpoint holds a {type(checkpoint).__name__} without a state dict; expected "
+            "names and tensors, bare or under 'model' or 'state_dict'."
+        )
+    strange = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise ValueError(
+            f"The checkpoint's entry {strange[0]!r} is no tensor; expected names and tensors, bare "
+            "or under 'model' or 'state_dict'."
+        )
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k[:9] == "backbone."}
+    return backbone or state
+
+
+def checkpoint_filter_fn(checkpoint: Any, model: nn.Module | None = None) -> State:
+    """What timm calls on a downloaded checkpoint: a state dict in our names, from any form."""
+    state = unwrap(checkpoint)
+    return state if "stem.conv.weight" in state else from_authors(state)
+
+
+def read(path: str | Path) -> Any:
+    """Open a checkpoint file without running anything in it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, no checkpoint, or holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint file {path}; give the path of one.")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged or no safetensors file ({error}).") from error
+    try:
+        # timm's training script stores its options, a Namespace of plain values, beside the weights
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors and plain values, or is no checkpoint; hirelab does "
+            "not run code from a checkpoint: save the bare state dict as safetensors where you "
+            "trust the file."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is damaged or no checkpoint ({first}).") from error
+
+
+def architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The arguments of `HireMLP` that the shapes of a state dict (ours) determine.
+
+    Shift, padding, cross-region manner and restore leave no trace in the weights; they keep their
+    defaults.
+
+    Raises:
+        ValueError: when the shapes are not of a Hire-MLP.
+    """
+    if "stem.conv.weight" not in state or state["stem.conv.weight"].dim() != 4:
+        some = ", ".join(list(state)[:3])
+        raise ValueError(f"These are not the weights of a Hire-MLP: the names begin {some} ...")
+    blocks: dict[int, int] = {}
+    for key in state:
+        if m := re.match(r"stages\.(\d+)\.blocks\.(\d+)\.", key):
+            blocks[int(m[1])] = max(blocks.get(int(m[1]), 0), int(m[2]) + 1)
+    dim, in_chans = state["stem.conv.weight"].shape[:2]
+    dims, regions, branches, layers = [], [], [], 2
+    for i in sorted(blocks):
+        down = state.get(f"stages.{i}.downsample.conv.weight")
+        dim = dim if down is None else down.shape[0]
+        dims.append(int(dim))
+        hire = f"stages.{i}.blocks.0.hire"
+        axes = [b for b in ("height", "width") if f"{hire}.{b}.mix.fc1.weight" in state]
+        channel = ["channel"] if f"{hire}.channel.fc.weight" in state else []
+        branches = axes + channel
+        if axes:
+            regions.append(int(state[f"{hire}.{axes[0]}.mix.fc1.weight"].shape[1] // dim))
+            layers = sum(1 for k in state if re.match(rf"{hire}\.{axes[0]}\.mix\.fc\d\.weight", k))
+    if sorted(blocks) != list(range(len(blocks))) or not branches:
+        raise ValueError("These are not the weights of a Hire-MLP: its blocks are not complete.")
+    ratio = state.get("stages.0.blocks.0.mlp.fc1.weight")
+    head = state.get("head.weight")
+    found = {
+        "in_chans": int(in_chans),
+        "num_classes": 0 if head is None else int(head.shape[0]),
+        "depths": tuple(blocks[i] for i in sorted(blocks)),
+        "dims": tuple(dims),
+        "branches": tuple(branches),
+        "fc_layers": layers,
+        "fusion": "gate" if "stages.0.blocks.0.hire.gate.fc1.weight" in state else "sum",
+        "mlp_ratio": 4.0 if ratio is None else ratio.shape[0] / dims[0],
+        "stage_norms": "stage_norms.0.weight" in state,
+    }
+    if len(regions) == len(dims):
+        found["region"] = tuple(regions)
+    return found
+
+
+def load_into(model: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """A strict load, all or nothing, whose refusal is one sentence.
+
+    Raises:
+        ValueError: for missing, unexpected or misshapen entries: how many, and the first of each.
+    """
+    own = model.state_dict()
+    shapes = {k: (tuple(v.shape), tuple(own[k].shape)) for k, v in state.items() if k in own}
+    faults = {
+        "missing": [k for k in own if k not in state],
+        "unknown": [k for k in state if k not in own],
+        "of another shape": [
+            f"{k} {given} for {needed}" for k, (given, needed) in shapes.items() if given != needed
+        ],
+    }
+    wrong = [f"{len(v)} {kind} (such as {v[0]})" for kind, v in faults.items() if v]
+    if wrong:
+        raise ValueError(
+            f"{what} does not fit {type(model).__name__}: of {len(own)} entries "
+            f"{', '.join(wrong)}; build the network with the checkpoint's own arguments, or use "
+            "hirelab.load, which reads them off the shapes."
+        )
+    model.load_state_dict(dict(state))
