@@ -113,17 +113,21 @@ def frame(
         color = theme.INK if dot <= moment.step else theme.LINE
         canvas.rect((620 + dot * 21, 16, 636 + dot * 21, 24), fill=color)
     side = 340 * scale
-    for left, axis in ((20, "height"), (394, "width")):
+    for left, axis in ((24, "height"), (394, "width")):
         seen = tokens if axis == "height" else tokens.transpose(1, 0, 2)
         sheet = strips(seen, maps[axis], moment, side)
         if axis == "width":
             sheet = sheet.transpose(1, 0, 2)
         canvas.text((left, 46), f"along {axis}", theme.TEXT, theme.MUTED)
-        canvas.image.paste(Image.fromarray(sheet), (left * scale, 82 * scale))
+        # the bars of home regions stand outside, so that both maps begin at one height
+        x, y = (left - 12, 82) if axis == "height" else (left, 70)
+        canvas.image.paste(Image.fromarray(sheet), (x * scale, y * scale))
+    if moment.gap > 0 and any(r.pad for r in maps.values()):
+        canvas.text((740, 428), "pale: padding", theme.SMALL, theme.MUTED, "ra")
     return canvas.image
 
 
-def gif(frames: Sequence[Image.Image], milliseconds: int = 100, colors: int = 50) -> bytes:
+def gif(frames: Sequence[Image.Image], milliseconds: int = 100, colors: int = 96) -> bytes:
     """The frames as an endless GIF with one palette for all, so that colours do not flicker."""
     palette = palette_of(_joint(frames), colors)
     pages = [reduce(f, palette) for f in frames]
@@ -136,7 +140,7 @@ def gif(frames: Sequence[Image.Image], milliseconds: int = 100, colors: int = 50
 
 def _joint(frames: Sequence[Image.Image]) -> Image.Image:
     """A few frames on one sheet, to choose colours from."""
-    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, 5).astype(int)]
+    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, 9).astype(int)]
     sheet = Image.new("RGB", (chosen[0].width, sum(f.height for f in chosen)))
     for i, picture in enumerate(chosen):
         sheet.paste(picture, (0, i * picture.height))

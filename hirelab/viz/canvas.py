@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -99,12 +100,17 @@ class Canvas:
         self.image.paste(picture, (left, top))
 
     def swatch(
-        self, xy: tuple[float, float], color: str, text: str, hatched: bool = False
+        self, xy: tuple[float, float], color: str | Sequence[str], text: str, hatched: bool = False
     ) -> float:
-        """A legend entry, its left top at ``xy``; returns the x where the next may start."""
+        """A legend entry of one colour or several, its left top at ``xy``; returns the x where the
+        next may start."""
         x, y = xy
         box = (x, y + 3, x + 16, y + 19)
-        self.rect(box, fill=theme.PAPER if hatched else color, outline=theme.MUTED)
+        colors = (color,) if isinstance(color, str) else tuple(color)
+        for i, part in enumerate(colors):
+            height = 16 / len(colors)
+            self.rect((x, y + 3 + i * height, x + 16, y + 3 + (i + 1) * height), fill=part)
+        self.rect(box, outline=theme.MUTED)
         if hatched:
             self.hatch(box)
         self.text((x + 23, y), text, theme.SMALL, theme.MUTED)

@@ -125,7 +125,12 @@ def draw_lines(
         half = 1.25 / cell
         canvas.rect(stripe(first - half, first + half, -13, across), fill=theme.PAPER)
     for line, color in (marks or {}).items():
-        canvas.rect(stripe(line + 0.1, line + 0.9, across + 4, across + 13), fill=color)
+        canvas.rect(stripe(line + 0.1, line + 0.9, across + 4, across + 16), fill=color)
+        if color == theme.FOCUS:  # found at once, also on a fine grid
+            half = max(0.5, 2.5 / cell)
+            canvas.rect(
+                stripe(line + 0.5 - half, line + 0.5 + half, 0, across), outline=color, width=2.5
+            )
 
 
 def draw_cone(
@@ -150,3 +155,5 @@ def draw_cone(
             color = theme.FOCUS if t == token else theme.HEARD if heard[t] else theme.UNHEARD
             x = left + t * width
             canvas.rect((x + 0.75, y + 1, x + width - 0.75, y + height - 1), fill=color)
+    canvas.text((left, bottom + 3), "token 0", theme.SMALL, theme.MUTED)
+    canvas.text((right, bottom + 3), str(size - 1), theme.SMALL, theme.MUTED, "ra")

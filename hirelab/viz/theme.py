@@ -29,6 +29,7 @@ BRANCH = {"height": BLUE, "width": ORANGE, "channel": GREEN}
 FOCUS = VERMILION  # the token that the reader asks about
 HEARD = "#39424e"  # tokens whose content has reached it
 UNHEARD = "#e8ebef"
+SLOTS = ("#39424e", "#9aa3af", "#6b7480", "#c9ced6")  # places inside a region, numbered as well
 PADDING = MUTED
 ALL = (INK, MUTED, LINE, PAPER, HEARD, UNHEARD, *CYCLE)
 

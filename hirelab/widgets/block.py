@@ -17,16 +17,22 @@ from ..viz.canvas import Canvas
 from .explorer import Explorer, slider, toggle
 from .picture import check_network, missing_stage, square_picture
 
-# Where a point stands on the sheet: the flow goes from left to right, a row a branch.
+# Where a point stands on the sheet, (row, column): the flow goes from left to right, and down.
+_PICTURE, _GATE = (0, 0), (3, 0)
 _FLOW = {
-    "hire.input": (0, 0),
+    "hire.input": (0, 1), "hire.channel.out": (0, 3),
     "hire.height.shifted": (1, 0), "hire.height.regions": (1, 1),
     "hire.height.mixed": (1, 2), "hire.height.out": (1, 3),
     "hire.width.shifted": (2, 0), "hire.width.regions": (2, 1),
     "hire.width.mixed": (2, 2), "hire.width.out": (2, 3),
-    "hire.channel.out": (0, 3),
-    "hire.fused": (3, 0), "hire.out": (3, 1), "mlp.out": (3, 2), "out": (3, 3),
+    "hire.fused": (3, 1), "hire.out": (3, 2), "mid": (3, 3),
+    "mlp.out": (4, 2), "out": (4, 3),
 }  # fmt: skip
+_ROWS = (
+    "channel branch", "height branch: shift, cut, mix, restore",
+    "width branch: the same sideways", "fusion: weigh, add up, project; added to what came in",
+    "channel MLP; added again",
+)  # fmt: skip
 
 
 class BlockExplorer(Explorer):
@@ -124,7 +130,7 @@ class BlockExplorer(Explorer):
         return facts
 
     def draw(self, s: Settings) -> Image.Image:
-        canvas = Canvas(theme.WIDTH, 1034)
+        canvas = Canvas(theme.WIDTH, 1242)
         branch = self._model.stages[s.stage - 1].blocks[s.block - 1].hire.height
         title = f"Stage {s.stage}, block {s.block}"
         if branch is not None:
@@ -134,30 +140,36 @@ class BlockExplorer(Explorer):
         weights = "; the weights are untrained" if self._untrained else ""
         note = f"{what}, each map on its own scale, dark low and bright high{weights}"
         canvas.text((6, 38), note, theme.SMALL, theme.MUTED)
+        for row, words in enumerate(_ROWS):
+            left, top, _, _ = self._box(row, 0 if row < 4 else 2)
+            canvas.text((left, top - 24), words, theme.SMALL, theme.MUTED)
         for name, values in self.maps(s).items():
             color = next((c for branch, c in theme.BRANCH.items() if branch in name), None)
             maps.draw_map(canvas, values, self._box(*_FLOW[name]), name, color)
-        picture = np.asarray(self._picture_shown)
-        left, top, _, _ = self._box(0, 1)
+        left, top, _, bottom = self._box(*_PICTURE)
+        side = bottom - top - 44
         canvas.text((left, top), "the picture", theme.SMALL, bold=True)
-        canvas.picture(picture, (left, top + 24, left + 180, top + 204), smooth=True)
+        box = (left, top + 24, left + side, top + 24 + side)
+        canvas.picture(np.asarray(self._picture_shown), box, smooth=True)
         self._draw_gate(canvas, s)
         return canvas.image
 
     @staticmethod
     def _box(row: int, column: int) -> tuple[float, float, float, float]:
-        left, top = 8 + column * 272, 74 + row * 240
-        return (left, top, left + 226, top + 228)
+        left, top = 8 + column * 272, 98 + row * 230
+        return (left, top, left + 236, top + 200)
 
     def _draw_gate(self, canvas: Canvas, s: Settings) -> None:
         weights, branches = self.gate(s)
-        left, top, right, bottom = self._box(0, 2)
         if not branches:
             return
+        left, top, right, bottom = self._box(*_GATE)
         canvas.text((left, top), "hire.gate.out", theme.SMALL, bold=True)
         maps.draw_gate(canvas, weights, branches, (left, top + 24, right, bottom - 44))
         x = left
         for column, name in enumerate(branches):
             mean = f"{name[0]} {weights[:, column].mean():.2f}"
             x = canvas.swatch((x, bottom - 42), theme.BRANCH[name], mean) - 10
-        canvas.text((left, bottom), "a column a channel; mean weights", 15, theme.MUTED, "ls")
+        undecided = np.abs(weights - 1 / len(branches)).max() < 0.01
+        words = "undecided: equal shares" if undecided else "a column a channel; means"
+        canvas.text((left, bottom - 18), words, 15, theme.MUTED)

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..rearrange import AXES, PADDINGS, Rearrangement
 from ..viz import grids, theme
-from ..viz.canvas import Canvas
+from ..viz.canvas import Box, Canvas
 from .explorer import Explorer, choice, slider
 from .picture import missing_stage, square_picture, stage_table
 
@@ -100,6 +100,7 @@ class RegionExplorer(Explorer):
                 padded=r.padded.ravel(),
                 tint=0.22 if photograph else 0.0,
                 smooth=photograph,
+                marks=self._picked(s, r) if axis == s.unpack else None,
                 slots=slots,
             )
             shape = (
@@ -108,12 +109,19 @@ class RegionExplorer(Explorer):
                 else f"{grid} x {r.regions} x {r.region}\u00b7{dim}"
             )
             canvas.text((left - 14, 424), f"{grid} x {grid} x {dim}  \u2192  {shape}")
-        x = canvas.swatch((6, 456), theme.region_color(0), "a region's colour")
+        x = canvas.swatch((6, 456), theme.CYCLE[:4], "regions")
+        x = canvas.swatch((x, 456), theme.HEARD, "unpacked")
         if any(r.pad for r in maps.values()):
             name = "zeros" if s.padding == "zero" else f"{s.padding} copies"
-            canvas.swatch((x, 456), theme.PAPER, f"padding: {name}, cropped again later", True)
+            canvas.swatch((x, 456), theme.PAPER, f"padding: {name}, cropped later", True)
         self._draw_unpacked(canvas, tokens, maps[s.unpack], s, dim)
         return canvas.image
+
+    @staticmethod
+    def _picked(s: Settings, r: Rearrangement) -> dict[int, str]:
+        """A mark beside every line of the region that is unpacked."""
+        first = s.pick * r.region
+        return dict.fromkeys(range(first, first + r.region), theme.HEARD)
 
     def _draw_unpacked(
         self, canvas: Canvas, tokens: np.ndarray, r: Rearrangement, s: Settings, dim: int
@@ -128,7 +136,6 @@ class RegionExplorer(Explorer):
         step = min(50, 240 / r.region)
         for slot in range(r.region):
             y = 82 + slot * step
-            color = theme.region_color(slot)
             canvas.picture(line[slot], (left, y, left + step - 6, y + step - 6), smooth=True)
             if r.padded[s.pick, slot]:
                 canvas.hatch((left, y, left + step - 6, y + step - 6))
@@ -136,7 +143,7 @@ class RegionExplorer(Explorer):
             name = f"{'row' if s.unpack == 'height' else 'column'} {token}" if token >= 0 else "0"
             canvas.text((left + 53, y + step / 2 - 3), name, theme.SMALL, anchor="lm")
             canvas.text((left + 142, y + step / 2 - 3), f"{dim} numbers", 14, theme.MUTED, "lm")
-            canvas.rect((left + 240, y + 4, left + 320, y + step - 10), fill=color)
+            self._slot(canvas, (left + 240, y + 4, left + 320, y + step - 10), slot, "t = ")
         top = 82 + r.region * step
         canvas.arrow((left + 155, top + 2), (left + 155, top + 28), theme.INK)
         width = 310 / (3 * r.region + 1)
@@ -146,13 +153,25 @@ class RegionExplorer(Explorer):
                 canvas.text((x + width / 2, top + 50), "\u2026", theme.TEXT, anchor="mm")
                 x += width
             for slot in range(r.region):
-                canvas.rect((x, top + 36, x + width - 1, top + 64), fill=theme.region_color(slot))
+                self._slot(canvas, (x, top + 36, x + width - 1, top + 64), slot)
                 x += width
             name = ("channel 0", "channel 1", f"channel {dim - 1}")[group]
             if r.region > 1 or group == 0:
                 canvas.text((x - width * r.region / 2, top + 68), name, 14, theme.MUTED, "ma")
         note = f"number of channel c, token t: {r.region}c + t"
         canvas.text((left, top + 92), note, theme.SMALL, theme.MUTED)
+
+    @staticmethod
+    def _slot(canvas: Canvas, box: Box, slot: int, before: str = "") -> None:
+        """A place inside the region: a grey and its number (colours mean regions here)."""
+        color = theme.SLOTS[slot % len(theme.SLOTS)]
+        left, top, right, bottom = box
+        canvas.rect(box, fill=color)
+        dark = sum(theme.rgb(color)) < 400
+        if right - left > 9:
+            middle = ((left + right) / 2, (top + bottom) / 2)
+            ink = theme.PAPER if dark else theme.INK
+            canvas.text(middle, f"{before}{slot}", 14, ink, "mm")
 
 
 def _several(count: int, what: str) -> str:

@@ -111,7 +111,7 @@ class ShiftExplorer(Explorer):
             )
             count = f"{int(steps[-1].sum())} of {r.size} after {s.blocks} "
             count += "block" if s.blocks == 1 else "blocks"
-            canvas.text((left + 110, bottom + 8), count, theme.SMALL, theme.MUTED)
+            canvas.text((left + 311, bottom + 3), count, theme.SMALL, anchor="ma")
         return canvas.image
 
     def _draw_panels(
@@ -146,8 +146,8 @@ class ShiftExplorer(Explorer):
                 spine=home, padded=padded, marks=marks, slots=slots,
             )  # fmt: skip
         y = 294
-        x = canvas.swatch((4, y), theme.region_color(0), "side bar: home region")
+        x = canvas.swatch((4, y), theme.CYCLE[:4], "side bar: home region")
         x = canvas.swatch((x, y), theme.FOCUS, f"token {s.token}")
-        x = canvas.swatch((x, y), theme.HEARD, "tokens it meets in this block")
+        x = canvas.swatch((x, y), theme.HEARD, "tokens that its region holds")
         if r.pad:
             canvas.swatch((x, y), theme.PAPER, "padding", hatched=True)
