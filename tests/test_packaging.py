@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -108,20 +109,24 @@ def test_package_and_project_have_one_version():
     assert hirelab.__version__ == PROJECT["version"]
 
 
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make as a reader does, also where these tests are themselves run by make."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, env=outside, capture_output=True, text=True
+    )
+
+
 @pytest.mark.parametrize("target", ["lab", "test", "lint", "notebooks", "gallery", "bench"])
 def test_make_knows_its_targets(target):
-    asked = subprocess.run(
-        ["make", "--dry-run", target, "VENV=/nonexistent"], cwd=ROOT, capture_output=True, text=True
-    )
+    asked = make("--dry-run", target, "VENV=/nonexistent")
     assert asked.returncode == 0, asked.stderr
     assert "pip install" in asked.stdout  # every target sets up first
 
 
 def test_make_installs_nothing_once_the_stamp_is_there(tmp_path):
     (tmp_path / ".installed").touch()
-    asked = subprocess.run(
-        ["make", "--dry-run", "lab", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True, text=True
-    )
+    asked = make("--dry-run", "lab", f"VENV={tmp_path}")
     assert asked.stdout.split() == [f"{tmp_path}/bin/python", "-m", "hirelab", "lab"]
 
 
@@ -129,12 +134,7 @@ def test_make_says_which_python_it_needs(tmp_path):
     old = tmp_path / "python"
     old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{OLD_PYTHON}" "$2"\n')
     old.chmod(0o755)
-    asked = subprocess.run(
-        ["make", "setup", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    asked = make("setup", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}")
     assert asked.returncode != 0
     assert "needs Python 3.11 or newer" in asked.stderr
     assert not (tmp_path / "venv").exists()
