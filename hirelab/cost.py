@@ -7,6 +7,7 @@ regions, ``H W C^2`` multiply-adds, whatever the region.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -15,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .models.hire_mlp import AxisBranch
+from .probes import points
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,14 @@ class BranchCost:
         """Multiply-adds beyond the formula, as a share of it: what the padded slots cost."""
         return self.macs / self.macs_formula - 1
 
+    def __str__(self) -> str:
+        """One line: the setting, weights and multiply-adds in multiples of the formulas."""
+        return (
+            f"{self.size:2} x {self.size:<2} tokens, C {self.dim:3}, region {self.region}: "
+            f"{self.weights / self.weights_formula:.3f} x h\u00b7C\u00b2 weights + {self.others:,}, "
+            f"{1 + self.padding_share:.3f} x H\u00b7W\u00b7C\u00b2 multiply-adds"
+        )
+
 
 def count_macs(module: nn.Module, x: torch.Tensor) -> int:
     """Multiply-adds of a module's convolutions and matrix products on ``x``.
@@ -80,3 +90,67 @@ def branch_cost(dim: int, region: int, size: int) -> BranchCost:
     others = sum(p.numel() for p in branch.parameters()) - weights
     macs = count_macs(branch, torch.empty(1, dim, size, size, device="meta"))
     return BranchCost(dim, region, size, weights, others, macs)
+
+
+@dataclass(frozen=True)
+class BlockParts:
+    """What the parts of one block hold and do for one picture, in the order of the forward pass.
+
+    Prints as a table with each part's share; ``rows`` holds (part, parameters, multiply-adds).
+    """
+
+    block: str
+    rows: tuple[tuple[str, int, int], ...]
+
+    def __repr__(self) -> str:
+        params, macs = (sum(row[i] for row in self.rows) or 1 for i in (1, 2))
+        lines = [f"{self.block}", f"{'part':16}{'parameters':>12}{'':8}{'multiply-adds':>15}"]
+        lines += [
+            f"{name:16}{p:>12,}{p / params:>7.1%} {m:>15,}{m / macs:>7.1%}"
+            for name, p, m in self.rows
+        ]
+        return "\n".join(lines)
+
+
+def block_parts(
+    model: nn.Module, stage: int = 1, block: int = 1, input_size: tuple[int, int] = (224, 224)
+) -> BlockParts:
+    """Count parameters and multiply-adds of a block's parts; indices from 0, as in point names.
+
+    On the meta device: nothing is computed and the network is left as it is.
+
+    Raises:
+        ValueError: for a block that is not there.
+    """
+    try:
+        blocks = model.stages[stage].blocks[block]
+    except IndexError:
+        raise ValueError(
+            f"There is no stages.{stage}.blocks.{block}; the network has "
+            f"{[len(s.blocks) for s in model.stages]} blocks in its stages, counted from 0."
+        ) from None
+    name = f"stages.{stage}.blocks.{block}"
+    point = points(model, f"{name}.hire.input", (model.in_chans, *input_size))[0]
+    copy = deepcopy(blocks).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        copy(torch.empty(point.shape, device="meta"))
+    counts = counter.get_flop_counts()
+    parts = {
+        "norms": ("norm1", "norm2"),
+        "height branch": ("hire.height",),
+        "width branch": ("hire.width",),
+        "channel branch": ("hire.channel",),
+        "gate": ("hire.gate",),
+        "projection": ("hire.proj",),
+        "channel MLP": ("mlp",),
+    }
+    modules = dict(copy.named_modules())
+    rows = []
+    for part, members in parts.items():
+        there = [m for m in members if m in modules]
+        held = sum(p.numel() for m in there for p in modules[m].parameters())
+        root = type(copy).__name__
+        done = sum(sum(counts.get(f"{root}.{m}", {}).values()) for m in there)
+        if there:
+            rows.append((part, held, done // 2))
+    return BlockParts(name, tuple(rows))

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import Any
 
+import torch
+
 from .cost import branch_cost
-from .models import create
 from .provenance import reach_growth
-from .rearrange import Rearrangement
+from .rearrange import Rearrangement, partition
 
 
 @dataclass(frozen=True)
@@ -49,24 +50,27 @@ def _plain(answer: Any) -> Any:
 
 
 padded_rows = Exercise(
-    "A map of 14 rows is cut into regions of 4. How many rows of padding does it get?",
-    lambda: Rearrangement(14, 4).pad,
-    "The padded map has a multiple of 4 rows, the next one from 14 up.",
+    "A map of 17 rows is cut into regions of 5. How many rows of padding does it get?",
+    lambda: Rearrangement(17, 5).pad,
+    "The padded map has a multiple of 5 rows, the next one from 17 up.",
 )
 channel_index = Exercise(
-    "Regions of 3. Where in the concatenated vector does channel 5 of the region's token 2 stand?",
-    lambda: 5 * 3 + 2,
+    "Regions of 4. Which number of the concatenated vector, counted from 0, is channel 7 of the "
+    "region's token 1?",
+    lambda: _place_in_region(region=4, channel=7, token=1),
     "All tokens of channel 0 come first, then all of channel 1: c * region + token.",
 )
 last_region = Exercise(
-    "14 rows, regions of 3, circular padding, no shift: which rows does the last region hold?",
-    lambda: sorted({int(t) for t in Rearrangement(14, 3).slots[-1]}),
-    "It starts at row 12; where the rows end, circular padding starts again from the top.",
+    "14 rows (0 to 13), regions of 4, shift 1, circular padding: which rows does the last region "
+    "hold?",
+    lambda: sorted({int(t) for t in Rearrangement(14, 4, 1).slots[-1]}),
+    "After the shift the line-up begins 13, 0, 1 and ends 11, 12; padding repeats its beginning.",
 )
 neighbours_after_shift = Exercise(
-    "56 rows, regions of 4, shift 2: which rows does row 0 meet, itself included?",
+    "56 rows (0 to 55), regions of 4, shift 2: which rows stand in the region of row 0, itself "
+    "included?",
     lambda: list(Rearrangement(56, 4, 2).meets(0)),
-    "Row i moves to place i + 2. Which rows move to places 0 to 3?",
+    "Row i moves to place i + 2, and rows go round: -1 is row 55. Which move to places 0 to 3?",
 )
 same_as_none = Exercise(
     "Regions of 4 on 56 rows: which shift from 1 to 8 makes the very regions that no shift makes? "
@@ -80,18 +84,26 @@ same_as_none = Exercise(
     "Regions move as a whole when every token moves by a whole region.",
 )
 blocks_until_global = Exercise(
-    "Stage 4: 7 rows, regions of 2, shift 1 in every second block. After how many blocks has every "
-    "row heard of every other?",
-    lambda: reach_growth(7, 2, 1, 2).blocks_until_global()["shift and restore"],
-    "reach_growth(size, region, shift, cycle).blocks_until_global() counts it.",
+    "A line of 20 rows, regions of 2, shift 1 in every second block. After how many blocks has "
+    "every row heard of every other?",
+    lambda: reach_growth(20, 2, 1, 2, blocks=40).blocks_until_global()["shift and restore"],
+    "reach_growth(size, region, shift, cycle, blocks).blocks_until_global() counts it.",
 )
 branch_weights = Exercise(
-    "How many weights do the two linear layers of a height branch hold, region 4, 64 channels?",
-    lambda: branch_cost(64, 4, 56).weights,
+    "How many weights do the two linear layers of a height branch hold, region 5, 96 channels?",
+    lambda: branch_cost(96, 5, 20).weights,
     "The paper's formula: region times channels squared.",
 )
-points_in_a_branch = Exercise(
-    "How many named points has the height branch of one block?",
-    lambda: len(create("hire_mlp_atto", device="meta").points("stages.0.blocks.0.hire.height.*")),
-    "List them: model.points('stages.0.blocks.0.hire.height.*').",
+rows_that_hear = Exercise(
+    "Stage 1, second block: 56 rows (0 to 55), regions of 4, shift 2. Row 21 is changed. Which "
+    "rows of the height branch's result change?",
+    lambda: Rearrangement(56, 4, 2).reach[:, 21].nonzero()[0].tolist(),
+    "With a shift of 2 the regions begin at rows 2, 6, 10 and so on.",
 )
+
+
+def _place_in_region(region: int, channel: int, token: int) -> int:
+    """Where the partition itself puts a channel of a token."""
+    tokens = torch.zeros(1, channel + 1, region, 1)
+    tokens[0, channel, token] = 1
+    return int(partition(tokens, 2, region).flatten().argmax())

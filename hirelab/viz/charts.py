@@ -31,7 +31,9 @@ def _still(figure, text: str) -> Still:
     return Still(buffer.getvalue(), text, figure)
 
 
-def reach_growth(names: Sequence[str], heard: np.ndarray, size: int, text: str) -> Still:
+def reach_growth(
+    names: Sequence[str], heard: np.ndarray, tokens: int, title: str, text: str
+) -> Still:
     """Mean tokens heard against blocks, a line for each name; ``heard`` is (names, blocks + 1)."""
     from matplotlib import rc_context
 
@@ -41,10 +43,10 @@ def reach_growth(names: Sequence[str], heard: np.ndarray, size: int, text: str) 
         blocks = np.arange(heard.shape[1])
         for name, row, line in zip(names, heard, _LINES, strict=False):
             axes.plot(blocks, row, label=name, markersize=5, **line)
-        axes.axhline(size, color=theme.INK, linewidth=1)
-        axes.annotate("the whole line", (0, size), (0, 4), textcoords="offset points", fontsize=10)
-        axes.set(xlabel="blocks", ylabel="tokens heard of (mean)", ylim=(0, size * 1.12))
-        axes.set_title(f"A line of {size} tokens")
+        axes.axhline(tokens, color=theme.INK, linewidth=1)
+        axes.annotate("all of them", (0, tokens), (0, 4), textcoords="offset points", fontsize=10)
+        axes.set(xlabel="blocks", ylabel="tokens heard of (mean)", ylim=(0, tokens * 1.12))
+        axes.set_title(title)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         return _still(figure, text)
 

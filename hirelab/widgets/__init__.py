@@ -34,10 +34,14 @@ def frozen_pages(folder: str | Path) -> list[tuple[str, str]]:
     block = BlockExplorer(picture="cat", stage=1, block=1)
     pages = [
         (region, "regions.html", {"region_height": range(1, 9), "region_width": range(1, 9)}),
-        (shift, "shift.html", {"shift": range(-4, 5), "region": range(1, 6)}),
+        (
+            shift,
+            "shift.html",
+            {"shift": range(-4, 5), "region": range(1, 6), "restore": (True, False)},
+        ),
         (player, "player.html", {"frame": range(player.settings.frame, player.last + 1)}),
         (cost, "cost.html", {"region": range(1, 9), "size": (7, 14, 28, 56)}),
-        (block, "block.html", {"stage": range(1, 5), "block": range(1, 3)}),
+        (block, "block.html", {"stage": range(1, 5), "block": range(1, 5)}),
     ]
     for explorer, name, over in pages:
         explorer.freeze(folder / name, **over)
