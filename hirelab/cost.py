@@ -54,7 +54,8 @@ class BranchCost:
         """One line: the setting, weights and multiply-adds in multiples of the formulas."""
         return (
             f"{self.size:2} x {self.size:<2} tokens, C {self.dim:3}, region {self.region}: "
-            f"{self.weights / self.weights_formula:.3f} x h\u00b7C\u00b2 weights + {self.others:,}, "
+            f"{self.weights / self.weights_formula:.3f} x h\u00b7C\u00b2 weights "
+            f"+ {self.others:,}, "
             f"{1 + self.padding_share:.3f} x H\u00b7W\u00b7C\u00b2 multiply-adds"
         )
 
