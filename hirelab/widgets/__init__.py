@@ -41,7 +41,7 @@ def frozen_pages(folder: str | Path) -> list[tuple[str, str]]:
         ),
         (player, "player.html", {"frame": range(player.settings.frame, player.last + 1)}),
         (cost, "cost.html", {"region": range(1, 9), "size": (7, 14, 28, 56)}),
-        (block, "block.html", {"stage": range(1, 5), "block": range(1, 5)}),
+        (block, "block.html", {"stage": range(1, 5), "block": range(1, 3)}),
     ]
     for explorer, name, over in pages:
         explorer.freeze(folder / name, **over)
