@@ -1,0 +1,781 @@
+"""What every explorer promises: settings, pure pictures, stills, live views, frozen pages."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import gc
+import html
+import io
+import itertools
+import json
+import re
+import struct
+import tracemalloc
+import weakref
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import ipywidgets as w
+import numpy as np
+import pytest
+import torch
+from ipywidgets.widgets import widget as registry
+from PIL import Image
+
+import hirelab as hl
+from hirelab.datasets.samples import normalise, picture, square
+from hirelab.viz import theme
+from hirelab.viz.canvas import png
+from hirelab.widgets import Explorer, frozen_pages
+from hirelab.widgets.explorer import CACHED, choice, slider, toggle
+
+NETWORK = hl.create("hire_mlp_atto", seed=0)
+
+
+def block_explorer(**settings):
+    return hl.BlockExplorer(NETWORK, "cat", **settings)
+
+
+# how it is made, one possible change, and a combination of possible values that is impossible
+CONTRACT = {
+    "RegionExplorer": (hl.RegionExplorer, {"region_height": 5}, {"stage": 4, "pick": 20}),
+    "ShiftExplorer": (hl.ShiftExplorer, {"shift": -3}, {"stage": 4, "token": 30}),
+    "RearrangementPlayer": (hl.RearrangementPlayer, {"frame": 20}, None),
+    "BlockExplorer": (block_explorer, {"block": 1}, {"stage": 1, "block": 9}),
+    "CostExplorer": (hl.CostExplorer, {"region": 5}, None),
+}
+every = pytest.mark.parametrize(
+    ("make", "change", "impossible"), CONTRACT.values(), ids=CONTRACT.keys()
+)
+
+
+def fields(explorer):
+    return dataclasses.fields(explorer.Settings)
+
+
+def wrong_values(field):
+    """Values that the field's control could never take."""
+    about = field.metadata
+    if about["kind"] == "toggle":
+        return [0, 1, "yes", None]
+    if about["kind"] == "choice":
+        return ["nonsense", 2.5, True, None, 99, "3", [about["options"][0]]]
+    return [about["low"] - 1, about["high"] + 1, True, "3", 2.5, 2.0, None, [1], np.float64(2.0)]
+
+
+def assert_one_sentence(text: str) -> None:
+    assert text.endswith(".")
+    assert "\n" not in text
+    assert text[0].isupper() or text.split(" ")[0].isidentifier()
+
+
+# ------------------------------------------------------------------ settings
+
+
+@every
+def test_every_default_and_every_change_can_be_drawn(make, change, impossible):
+    explorer = make()
+    assert explorer.settings == explorer.Settings()
+    assert explorer.set(**change) is None
+    state = explorer.state()
+    for name, value in change.items():
+        assert state[name] == value
+    assert json.loads(json.dumps(state)) == state  # plain values all the way down
+
+
+@every
+def test_settings_given_at_once_are_settings_that_were_set(make, change, impossible):
+    one, other = make(**change), make()
+    other.set(**change)
+    assert one.settings == other.settings
+    assert one.render().tobytes() == other.render().tobytes()
+
+
+@every
+def test_an_unknown_setting_suggests_near_ones(make, change, impossible):
+    explorer = make()
+    name = next(iter(change))
+    with pytest.raises(ValueError, match=rf"no setting '{name}s'\. Did you mean '{name}'"):
+        explorer.set(**{name + "s": 1})
+    with pytest.raises(ValueError, match="has " + ", ".join(f.name for f in fields(explorer))):
+        explorer.set(qqqq=1)
+    with pytest.raises(ValueError, match="no setting"):
+        make(qqqq=1)
+
+
+@every
+def test_a_wrong_value_is_one_sentence_and_changes_nothing(make, change, impossible):
+    explorer = make()
+    before = explorer.settings
+    for field in fields(explorer):
+        for value in wrong_values(field):
+            with pytest.raises(ValueError, match=field.name) as caught:
+                # a possible change beside the impossible one must not get through either
+                explorer.set(**{**change, field.name: value})
+            assert_one_sentence(str(caught.value))
+            assert explorer.settings is before
+
+
+@every
+def test_numbers_out_of_arrays_are_numbers(make, change, impossible):
+    explorer = make()
+    for field in fields(explorer):
+        value = getattr(explorer.settings, field.name)
+        explorer.set(**{field.name: np.array([value])[0]})
+        now = getattr(explorer.settings, field.name)
+        assert now == value
+        assert type(now) is type(value)
+    explorer.set(**{k: np.int32(v) for k, v in change.items()})
+    json.dumps(explorer.state())
+
+
+@pytest.mark.parametrize("name", [k for k, v in CONTRACT.items() if v[2]])
+def test_an_impossible_combination_is_one_sentence_and_changes_nothing(name):
+    make, change, impossible = CONTRACT[name]
+    explorer = make(**change)
+    before = explorer.settings
+    with pytest.raises(ValueError, match=r"is not (there|on this line)") as caught:
+        explorer.set(**impossible)
+    assert_one_sentence(str(caught.value))
+    assert explorer.settings is before
+    with pytest.raises(ValueError, match=re.escape(str(caught.value))):
+        explorer.render(dataclasses.replace(before, **impossible))
+    with pytest.raises(ValueError, match=re.escape(str(caught.value))):
+        make(**{**change, **impossible})
+
+
+@every
+def test_settings_cannot_be_changed_behind_the_explorers_back(make, change, impossible):
+    explorer = make()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(explorer.settings, next(iter(change)), 1)
+    with pytest.raises(AttributeError):
+        explorer.settings = explorer.Settings()
+
+
+# ------------------------------------------------------------------ pictures
+
+
+@every
+def test_drawing_is_pure(make, change, impossible):
+    explorer = make()
+    before = explorer.settings
+    other = dataclasses.replace(before, **change)
+    first, moved = explorer.render().tobytes(), explorer.render(other).tobytes()
+    assert explorer.settings is before
+    assert first == explorer.render().tobytes() == make().render().tobytes()
+    assert moved == make(**change).render().tobytes() != first
+
+
+@every
+def test_pictures_of_settings_out_of_range_are_refused(make, change, impossible):
+    explorer = make()
+    name = next(iter(change))
+    with pytest.raises(ValueError, match=f"{name} is 1000"):
+        explorer.render(dataclasses.replace(explorer.settings, **{name: 1000}))
+
+
+def chunks(data: bytes) -> list[str]:
+    """The chunk types of a PNG."""
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    at, found = 8, []
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        found.append(data[at + 4 : at + 8].decode("ascii"))
+        at += 12 + length
+    return found
+
+
+@every
+def test_the_still_is_a_small_png_of_pixels_only(make, change, impossible):
+    explorer = make()
+    data = explorer.still()
+    assert set(chunks(data)) == {"IHDR", "PLTE", "IDAT", "IEND"}
+    assert 3_000 < len(data) < 300_000
+    drawn = np.asarray(explorer.render()).astype(np.int32)
+    shown = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.int32)
+    assert shown.shape == drawn.shape
+    assert abs(shown - drawn).mean() < 3
+    codes, shown_codes = drawn @ [65536, 256, 1], shown @ [65536, 256, 1]
+    found = 0
+    for color in theme.ALL:
+        there = codes == int(color[1:], 16)
+        found += there.any()
+        assert (shown_codes[there] == int(color[1:], 16)).all(), color
+    assert found >= 4
+
+
+def test_save_writes_the_still(tmp_path):
+    explorer = hl.CostExplorer()
+    explorer.save(tmp_path / "new" / "picture.png")
+    assert (tmp_path / "new" / "picture.png").read_bytes() == explorer.still()
+
+
+@every
+def test_its_text_is_the_settings(make, change, impossible):
+    explorer = make(**change)
+    text = repr(explorer)
+    assert "0x" not in text
+    name, _, inside = text.partition("(")
+    assert name == type(explorer).__name__
+    assert eval(f"dict({inside}") == dataclasses.asdict(explorer.settings)
+
+
+# ------------------------------------------------------------------ three lives
+
+
+@every
+def test_without_a_kernel_it_is_a_picture_and_a_text(make, change, impossible):
+    explorer = make()
+    bundle = explorer._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/png"}
+    assert base64.b64decode(bundle["image/png"]) == explorer.still()
+    assert bundle["text/plain"] == repr(explorer)
+    assert explorer._widget is None  # no live view was made for it
+
+
+@every
+def test_with_a_kernel_it_is_a_widget_too(make, change, impossible, monkeypatch):
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=object()))
+    explorer = make(**change)
+    bundle = explorer._repr_mimebundle_()
+    assert set(bundle) == {
+        "text/plain",
+        "image/png",
+        "application/vnd.jupyter.widget-view+json",
+    }
+    view = bundle["application/vnd.jupyter.widget-view+json"]
+    assert view["model_id"] == explorer.widget.model_id
+    assert bundle["text/plain"] == repr(explorer)
+    assert chunks(base64.b64decode(bundle["image/png"]))
+    explorer.close()
+
+
+def test_a_terminal_of_ipython_is_no_kernel(monkeypatch):
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace())
+    assert set(hl.CostExplorer()._repr_mimebundle_()) == {"text/plain", "image/png"}
+
+
+# ------------------------------------------------------------------ live
+
+
+def parts(widget, kind=w.Widget):
+    """All widgets of a kind in a box."""
+    found = [widget] if isinstance(widget, kind) else []
+    for child in getattr(widget, "children", ()):
+        found += parts(child, kind)
+    return found
+
+
+@dataclass
+class View:
+    """The parts of a live view as a reader meets them."""
+
+    explorer: Explorer
+
+    def control(self, name: str):
+        label = next(f.metadata["label"] for f in fields(self.explorer) if f.name == name)
+        kinds = (w.IntSlider, w.Dropdown, w.Checkbox)
+        return next(c for c in parts(self.explorer.widget, kinds) if c.description == label)
+
+    @property
+    def image(self) -> bytes:
+        (image,) = parts(self.explorer.widget, w.Image)
+        return bytes(image.value)
+
+    @property
+    def words(self) -> str:
+        (words,) = parts(self.explorer.widget, w.HTML)
+        return words.value
+
+    def values(self) -> dict:
+        return {f.name: self.control(f.name).value for f in fields(self.explorer)}
+
+
+@pytest.fixture
+def view(request):
+    """A view of an explorer that is closed in the end."""
+    opened = []
+
+    def make(explorer):
+        opened.append(explorer)
+        assert explorer.widget
+        return View(explorer)
+
+    yield make
+    for explorer in opened:
+        explorer.close()
+
+
+def counted(explorer, blank: bool = True) -> list:
+    """Every picture that is drawn from now on, by its settings; ``blank`` ones draw fast."""
+    drawn, draw = [], explorer.draw
+
+    def counting(settings):
+        drawn.append(settings)
+        return Image.new("RGB", (4, 4), (len(drawn) % 256,) * 3) if blank else draw(settings)
+
+    explorer.draw = counting
+    return drawn
+
+
+@every
+def test_a_live_view_shows_the_picture_and_every_setting(make, change, impossible, view):
+    explorer = make(**change)
+    seen = view(explorer)
+    assert seen.values() == dataclasses.asdict(explorer.settings)
+    shown = np.asarray(Image.open(io.BytesIO(seen.image)).convert("RGB")).astype(np.int16)
+    assert abs(shown - np.asarray(explorer.render())).mean() < 3
+    assert explorer.widget is explorer.widget  # made once
+
+
+@every
+def test_moving_a_control_changes_settings_and_picture(make, change, impossible, view):
+    explorer = make()
+    seen = view(explorer)
+    before = seen.image
+    for name, value in change.items():
+        seen.control(name).value = value
+    assert explorer.settings == dataclasses.replace(explorer.Settings(), **change)
+    assert seen.image != before
+    for name, value in explorer.facts(explorer.settings).items():
+        assert html.escape(f"{name.replace('_', ' ')}: {value}") in seen.words
+
+
+@every
+def test_set_moves_the_controls_and_draws_once(make, change, impossible, view):
+    explorer = make()
+    seen = view(explorer)
+    assert seen.image
+    drawn = counted(explorer)
+    several = {**change, "restore": False} if hasattr(explorer.settings, "restore") else change
+    explorer.set(**several)
+    assert seen.values() == dataclasses.asdict(explorer.settings)
+    assert drawn == [explorer.settings]
+    name, value = next(iter(change.items()))
+    start = getattr(explorer.Settings(), name)
+    seen.control(name).value = start
+    seen.control(name).value = value
+    assert len(drawn) <= 2  # there and, out of the cache, back
+    assert seen.values() == dataclasses.asdict(explorer.settings)
+
+
+@pytest.mark.parametrize("name", [k for k, v in CONTRACT.items() if v[2]])
+def test_an_impossible_move_says_why_and_the_picture_stays(name, view):
+    make, _, impossible = CONTRACT[name]
+    explorer = make()
+    seen = view(explorer)
+    (first, value), (second, too_much) = impossible.items()
+    seen.control(first).value = value  # possible still
+    before, picture_before = explorer.settings, seen.image
+    assert getattr(before, first) == value
+    drawn = counted(explorer)
+    seen.control(second).value = too_much
+    with pytest.raises(ValueError, match="is not") as caught:
+        explorer.render(dataclasses.replace(before, **impossible))
+    why = html.escape(str(caught.value))
+    assert why in seen.words
+    assert drawn == []
+    assert explorer.settings is before
+    assert seen.image == picture_before
+    # What the reader chose stays on the control, so one move more can make it possible.
+    assert seen.control(second).value == too_much
+    seen.control(second).value = 1
+    assert explorer.settings == dataclasses.replace(before, **{second: 1})
+    assert why not in seen.words
+    # And `set` brings the controls along from an impossible choice.
+    seen.control(second).value = too_much
+    explorer.set(**{second: 1})
+    assert seen.control(second).value == 1
+    assert why not in seen.words
+
+
+@every
+def test_what_cannot_be_drawn_changes_nothing(make, change, impossible, view):
+    explorer = make()
+    seen = view(explorer)
+    before, picture_before = explorer.settings, seen.image
+
+    def fail(settings):
+        raise ValueError("There is no colour for <NaN>.")
+
+    explorer.draw = fail
+    with pytest.raises(ValueError, match="no colour"):
+        explorer.set(**change)
+    assert explorer.settings is before
+    assert seen.values() == dataclasses.asdict(before)
+    for name, value in change.items():
+        seen.control(name).value = value
+    assert "There is no colour for &lt;NaN&gt;." in seen.words
+    assert explorer.settings is before
+    assert seen.image == picture_before
+
+
+def test_words_of_an_error_can_be_read(view):
+    """WCAG 2's 4.5 : 1 for text, on white paper."""
+    seen = view(hl.ShiftExplorer(stage=1, token=30))
+    plain = seen.words
+    seen.control("stage").value = 4
+    for words in (plain, seen.words):
+        color = re.search(r'style="color:(#\w{6})', words).group(1)
+        linear = [(v / 255 + 0.055) / 1.055 for v in theme.rgb(color)]
+        light = np.dot([v**2.4 for v in linear], [0.2126, 0.7152, 0.0722])
+        assert 1.05 / (light + 0.05) >= 4.5
+    assert seen.words != plain
+
+
+def test_play_moves_the_frame(view):
+    seen = view(hl.RearrangementPlayer(frame=3))
+    slider_ = seen.control("frame")
+    (play,) = parts(seen.explorer.widget, w.Play)
+    assert (play.min, play.max, play.value) == (slider_.min, slider_.max, 3)
+    links = [x for x in registry._instances.values() if hasattr(x, "source")]
+    assert [x.target for x in links if x.source == (play, "value")] == [(slider_, "value")]
+
+
+@every
+def test_the_cache_is_bounded_over_500_changes(make, change, impossible, view):
+    explorer = make()
+    seen = view(explorer)
+    drawn = counted(explorer)
+    moving = max(
+        (f for f in fields(explorer) if f.metadata["kind"] == "slider"),
+        key=lambda f: f.metadata["high"] - f.metadata["low"],
+    ).name
+    span = seen.control(moving)
+    explorer.facts = lambda settings: {"moved": getattr(settings, moving)}
+
+    def move(times: int) -> tuple[int, int]:
+        for i in range(times):
+            span.value = span.min + i % (span.max - span.min + 1)
+        drawn.clear()
+        gc.collect()
+        return len(gc.get_objects()), len(registry._instances)
+
+    move(120)  # whatever is made once
+    objects, widgets = move(120)
+    later, widgets_later = move(500)
+    assert widgets_later == widgets
+    assert later - objects < 250
+    assert len(explorer._pictures) <= CACHED
+
+
+def test_real_pictures_leave_no_memory_behind(view):
+    explorer = hl.ShiftExplorer(stage=3, token=3, blocks=2)
+    seen = view(explorer)
+    moves = list(itertools.product(range(1, 9), (True, False), (0, 1, 2)))
+
+    def go() -> int:
+        for region, restore, shift in moves:
+            explorer.set(region=region, restore=restore, shift=shift)
+            assert seen.control("shift").value == shift
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        go()
+        before = go()
+        assert go() - before < 100_000
+    finally:
+        tracemalloc.stop()
+    assert len(explorer._pictures) == CACHED
+
+
+@every
+def test_a_closed_explorer_can_be_collected(make, change, impossible):
+    before = set(registry._instances)
+    explorer = make()
+    assert isinstance(explorer.widget, w.VBox)
+    assert len(registry._instances) > len(before)
+    explorer.close()
+    explorer.close()  # twice is once
+    assert set(registry._instances) - before == set()
+    explorer.set(**change)  # the explorer goes on
+    assert explorer.widget.comm is not None  # and can show itself again
+    explorer.close()
+    gone = weakref.ref(explorer)
+    del explorer
+    gc.collect()
+    assert gone() is None
+
+
+@every
+def test_an_explorer_that_was_never_shown_live_can_be_collected(make, change, impossible):
+    explorer = make()
+    explorer.render()
+    gone = weakref.ref(explorer)
+    del explorer
+    gc.collect()
+    assert gone() is None
+
+
+def test_two_explorers_do_not_move_each_other(view):
+    one, other = view(hl.CostExplorer()), view(hl.CostExplorer())
+    one.control("region").value = 7
+    assert other.explorer.settings == other.explorer.Settings()
+    assert other.control("region").value != 7
+
+
+# ------------------------------------------------------------------ frozen pages
+
+
+class Inputs(HTMLParser):
+    """The sliders of a frozen page and the texts around them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.ranges: list[dict] = []
+        self.spans: list[str] = []
+        self.headings: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self._in = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self._in = tag
+        self.tags.append((tag, dict(attrs)))
+        if tag == "input":
+            self.ranges.append(dict(attrs))
+
+    def handle_endtag(self, tag):
+        self._in = ""
+
+    def handle_data(self, data):
+        if self._in == "span":
+            self.spans.append(data)
+        if self._in in ("h1", "title"):
+            self.headings.append(data)
+
+
+def data_of(page: str) -> dict:
+    """The pictures and values inside a page; no text of it can have ended the script."""
+    assert page.count("<script>") == page.count("</script>") == 1
+    script = page[page.index("<script>") + 8 : page.index("</script>")]
+    line = next(x for x in script.splitlines() if x.startswith("const data = "))
+    return json.loads(line.removeprefix("const data = ").removesuffix(";"))
+
+
+@pytest.mark.parametrize(
+    ("name", "over"),
+    [
+        ("RegionExplorer", {"stage": (3, 4), "pick": (1, 4)}),
+        ("ShiftExplorer", {"stage": [3, 4], "token": (6, 7), "restore": (True, False)}),
+        ("RearrangementPlayer", {"frame": range(0, 56, 11)}),
+        ("BlockExplorer", {"block": (2, 3), "carry_back": (False, True)}),
+        ("CostExplorer", {"size": (7, 56), "region": np.arange(1, 4)}),
+    ],
+)
+def test_a_frozen_page_holds_every_picture_where_its_script_looks(name, over, tmp_path):
+    explorer = CONTRACT[name][0]()
+    path = tmp_path / "pages" / "page.html"
+    before = explorer.settings
+    assert explorer.freeze(path, **over) == path
+    assert explorer.settings is before
+    page = path.read_text(encoding="utf-8")
+    assert "http" not in page
+    seen = Inputs(page)
+    for tag, attributes in seen.tags:
+        assert tag not in ("link", "iframe", "script") or not attributes
+        assert not {"src", "href", "srcset"} & set(attributes)
+    assert "@import" not in page
+    assert "url(" not in page
+    data = data_of(page)
+    values = {setting: list(options) for setting, options in over.items()}
+    assert data["values"] == [[str(v) for v in options] for options in values.values()]
+    assert [(r["min"], r["max"]) for r in seen.ranges] == [
+        ("0", str(len(options) - 1)) for options in values.values()
+    ]
+    labels = {f.name: f.metadata["label"] for f in fields(explorer)}
+    assert seen.spans == [labels[setting] for setting in values]
+    impossible = 0
+    sliders = [range(len(options)) for options in values.values()]
+    for positions in itertools.product(*sliders):
+        index = 0  # as the script of the page finds it
+        for options, position in zip(values.values(), positions, strict=True):
+            index = index * len(options) + position
+        frame = data["frames"][index]
+        chosen = {s: o[p] for (s, o), p in zip(values.items(), positions, strict=True)}
+        reason = explorer.problem(dataclasses.replace(before, **chosen))
+        if reason:
+            assert frame == {"png": "", "text": reason}
+            impossible += 1
+            continue
+        explorer.set(**chosen)
+        assert base64.b64decode(frame["png"]) == explorer.still()
+        for value in explorer.facts(explorer.settings).values():
+            assert str(value) in frame["text"]
+    assert len(data["frames"]) == np.prod([len(o) for o in sliders])
+    assert (impossible > 0) == (name in ("RegionExplorer", "ShiftExplorer", "BlockExplorer"))
+
+
+def start_of(path) -> list[int]:
+    return [int(r["value"]) for r in Inputs(path.read_text(encoding="utf-8")).ranges]
+
+
+def test_a_frozen_page_opens_on_the_settings_in_force_or_on_a_picture(tmp_path):
+    explorer = hl.RegionExplorer(stage=3, pick=2)
+    counted(explorer)
+    path = explorer.freeze(tmp_path / "a.html", stage=(2, 3, 4), pick=(0, 2))
+    assert start_of(path) == [1, 1]
+    # stage 4 has 3 regions of 3: the first combination is impossible, the next is not
+    path = explorer.freeze(tmp_path / "b.html", stage=(4,), pick=(9, 1))
+    assert start_of(path) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({}, "draw 1 of 2 to 240"),
+        ({"shift": ()}, "draw 0 of 2 to 240"),
+        ({"shift": (2,)}, "draw 1 of 2 to 240"),
+        ({"shift": range(-8, 9), "region": range(1, 9), "restore": (True, False)}, "272"),
+        ({"shift": range(10**4), "region": range(10**4), "token": range(10**4)}, "10{12}"),
+        ({"shfit": (1, 2)}, "Did you mean 'shift'"),
+        ({"stage": (4,), "token": (20, 30)}, "None of the 2 combinations is possible"),
+        ({"shift": ("1", "2")}, "None of the 2 combinations is possible: shift is '1'"),
+    ],
+)
+def test_pages_that_make_no_sense_are_refused(over, message, tmp_path):
+    explorer = hl.ShiftExplorer()
+    drawn = counted(explorer)
+    with pytest.raises(ValueError, match=message):
+        explorer.freeze(tmp_path / "page.html", **over)
+    assert list(tmp_path.iterdir()) == []
+    assert drawn == []
+
+
+class Nasty(Explorer):
+    """An explorer whose every text is an attack."""
+
+    title = "<b>Tom & Jerry</b>"
+
+    @dataclass(frozen=True)
+    class Settings:
+        number: int = slider(1, 1, 3, '"><img src=x>')
+        word: str = choice("</script><script>alert(1)", ("</script><script>alert(1)", "<!--"), "w")
+        yes: bool = toggle(True, "&amp;")
+
+    def draw(self, settings):
+        return Image.new("RGB", (8, 8), (settings.number * 50, 0, 0))
+
+    def facts(self, settings):
+        return {"said": f"</script><!-- <i>{settings.word}"}
+
+
+def test_texts_are_texts_on_a_page_and_beside_a_control(tmp_path, view):
+    explorer = Nasty()
+    path = explorer.freeze(tmp_path / "page.html", number=(1, 2), word=("<!--",), yes=(True,))
+    page = path.read_text(encoding="utf-8")
+    seen = Inputs(page)
+    assert seen.headings == [Nasty.title, Nasty.title]
+    assert '"><img src=x>' in seen.spans
+    assert [tag for tag, _ in seen.tags].count("img") == 1
+    assert not {"b", "i"} & {tag for tag, _ in seen.tags}
+    data = data_of(page)
+    assert data["values"] == [["1", "2"], ["<!--"], ["True"]]
+    assert data["frames"][0]["text"] == "said: </script><!-- <i><!--"
+    assert "<!--" not in page
+    words = view(explorer).words
+    assert "&lt;i&gt;" in words
+    assert "<i>" not in words
+
+
+def test_the_project_s_own_frozen_pages_are_possible(monkeypatch, tmp_path):
+    asked = []
+
+    def record(self, path, **over):
+        values = {k: list(v) for k, v in over.items()}
+        chosen = [dict(zip(values, c, strict=True)) for c in itertools.product(*values.values())]
+        possible = [c for c in chosen if not self.problem(dataclasses.replace(self.settings, **c))]
+        assert 2 <= len(chosen) < 100
+        assert len(possible) > len(chosen) / 2
+        for combination in possible:
+            asked.append(self._checked(combination))
+
+    monkeypatch.setattr(Explorer, "freeze", record)
+    pages = frozen_pages(tmp_path)
+    assert len({name for _, name in pages}) == len(pages) == 5
+    assert len(asked) > 100
+
+
+# ------------------------------------------------------------------ what they look at
+
+
+@pytest.fixture(scope="module")
+def cat() -> Image.Image:
+    return square(picture("cat"), 224)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "PIL", "uint8", "float", "path", "name", "text path"])
+def test_pictures_come_in_many_forms(kind, cat, tmp_path):
+    cat.save(tmp_path / "own.png")
+    given = {
+        "tensor": normalise([cat])[0],
+        "PIL": cat,
+        "uint8": np.asarray(cat),
+        "float": np.asarray(cat) / 255,
+        "path": tmp_path / "own.png",
+        "text path": str(tmp_path / "own.png"),
+        "name": "cat",
+    }[kind]
+    drawn = hl.RearrangementPlayer(picture=given).render()
+    assert drawn.tobytes() == hl.RearrangementPlayer(picture=cat).render().tobytes()
+    assert drawn.tobytes() != hl.RearrangementPlayer().render().tobytes()
+
+
+def test_a_picture_of_any_size_fills_the_square():
+    wide = np.zeros((3, 40, 100))
+    wide[0] = 1  # red
+    red = Image.fromarray((wide.transpose(1, 2, 0) * 255).astype(np.uint8))
+    explorer = hl.RegionExplorer(picture=red, view="tokens", stage=4, pick=0)
+    drawn = np.asarray(explorer.render())
+    assert (drawn == (255, 0, 0)).all(axis=-1).mean() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (torch.zeros(2, 3, 8, 8), ValueError, r"shape \[2, 3, 8, 8\]; give one picture"),
+        (torch.zeros(8, 8), ValueError, r"x\[0\] of a batch"),
+        (torch.zeros(4, 8, 8), ValueError, "3, height, width"),
+        (torch.full((3, 8, 8), float("nan")), ValueError, "NaN"),
+        (torch.full((3, 8, 8), float("inf")), ValueError, "NaN or infinite"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), ValueError, "float tensor"),
+        (np.full((8, 8, 3), np.nan), ValueError, "NaN"),
+        (np.zeros((3, 8, 8)), ValueError, "no picture"),
+        ("katze", FileNotFoundError, "There is no file or photograph"),
+        (7, TypeError, "int"),
+    ],
+)
+@pytest.mark.parametrize("name", ["RegionExplorer", "ShiftExplorer", "RearrangementPlayer"])
+def test_what_is_no_picture_is_said(name, given, error, message):
+    with pytest.raises(error, match=message):
+        getattr(hl, name)(picture=given)
+
+
+@pytest.mark.parametrize(
+    "name", ["RegionExplorer", "ShiftExplorer", "RearrangementPlayer", "BlockExplorer"]
+)
+def test_foreign_networks_are_said_and_small_ones_work(name):
+    explorer = getattr(hl, name)
+    with pytest.raises(ValueError, match=r"Linear is not a whole Hire-MLP; .*hirelab\.create"):
+        explorer(torch.nn.Linear(1, 1))
+    sizes = {"depths": (1, 1), "dims": (8, 16), "region": 2, "shift": 1, "shift_cycle": 2}
+    small = hl.create("hire_mlp_atto", seed=0, **sizes)
+    two = explorer(small, stage=2, **({"block": 1} if name == "BlockExplorer" else {}))
+    assert two.render()
+    with pytest.raises(ValueError, match="Stage 3 is not there: the network has 2"):
+        two.set(stage=3)
+    channel_only = hl.create("hire_mlp_atto", seed=0, branches=("channel",))
+    assert explorer(channel_only).still()
+
+
+def test_stills_of_the_same_settings_do_not_depend_on_what_was_shown_before(view):
+    explorer = hl.CostExplorer()
+    seen = view(explorer)
+    for region in (1, 8, 3):
+        seen.control("region").value = region
+    assert explorer.still() == hl.CostExplorer().still() == png(hl.CostExplorer().render())
