@@ -31,7 +31,7 @@ HEARD = "#39424e"  # tokens whose content has reached it
 UNHEARD = "#e8ebef"
 SLOTS = ("#39424e", "#9aa3af", "#6b7480", "#c9ced6")  # places inside a region, numbered as well
 PADDING = MUTED
-ALL = (INK, MUTED, LINE, PAPER, HEARD, UNHEARD, *CYCLE)
+ALL = tuple(dict.fromkeys((INK, MUTED, LINE, PAPER, HEARD, UNHEARD, *SLOTS, *CYCLE)))
 
 WIDTH = 1080  # of a full-width picture, in logical pixels
 TITLE, TEXT, SMALL = 21, 18, 16  # type sizes in logical pixels, legible at half size

@@ -146,12 +146,13 @@ class RegionExplorer(Explorer):
             self._slot(canvas, (left + 240, y + 4, left + 320, y + step - 10), slot, "t = ")
         top = 82 + r.region * step
         canvas.arrow((left + 155, top + 2), (left + 155, top + 28), theme.INK)
-        width = 310 / (3 * r.region + 1)
+        gap = 24  # for the dots, however narrow a place is
+        width = (310 - gap) / (3 * r.region)
         x = float(left)
         for group in range(3):  # channel 0, channel 1, ... and the last: tokens take turns in each
             if group == 2:
-                canvas.text((x + width / 2, top + 50), "\u2026", theme.TEXT, anchor="mm")
-                x += width
+                canvas.text((x + gap / 2, top + 50), "\u2026", theme.TEXT, anchor="mm")
+                x += gap
             for slot in range(r.region):
                 self._slot(canvas, (x, top + 36, x + width - 1, top + 64), slot)
                 x += width

@@ -1,0 +1,128 @@
+"""No text leaves its sheet or runs into another, at the extremes of every setting."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+import hirelab as hl
+from hirelab.viz import theme
+from hirelab.viz.canvas import Canvas
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """Every text that is written, as (text, (left, top, right, bottom), canvas)."""
+    written, write = [], Canvas.text
+
+    def text(self, xy, text, size=theme.TEXT, color=theme.INK, anchor="la", bold=False):
+        font = theme.font(size * self.scale, bold)
+        at = tuple(round(v * self.scale) for v in xy)
+        box = self._draw.textbbox(at, text, font=font, anchor=anchor)
+        written.append((text, tuple(v / self.scale for v in box), self))
+        assert size >= 14, f"{text!r} is too small to read"
+        write(self, xy, text, size, color, anchor, bold)
+
+    monkeypatch.setattr(Canvas, "text", text)
+    return written
+
+
+def assert_legible(explorer, texts, **settings) -> None:
+    chosen = explorer.Settings(**settings)
+    if explorer.problem(chosen):
+        return
+    texts.clear()
+    explorer.draw(chosen)
+    assert texts
+    for text, (left, top, right, bottom), canvas in texts:
+        inside = left >= 0 and top >= 0 and right <= canvas.width and bottom <= canvas.height
+        assert inside, f"{text!r} leaves the sheet: {settings}"
+    for (one, a, _), (other, b, _) in itertools.combinations(texts, 2):
+        apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+        assert apart, f"{one!r} and {other!r} overlap: {settings}"
+
+
+def test_the_check_sees_what_it_shall_see(texts):
+    """A sheet whose texts leave it or overlap is found, or all below would prove nothing."""
+
+    class Fake:
+        @staticmethod
+        def Settings(**_):
+            return None
+
+        @staticmethod
+        def problem(_):
+            return None
+
+        def __init__(self, *at):
+            self.at = at
+
+        def draw(self, _):
+            canvas = Canvas(200, 60)
+            for xy in self.at:
+                canvas.text(xy, "a text")
+
+    assert_legible(Fake((5, 5), (100, 5)), texts)
+    with pytest.raises(AssertionError, match="leaves the sheet"):
+        assert_legible(Fake((170, 5)), texts)
+    with pytest.raises(AssertionError, match="overlap"):
+        assert_legible(Fake((5, 5), (40, 8)), texts)
+
+
+@pytest.mark.parametrize("stage", [1, 4])
+@pytest.mark.parametrize("size", ["tiny", "large"])
+def test_regions(texts, stage, size):
+    network = None if size == "tiny" else hl.create("hire_mlp_large", device="meta")
+    explorer = hl.RegionExplorer(network)
+    for region, unpack, pick in itertools.product((1, 2, 3, 8), ("height", "width"), (0, 6, 27)):
+        assert_legible(
+            explorer, texts, stage=stage, region_height=region, region_width=9 - region,
+            unpack=unpack, pick=pick, padding="replicate", view="tokens",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "token"), [(1, 55), (3, 13), (4, 0)])
+def test_shifts(texts, stage, token):
+    explorer = hl.ShiftExplorer()
+    for shift, blocks, cross_region, restore in itertools.product(
+        (-8, 8), (1, 8), ("shift", "shuffle", "none"), (True, False)
+    ):
+        assert_legible(
+            explorer, texts, stage=stage, token=token, shift=shift, blocks=blocks, region=8,
+            cross_region=cross_region, restore=restore, padding="replicate",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("cross_region", ["shift", "shuffle", "none"])
+def test_the_film(texts, cross_region):
+    explorer = hl.RearrangementPlayer()
+    for shift, frame, restore in itertools.product((-8, 8), range(0, 56, 6), (True, False)):
+        assert_legible(
+            explorer, texts, shift=shift, frame=frame, restore=restore, stage=4, region=8,
+            cross_region=cross_region,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [7, 56])
+def test_costs(texts, size):
+    explorer = hl.CostExplorer()
+    for region, dim in itertools.product((1, 2, 7, 8), (32, 160, 512)):
+        assert_legible(explorer, texts, region=region, dim=dim, size=size)
+
+
+@pytest.mark.parametrize("branches", [("height", "width", "channel"), ("channel",)])
+def test_blocks(texts, branches):
+    # the stages of the largest network, made small: the widest maps and the longest names
+    network = hl.create(
+        "hire_mlp_atto", seed=0, branches=branches, depths=(1, 1, 12, 1), dims=(8, 8, 8, 1536)
+    )
+    explorer = hl.BlockExplorer(network, stage=1, block=1)
+    for stage, block, channel, back in [
+        (1, 1, -1, False), (1, 1, 7, True), (3, 12, -1, False), (4, 1, 1535, False),
+        (4, 1, -1, True),
+    ]:  # fmt: skip
+        assert_legible(explorer, texts, stage=stage, block=block, channel=channel, carry_back=back)
+    default = hl.BlockExplorer(hl.create("hire_mlp_atto", seed=0))
+    default._untrained = True  # the longest note
+    assert_legible(default, texts)
