@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import edit
 from .datasets.samples import samples
-from .models import create, model_names
+from .models import create, deploy, load, model_names
 from .probes import Cache, Point, Probe
 from .rearrange import Rearrangement
 
@@ -43,7 +43,9 @@ __all__ = [
     "RegionExplorer",
     "ShiftExplorer",
     "create",
+    "deploy",
     "edit",
+    "load",
     "model_names",
     "samples",
 ]

@@ -1,5 +1,6 @@
 """Networks: importing this package registers them with timm."""
 
-from .hire_mlp import HireMLP, create, model_names
+from .deploy import deploy
+from .hire_mlp import HireMLP, create, load, model_names
 
-__all__ = ["HireMLP", "create", "model_names"]
+__all__ = ["HireMLP", "create", "deploy", "load", "model_names"]

@@ -1,0 +1,342 @@
+"""The same function, arranged for inference: `deploy` folds and regroups, exactly.
+
+What changes, and why it is faster:
+
+- every BatchNorm disappears into the linear layer before or after it;
+- a token's channels stand together in memory (channels last), so that every 1x1 convolution is one
+  large matrix product, and a region along the width needs no copy where nothing is shifted or
+  padded;
+- shift, pad and partition are one gather, restore is another. Their indices are made by the very
+  functions of `rearrange`, applied to the positions instead of the tokens;
+- weights are reordered once, so that a region's tokens follow each other whole.
+
+The result computes in evaluation mode only; gradients reach the input, not the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..probes import Cache, Probe, Probed, UnknownPoint
+from ..rearrange import partition, shift, unpartition, unshift
+from .hire_mlp import AxisBranch, ConvNormAct, HireBlock, HireMLP, check_input
+
+_KEPT_SIZES = 8  # index maps that a branch remembers, a pair for each input size
+
+
+def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """A BatchNorm in evaluation as ``scale * x + offset``, in float64."""
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    return scale, norm.bias.double() - norm.running_mean.double() * scale
+
+
+class Linear(nn.Module):
+    """A fixed linear layer on the last axis. Buffers, not parameters: nothing trains here."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, like: Tensor) -> None:
+        super().__init__()
+        bias = weight.new_zeros(weight.shape[0]) if bias is None else bias
+        self.register_buffer("weight", weight.to(like).contiguous())
+        self.register_buffer("bias", bias.to(like).contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+def _fold(
+    conv: nn.Conv2d, before: nn.BatchNorm2d | None = None, after: nn.BatchNorm2d | None = None
+) -> tuple[Tensor, Tensor]:
+    """Weight (out, in) and bias of ``after(conv(before(x)))``, in float64.
+
+    ``before`` normalises single tokens: for a convolution that reads regions its scale and offset
+    are repeated for every token of the region.
+    """
+    weight = conv.weight.double().flatten(1)
+    bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.double()
+    if before is not None:
+        scale, offset = _affine(before)
+        tokens = weight.shape[1] // len(scale)  # channel-major: c * region + token
+        bias = bias + weight @ offset.repeat_interleave(tokens)
+        weight = weight * scale.repeat_interleave(tokens)
+    if after is not None:
+        scale, offset = _affine(after)
+        weight, bias = weight * scale[:, None], bias * scale + offset
+    return weight, bias
+
+
+def _tokens_together(weight: Tensor, region: int) -> Tensor:
+    """Reorder the last axis from channel-major (c * region + t) to token by token (t * C + c)."""
+    return weight.unflatten(-1, (-1, region)).transpose(-1, -2).flatten(-2)
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """(B, C, H, W) in channels-last memory as (B, H*W, C), without a copy."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _map(x: Tensor, like: Tensor) -> Tensor:
+    """(B, H*W, C) as (B, C, H, W) with the height and width of ``like``, without a copy."""
+    return x.unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)
+
+
+class DeployedAxis(nn.Module):
+    """An `AxisBranch` with its norms, and the block's first, folded in."""
+
+    def __init__(self, branch: AxisBranch, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        like = branch.mix.fc1.weight
+        self.dim, self.region, self.shift = branch.dim, branch.region, branch.shift
+        self.padding, self.cross_region = branch.padding, branch.cross_region
+        self.restore = branch.restore
+        # A zero in a padded slot is a zero after the norm; it cannot be folded past that.
+        self.zero = branch.padding == "zero"
+        if self.zero:
+            scale, offset = _affine(norm)
+            self.register_buffer("scale", scale.to(like))
+            self.register_buffer("offset", offset.to(like))
+        convs = [m for m in branch.mix if isinstance(m, nn.Conv2d)]
+        norms = [m for m in branch.mix if isinstance(m, nn.BatchNorm2d)]
+        layers = []
+        for i, conv in enumerate(convs):
+            first, last = i == 0, i == len(convs) - 1
+            weight, bias = _fold(
+                conv, norm if first and not self.zero else None, None if last else norms[i]
+            )
+            if first:
+                weight = _tokens_together(weight, self.region)
+            if last:
+                weight = _tokens_together(weight.T, self.region).T
+                bias = _tokens_together(bias, self.region)
+            layers.append(Linear(weight, bias, like))
+        self.layers = nn.Sequential(*layers)
+        self.out = Probe()
+        self._indices: dict[Any, tuple[Tensor | None, Tensor | None]] = {}
+
+    def indices(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Where each slot takes its token, and where each token's result lies; None for "in order".
+
+        The rearrangement of the positions themselves, by the functions that the network runs.
+        """
+        height, width = x.shape[2:]
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return self._make_indices(height, width, x.device)
+        key = (height, width, x.device)
+        if key not in self._indices:
+            if len(self._indices) >= _KEPT_SIZES:
+                self._indices.clear()
+            self._indices[key] = tuple(
+                # what is in order already needs no gather: a view does
+                None if torch.equal(index, torch.arange(index.numel())) else index.to(x.device)
+                for index in self._make_indices(height, width, torch.device("cpu"))
+            )
+        return self._indices[key]
+
+    def _make_indices(self, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        size = (height, width)[self.dim - 2]
+        # counted from 1, so that the zeros of zero padding can be told from position 0
+        places = torch.arange(1, height * width + 1, device=device).view(1, 1, height, width)
+        places = shift(places, self.dim, self.region, self.shift, self.cross_region)
+        slots = partition(places, self.dim, self.region, self.padding)[0].permute(1, 2, 0)
+        gather = slots.flatten() - 1
+        if self.zero:
+            gather = torch.where(gather < 0, height * width, gather)  # the row of zeros at the end
+        order = torch.arange(gather.numel(), device=device).view(slots.shape)
+        back = unpartition(order.permute(2, 0, 1)[None], self.dim, self.region, size)
+        if self.restore:
+            back = unshift(back, self.dim, self.region, self.shift, self.cross_region)
+        return gather, back.flatten()
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = _tokens(x)
+        gather, back = self.indices(x)
+        if self.zero:
+            tokens = F.pad(tokens * self.scale + self.offset, (0, 0, 0, 1))
+        if gather is not None:
+            tokens = tokens.index_select(1, gather)
+        elif self.zero:
+            tokens = tokens[:, :-1]
+        y = tokens.reshape(x.shape[0], -1, self.region * x.shape[1])
+        for i, layer in enumerate(self.layers):
+            y = layer(y) if i == 0 else layer(y.relu_())
+        y = y.reshape(x.shape[0], -1, x.shape[1])
+        if back is not None:
+            y = y.index_select(1, back)
+        return self.out(_map(y, x))
+
+
+class DeployedMixing(nn.Module):
+    """`HireMixing` on raw input: the block's first norm is inside the branches."""
+
+    def __init__(self, block: HireBlock) -> None:
+        super().__init__()
+        hire, norm = block.hire, block.norm1
+        self.height = self.width = self.channel = self.gate = None
+        if hire.height is not None:
+            self.height = DeployedAxis(hire.height, norm)
+        if hire.width is not None:
+            self.width = DeployedAxis(hire.width, norm)
+        if hire.channel is not None:
+            self.channel = Linear(*_fold(hire.channel.fc, before=norm), like=norm.weight)
+            self.channel.out = Probe()
+        if hire.gate is not None:
+            self.gate = deepcopy(hire.gate)
+            self.proj = Linear(*_fold(hire.proj), like=norm.weight)
+        self.fused = Probe()
+
+    def forward(self, x: Tensor) -> Tensor:
+        outs = []
+        if self.height is not None:
+            outs.append(_tokens(self.height(x)))
+        if self.width is not None:
+            outs.append(_tokens(self.width(x)))
+        if self.channel is not None:
+            outs.append(_tokens(self.channel.out(_map(self.channel(_tokens(x)), x))))
+        if self.gate is None:
+            return _tokens(self.fused(_map(sum(outs[1:], outs[0]), x)))
+        weights = self._weigh(outs)
+        fused = outs[0] * weights[0]
+        for out, weight in zip(outs[1:], weights[1:], strict=True):
+            fused = torch.addcmul(fused, out, weight)
+        return self.proj(_tokens(self.fused(_map(fused, x))))
+
+    def _weigh(self, outs: list[Tensor]) -> tuple[Tensor, ...]:
+        """The gate's weights, (B, 1, C) for each branch. It reads nothing but the average over the
+        map, and the average of a sum is the sum of averages: the sum itself is never made."""
+        means = torch.stack([out.mean(1) for out in outs]).sum(0)
+        return self.gate(means[..., None, None]).unsqueeze(1).unbind(-1)
+
+
+class DeployedMlp(nn.Module):
+    """`ChannelMlp` with the block's second norm folded in."""
+
+    def __init__(self, block: HireBlock) -> None:
+        super().__init__()
+        like = block.norm2.weight
+        self.fc1 = Linear(*_fold(block.mlp.fc1, before=block.norm2), like=like)
+        self.hidden = Probe()
+        self.fc2 = Linear(*_fold(block.mlp.fc2), like=like)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = _map(F.gelu(self.fc1(_tokens(x))), x)
+        return self.fc2(_tokens(self.hidden(hidden)))
+
+
+class DeployedBlock(nn.Module):
+    """`HireBlock`: (B, C, H, W) in channels-last memory to the same."""
+
+    def __init__(self, block: HireBlock) -> None:
+        super().__init__()
+        self.hire = DeployedMixing(block)
+        self.mid = Probe()
+        self.mlp = DeployedMlp(block)
+        self.out = Probe()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mid(_map(_tokens(x) + self.hire(x), x))
+        return self.out(_map(_tokens(x) + self.mlp(x), x))
+
+
+class DeployedConv(nn.Module):
+    """`ConvNormAct` with its norm folded in, in channels-last memory."""
+
+    def __init__(self, module: ConvNormAct) -> None:
+        super().__init__()
+        conv = module.conv
+        scale, offset = _affine(module.norm)
+        weight = (conv.weight.double() * scale[:, None, None, None]).to(conv.weight)
+        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
+        self.register_buffer("bias", (conv.bias.double() * scale + offset).to(conv.bias))
+        self.stride, self.padding = conv.stride, conv.padding
+        self.out = Probe()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding).relu_()
+        return self.out(y.contiguous(memory_format=torch.channels_last))
+
+
+class DeployedStage(nn.Module):
+    """`HireStage`."""
+
+    def __init__(self, stage: nn.Module) -> None:
+        super().__init__()
+        first = isinstance(stage.downsample, nn.Identity)
+        self.downsample = nn.Identity() if first else DeployedConv(stage.downsample)
+        self.blocks = nn.Sequential(*(DeployedBlock(block) for block in stage.blocks))
+        self.out = Probe()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.blocks(self.downsample(x)))
+
+
+class DeployedHireMLP(Probed, nn.Module):
+    """What `deploy` returns: the function of a `HireMLP` in evaluation mode, folded."""
+
+    def __init__(self, model: HireMLP) -> None:
+        super().__init__()
+        self.in_chans, self.num_classes = model.in_chans, model.num_classes
+        self.num_features, self.feature_info = model.num_features, deepcopy(model.feature_info)
+        self.stem = DeployedConv(model.stem)
+        self.stages = nn.Sequential(*(DeployedStage(stage) for stage in model.stages))
+        scale, offset = _affine(model.norm)
+        self.register_buffer("scale", scale.to(model.norm.weight)[:, None, None])
+        self.register_buffer("offset", offset.to(model.norm.weight)[:, None, None])
+        self.features = Probe()
+        self.global_pool = deepcopy(model.global_pool)
+        self.pooled = Probe(model.pooled.kind)
+        self.head = deepcopy(model.head)
+        self.logits = Probe(model.logits.kind)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> DeployedHireMLP:
+        """There is no training mode: its BatchNorms are gone."""
+        if mode:
+            raise RuntimeError(
+                "A deployed network has no BatchNorms left and cannot train; train the network it "
+                "was made from, and deploy that again."
+            )
+        return super().train(False)
+
+    def run_with_cache(
+        self, x: Tensor, points: str | Iterable[str] = "*", **options: Any
+    ) -> tuple[Tensor | None, Cache]:
+        """As `Probed.run_with_cache`, for the points that are still there."""
+        try:
+            return super().run_with_cache(x, points, **options)
+        except UnknownPoint as error:
+            raise UnknownPoint(
+                f"{error} A deployed network has folded some points away; read those on the "
+                "network it was made from."
+            ) from None
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The normalised map of the last stage."""
+        x = check_input(x, self.in_chans).contiguous(memory_format=torch.channels_last)
+        return self.features(self.stages(self.stem(x)) * self.scale + self.offset)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(self.head(self.pooled(self.global_pool(self.forward_features(x)))))
+
+
+def deploy(model: HireMLP) -> DeployedHireMLP:
+    """An equal network for inference; ``model`` is left as it is and shares no memory with it.
+
+    The settings in force (shift, padding, cross-region manner, restore) are built in. Works for any
+    input size, and keeps the points that still exist.
+
+    Raises:
+        TypeError: for something else than a Hire-MLP of this library.
+        ValueError: for a network without its final norm (pruned for features).
+    """
+    if not isinstance(model, HireMLP):
+        raise TypeError(f"deploy takes a HireMLP; this is a {type(model).__name__}.")
+    if not isinstance(model.norm, nn.BatchNorm2d):
+        raise ValueError("The network was pruned and has no final norm; deploy it before pruning.")
+    with torch.no_grad():
+        return DeployedHireMLP(model)
