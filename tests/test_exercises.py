@@ -1,0 +1,125 @@
+"""Exercises: the right answer in every form is right, and everything else is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hirelab import exercises
+from hirelab.exercises import Exercise
+from hirelab.models import create
+from hirelab.rearrange import Rearrangement, partition
+
+# Worked out by hand, each in a way that the library does not use.
+ANSWERS = {
+    "padded_rows": 20 - 17,
+    "channel_index": 7 * 4 + 1,
+    # the line-up is 13, 0, 1, ... 12; places 12 and 13 hold rows 11 and 12, the padding 13 and 0
+    "last_region": [11, 12, 13, 0],
+    "neighbours_after_shift": [54, 55, 0, 1],
+    "same_as_none": 4,
+    "blocks_until_global": None,  # below
+    "branch_weights": 5 * 96 * 96,
+    # row 21 moves to place 23, in the region of places 20 to 23: rows 18 to 21
+    "rows_that_hear": [18, 19, 20, 21],
+}
+
+
+def until_global() -> int:
+    """A ring of 20: pairs (0, 1), (2, 3), ... and in every second block (1, 2), ... (19, 0)."""
+    heard, blocks = [{i} for i in range(20)], 0
+    while min(map(len, heard)) < 20:
+        partner = [i ^ 1 if blocks % 2 == 0 else (i - 1 if i % 2 == 0 else i + 1) % 20
+                   for i in range(20)]  # fmt: skip
+        heard, blocks = [heard[i] | heard[partner[i]] for i in range(20)], blocks + 1
+    return blocks
+
+
+ANSWERS["blocks_until_global"] = until_global()
+NAMED = {k: v for k, v in vars(exercises).items() if isinstance(v, Exercise)}
+every = pytest.mark.parametrize("name", NAMED)
+
+
+def said(capsys, name: str, *answer) -> str:
+    NAMED[name].check(*answer)
+    return capsys.readouterr().out
+
+
+def test_no_exercise_is_left_out_here():
+    assert NAMED.keys() == ANSWERS.keys()
+
+
+@every
+def test_the_right_answer_is_right_in_every_form(name, capsys):
+    answer = ANSWERS[name]
+    forms = [answer, np.array(answer), torch.tensor(answer)]
+    if isinstance(answer, list):
+        forms += [tuple(answer), set(answer), answer[::-1], sorted(answer), frozenset(answer)]
+        forms += [[np.int64(a) for a in answer], (a for a in answer), dict.fromkeys(answer)]
+    else:
+        forms += [np.int64(answer), np.int32(answer), float(answer)]
+    for form in forms:
+        assert said(capsys, name, form) == "Right.\n", form
+
+
+@every
+def test_everything_else_is_not(name, capsys):
+    answer = ANSWERS[name]
+    wrong = [None, "", "2", [], {}, object(), float("nan"), [None], ["a", 1], np.array([])]
+    if isinstance(answer, list):
+        wrong += [answer[1:], [*answer, 99], 12, np.array(answer) + 1, [[0]], np.zeros((2, 2))]
+    else:
+        wrong += [answer + 1, -answer, 0, [answer], (answer, answer), str(answer), answer + 0.5]
+    for form in wrong:
+        text = said(capsys, name, form)
+        assert text.startswith("Not yet: "), form
+        assert NAMED[name].hint in text
+        assert text.count("\n") == 1
+
+
+def test_a_wrong_answer_is_shown_as_plain_numbers(capsys):
+    assert said(capsys, "padded_rows", np.int64(4)).startswith("Not yet: 4. ")
+    assert said(capsys, "last_region", np.array([3, 1])).startswith("Not yet: [1, 3]. ")
+
+
+@every
+def test_the_dots_are_no_answer(name, capsys):
+    for answer in ((), (...,)):
+        text = said(capsys, name, *answer)
+        question, _, rest = text.partition("Put your answer")
+        assert " ".join(question.split()) == NAMED[name].question
+        assert rest == " in place of the dots and run the cell again.\n"
+        assert max(map(len, text.splitlines())) <= 88
+
+
+@every
+def test_the_hint_does_not_give_the_answer_away(name):
+    answer = ANSWERS[name]
+    shown = str(answer) if not isinstance(answer, list) else ", ".join(map(str, sorted(answer)))
+    assert f" {shown}." not in NAMED[name].hint
+
+
+def test_the_place_of_a_channel_is_where_the_library_puts_it():
+    x = torch.arange(9.0 * 4).reshape(1, 9, 4, 1)  # one region of 4 tokens, 9 channels
+    vector = partition(x, 2, 4)[0, :, 0, 0]
+    assert vector[NAMED["channel_index"].solve()] == x[0, 7, 1, 0]
+
+
+def test_answers_are_those_of_the_network():
+    branch = create("hire_mlp_tiny", seed=0).stages[0].blocks[1].hire.height
+    assert (branch.region, branch.shift) == (4, 2)  # as the question says
+    x = torch.rand(1, 64, 56, 1)
+    changed = x.clone()
+    changed[:, :, 21] += 1
+    with torch.no_grad():
+        rows = (branch(x) != branch(changed)).any(1).flatten().nonzero().flatten()
+    assert rows.tolist() == NAMED["rows_that_hear"].solve()
+    # "makes the very regions": as sets of rows, wherever the regions stand
+    plain = {frozenset(r) for r in Rearrangement(56, 4).slots.tolist()}
+    same = [
+        s
+        for s in range(1, 9)
+        if {frozenset(r) for r in Rearrangement(56, 4, s).slots.tolist()} == plain
+    ]
+    assert same == [4, 8]

@@ -1,0 +1,195 @@
+"""Results that are kept: everything comes back, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from hirelab.results import Result, versions
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured(Result):
+    """A result as a measurement might return it."""
+
+    name: str
+    setting: int
+    share: float
+    yes: bool
+    nothing: None
+    words: list[str]
+    curve: np.ndarray
+    mask: np.ndarray
+    one: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Other(Result):
+    setting: int
+
+
+def measured(**changes) -> Measured:
+    values = {
+        "name": "größe → 3", "setting": 7, "share": 0.1, "yes": True, "nothing": None,
+        "words": ["a", "b"], "curve": np.array([[1.5, np.nan], [np.inf, -0.0]], np.float32),
+        "mask": np.array([True, False]), "one": np.array(3),
+    }  # fmt: skip
+    return Measured(**{**values, **changes})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "result.npz"
+    measured().save(path)
+    return path
+
+
+def test_everything_comes_back(saved):
+    before, after = measured(), Measured.load(saved)
+    for field in dataclasses.fields(before):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if isinstance(old, np.ndarray):
+            assert new.dtype == old.dtype
+            assert new.shape == old.shape
+            assert new.tobytes() == old.tobytes()
+        else:
+            assert new == old
+            assert type(new) is type(old)
+    assert after.versions == versions()
+
+
+def test_the_versions_are_those_of_the_measurement(tmp_path):
+    old = measured(versions={"torch": "1.0"})
+    old.save(tmp_path / "old.npz")
+    assert Measured.load(tmp_path / "old.npz").versions == {"torch": "1.0"}
+    assert set(versions()) >= {"hirelab", "torch", "numpy", "timm"}
+    assert "versions" not in repr(old)
+
+
+def test_a_result_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        measured().setting = 8
+
+
+def test_the_name_of_the_file_is_the_one_given(tmp_path):
+    measured().save(str(tmp_path / "new folder" / "without suffix"))
+    assert [p.name for p in (tmp_path / "new folder").iterdir()] == ["without suffix"]
+    assert Measured.load(str(tmp_path / "new folder" / "without suffix")).setting == 7
+
+
+def test_another_class_is_named(saved):
+    with pytest.raises(ValueError, match="holds a Measured; load it with that class"):
+        Other.load(saved)
+    with pytest.raises(ValueError, match="holds a Measured"):
+        Result.load(saved)
+
+
+def test_a_missing_file_is_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Measured.load(tmp_path / "nothing.npz")
+
+
+def assert_refused(path) -> None:
+    with pytest.raises(ValueError, match="is not a result that hirelab saved") as caught:
+        Measured.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_files_of_others_are_refused(tmp_path):
+    path = tmp_path / "file.npz"
+    np.savez(path, a=np.ones(3))
+    assert_refused(path)
+    np.savez(path, __head__=np.array("no JSON"))
+    assert_refused(path)
+    for head in ("[]", "3", "{}", '{"result": "Measured"}'):
+        np.savez(path, __head__=np.array(head))
+        assert_refused(path)
+    for data in (b"", b"text\n", b"\x89PNG\r\n\x1a\n", b"PK\x03\x04", bytes(100)):
+        path.write_bytes(data)
+        assert_refused(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert_refused(path)
+    with open(path, "wb") as file:
+        np.save(file, np.ones(3))  # .npy and not .npz
+    assert_refused(path)
+    assert_refused(tmp_path)  # a folder
+
+
+def test_damaged_files_are_refused(saved):
+    data = saved.read_bytes()
+    for cut in (1, 30, len(data) // 2, len(data) - 1):
+        saved.write_bytes(data[:cut])
+        assert_refused(saved)
+    refused = 0
+    for at in range(20, len(data), 29):
+        saved.write_bytes(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :])
+        try:
+            Measured.load(saved)  # some bytes carry nothing, such as dates
+        except ValueError:
+            refused += 1
+    assert refused > 10
+
+
+class Bomb:
+    """Something that leaves a trace when it is unpickled."""
+
+    exploded = False
+
+    def __reduce__(self):
+        return (_explode, ())
+
+
+def _explode():
+    Bomb.exploded = True
+
+
+def test_nothing_in_a_file_is_executed(saved, tmp_path):
+    path = tmp_path / "bomb.npz"
+    with np.load(saved) as file:
+        arrays = dict(file)
+    np.savez(path, **{**arrays, "curve": np.array([Bomb()], dtype=object)})
+    assert_refused(path)
+    path.write_bytes(pickle.dumps(Bomb()))
+    assert_refused(path)
+    assert not Bomb.exploded
+    pickle.loads(pickle.dumps(Bomb()))
+    assert Bomb.exploded  # it would have
+
+
+def test_fields_of_another_version_are_said(saved, tmp_path):
+    with np.load(saved) as file:
+        arrays = dict(file)
+    head = json.loads(str(arrays.pop("__head__")))
+    for change in ("more", "less"):
+        values = dict(head["values"])
+        if change == "more":
+            values["invented"] = 1
+        else:
+            del values["setting"]
+        path = tmp_path / f"{change}.npz"
+        text = json.dumps({**head, "values": values})
+        np.savez(path, __head__=np.array(text), **arrays)
+        with pytest.raises(ValueError, match="of another version of hirelab"):
+            Measured.load(path)
+
+
+def test_a_write_that_fails_leaves_the_old_result(saved, monkeypatch):
+    before = saved.read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        measured(setting=8).save(saved)
+    assert saved.read_bytes() == before
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+
+
+def test_what_cannot_be_kept_is_said_before_anything_is_written(saved):
+    before = saved.read_bytes()
+    with pytest.raises(TypeError, match="JSON"):
+        measured(words=object()).save(saved)
+    assert saved.read_bytes() == before
