@@ -37,16 +37,24 @@ def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 class Linear(nn.Module):
-    """A fixed linear layer on the last axis. Buffers, not parameters: nothing trains here."""
+    """A fixed linear layer on the channels of (B, C, H, W), or of (B, N, C) tokens.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, like: Tensor) -> None:
+    Buffers, not parameters: nothing trains here. A 1x1 convolution on channels-last memory *is* the
+    matrix product of all tokens with the weight, and PyTorch hands it to oneDNN, which is as fast
+    as its F.linear on Intel processors and twice as fast on AMD's.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, like: Tensor) -> None:
         super().__init__()
-        bias = weight.new_zeros(weight.shape[0]) if bias is None else bias
-        self.register_buffer("weight", weight.to(like).contiguous())
+        weight = weight.to(like)[..., None, None]
+        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", bias.to(like).contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        if x.dim() == 4:
+            return F.conv2d(x, self.weight, self.bias)
+        as_map = x.transpose(1, 2).unsqueeze(-1)
+        return F.conv2d(as_map, self.weight, self.bias).squeeze(-1).transpose(1, 2)
 
 
 def _fold(
@@ -192,24 +200,24 @@ class DeployedMixing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         outs = []
         if self.height is not None:
-            outs.append(_tokens(self.height(x)))
+            outs.append(self.height(x))
         if self.width is not None:
-            outs.append(_tokens(self.width(x)))
+            outs.append(self.width(x))
         if self.channel is not None:
-            outs.append(_tokens(self.channel.out(_map(self.channel(_tokens(x)), x))))
+            outs.append(self.channel.out(self.channel(x)))
         if self.gate is None:
-            return _tokens(self.fused(_map(sum(outs[1:], outs[0]), x)))
+            return self.fused(sum(outs[1:], outs[0]))
         weights = self._weigh(outs)
         fused = outs[0] * weights[0]
         for out, weight in zip(outs[1:], weights[1:], strict=True):
             fused = torch.addcmul(fused, out, weight)
-        return self.proj(_tokens(self.fused(_map(fused, x))))
+        return self.proj(self.fused(fused))
 
     def _weigh(self, outs: list[Tensor]) -> tuple[Tensor, ...]:
-        """The gate's weights, (B, 1, C) for each branch. It reads nothing but the average over the
-        map, and the average of a sum is the sum of averages: the sum itself is never made."""
-        means = torch.stack([out.mean(1) for out in outs]).sum(0)
-        return self.gate(means[..., None, None]).unsqueeze(1).unbind(-1)
+        """The gate's weights, (B, C, 1, 1) for each branch. It reads nothing but the average over
+        the map, and the average of a sum is the sum of averages: the sum itself is never made."""
+        means = torch.stack([out.mean((2, 3), keepdim=True) for out in outs]).sum(0)
+        return self.gate(means)[..., None, None].unbind(2)
 
 
 class DeployedMlp(nn.Module):
@@ -223,8 +231,7 @@ class DeployedMlp(nn.Module):
         self.fc2 = Linear(*_fold(block.mlp.fc2), like=like)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = _map(F.gelu(self.fc1(_tokens(x))), x)
-        return self.fc2(_tokens(self.hidden(hidden)))
+        return self.fc2(self.hidden(F.gelu(self.fc1(x))))
 
 
 class DeployedBlock(nn.Module):
@@ -238,8 +245,8 @@ class DeployedBlock(nn.Module):
         self.out = Probe()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.mid(_map(_tokens(x) + self.hire(x), x))
-        return self.out(_map(_tokens(x) + self.mlp(x), x))
+        x = self.mid(x + self.hire(x))
+        return self.out(x + self.mlp(x))
 
 
 class DeployedConv(nn.Module):
