@@ -41,26 +41,74 @@ EMPTY = -1  # in an index map: a slot that holds zero padding and no token
 # ------------------------------------------------------------------ index maps
 
 
-def padding_source(position: int, size: int, padding: str) -> int:
-    """The position in ``0..size-1`` that a padded line of ``size`` tokens repeats at ``position``.
+def _modulo(positions: Tensor, size: int) -> Tensor:
+    """positions % size. As a tensor, because the ONNX exporter knows no remainder by a symbol."""
+    return positions % positions.new_full((1,), size)
 
-    For ``position < size`` it is the position itself. Beyond, the line goes on for ever:
-    circular wraps, replicate repeats the last token, reflect mirrors without repeating the edge
-    (a line of one token has nothing to mirror and repeats it, as NumPy does), zero gives `EMPTY`.
+
+def token_order(
+    size: int, region: int, shift: int, cross_region: str, device: torch.device | None = None
+) -> Tensor:
+    """(size,) the token that stands at each position after the cross-region step."""
+    positions = torch.arange(size, device=device)
+    if shift == 0 or cross_region == "none":
+        return positions
+    if cross_region == "shift":
+        return _modulo(positions - shift, size)
+    # Reading a (regions, region) table by columns is ShuffleNet's channel shuffle. The sort says
+    # the same for a line that does not fill the table, and keeps it a permutation.
+    return torch.argsort(positions % region * size + positions // region)
+
+
+def padding_source(positions: Tensor, size: int, padding: str) -> Tensor:
+    """The positions in ``0..size-1`` that a padded line of ``size`` tokens has at ``positions``.
+
+    Inside the line they are the positions themselves. Beyond, the line goes on for ever: circular
+    wraps, replicate repeats the last token, reflect mirrors without repeating the edge (a line of
+    one token has nothing to mirror and repeats it, as NumPy does), zero gives `EMPTY`.
     """
-    if position < size:
-        return position
     if padding == "circular":
-        return position % size
+        return _modulo(positions, size)
     if padding == "replicate":
-        return size - 1
+        return positions.clamp(max=size - 1)
     if padding == "reflect":
-        period = max(2 * (size - 1), 1)
-        folded = position % period
-        return min(folded, period - folded) if size > 1 else 0
+        return size - 1 - (_modulo(positions, max(2 * (size - 1), 1)) - (size - 1)).abs()
     if padding != "zero":
         raise ValueError(f"padding is '{padding}'; choose circular, zero, reflect or replicate.")
-    return -1  # EMPTY, by its number: TorchScript knows no constants of a module
+    return positions.masked_fill(positions >= size, -1)  # EMPTY; TorchScript reads no globals
+
+
+def slot_tokens(
+    size: int,
+    region: int,
+    shift: int,
+    padding: str,
+    cross_region: str,
+    device: torch.device | None = None,
+) -> Tensor:
+    """(regions * region,) the token in each slot, region after region, `EMPTY` for zero padding."""
+    # not -(-size // region): ONNX divides towards zero
+    slots = (size + region - 1) // region * region
+    sources = padding_source(torch.arange(slots, device=device), size, padding)
+    order = token_order(size, region, shift, cross_region, device)
+    return torch.where(sources < 0, sources, order[sources.clamp(min=0)])
+
+
+def landing_slots(
+    size: int,
+    region: int,
+    shift: int,
+    cross_region: str,
+    restore: bool,
+    device: torch.device | None = None,
+) -> Tensor:
+    """(size,) for every token of the result, the slot that it is read from."""
+    positions = torch.arange(size, device=device)
+    if not restore or shift == 0 or cross_region == "none":
+        return positions
+    if cross_region == "shift":
+        return _modulo(positions + shift, size)
+    return torch.argsort(token_order(size, region, shift, cross_region, device))
 
 
 @dataclass(frozen=True)
@@ -108,26 +156,14 @@ class Rearrangement:
     @cached_property
     def order(self) -> np.ndarray:
         """(size,) the token that stands at each position after the cross-region step."""
-        positions = np.arange(self.size)
-        if self.shift == 0 or self.cross_region == "none":
-            order = positions
-        elif self.cross_region == "shift":
-            order = (positions - self.shift) % self.size
-        else:
-            # Reading a (regions, region) table by columns is ShuffleNet's channel shuffle. The sort
-            # says the same for a line that does not fill the table, and keeps it a permutation.
-            order = np.lexsort((positions // self.region, positions % self.region))
-        return _frozen(order)
+        order = token_order(self.size, self.region, self.shift, self.cross_region)
+        return _frozen(order.numpy())
 
     @cached_property
     def slots(self) -> np.ndarray:
         """(regions, region) the token in each slot of each region, `EMPTY` for zero padding."""
-        sources = [
-            padding_source(position, self.size, self.padding)
-            for position in range(self.regions * self.region)
-        ]
-        tokens = np.append(self.order, EMPTY)  # EMPTY is -1: it picks the appended entry
-        return _frozen(tokens[np.array(sources)].reshape(self.regions, self.region))
+        slots = slot_tokens(self.size, self.region, self.shift, self.padding, self.cross_region)
+        return _frozen(slots.numpy().reshape(self.regions, self.region))
 
     @cached_property
     def padded(self) -> np.ndarray:
@@ -141,7 +177,8 @@ class Rearrangement:
         With restore that is the slot where the token of the same place went in. Padded slots
         never appear: what the mixing writes there is cropped away.
         """
-        return _frozen(np.argsort(self.order) if self.restore else np.arange(self.size))
+        slots = landing_slots(self.size, self.region, self.shift, self.cross_region, self.restore)
+        return _frozen(slots.numpy())
 
     def region_of(self, token: int) -> int:
         """The region whose mixing writes the result's ``token``."""
@@ -251,12 +288,9 @@ def pad_to_regions(x: Tensor, dim: int, region: int, padding: str) -> Tensor:
         return x
     if padding == "zero":
         return F.pad(x, [0, missing] if dim == 3 else [0, 0, 0, missing])
-    # Fewer than `region` slices of one token: cheap, and free of the size limits of F.pad, whose
-    # circular and reflect modes refuse to fill in more than the line is long.
-    parts = [x]
-    for position in range(size, size + missing):
-        parts.append(x.narrow(dim, padding_source(position, size, padding), 1))
-    return torch.cat(parts, dim=dim)
+    # Not F.pad: its circular and reflect modes refuse to fill in more than the line is long.
+    beyond = torch.arange(size, size + missing, device=x.device)
+    return torch.cat([x, x.index_select(dim, padding_source(beyond, size, padding))], dim=dim)
 
 
 def partition(x: Tensor, dim: int, region: int, padding: str = "circular") -> Tensor:

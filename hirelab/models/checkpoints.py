@@ -7,9 +7,10 @@ as safetensors, or by torch.load with ``weights_only``, so opening one never run
 from __future__ import annotations
 
 import argparse
+import math
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,10 @@ def _theirs(key: str) -> str:
     return key
 
 
+# Where a training script keeps the weights; averaged ones come first, as in timm.
+_INSIDE = ("state_dict_ema", "model_ema", "state_dict", "model")
+_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # of parallel training and of torch.compile
+
 _GATE = re.compile(r"hire\.gate\.fc[12]\.weight$")  # a 1x1 convolution there, a linear layer here
 
 
@@ -77,7 +82,9 @@ def from_authors(state: Mapping[str, Tensor]) -> State:
     A key that is not theirs is kept, so that a strict load can name it.
     """
     renamed = {_ours(key): value for key, value in state.items()}
-    return {k: v.flatten(1) if _GATE.search(k) else v for k, v in renamed.items()}
+    return {
+        k: v.flatten(1) if _GATE.search(k) and v.dim() == 4 else v for k, v in renamed.items()
+    }
 
 
 def to_authors(state: Mapping[str, Tensor]) -> State:
@@ -87,28 +94,30 @@ def to_authors(state: Mapping[str, Tensor]) -> State:
 
 
 def unwrap(checkpoint: Any) -> State:
-    """The state dict inside a checkpoint: bare, under "model" or "state_dict", with "module." in
-    front of its names, or a whole segmentation network's, whose backbone is taken.
+    """The state dict inside a checkpoint: bare, under "model" or "state_dict" (averaged weights
+    first, under "model_ema" or "state_dict_ema"), with "module." or "_orig_mod." in front of its
+    names, or a whole segmentation network's, whose backbone is taken.
 
     Raises:
         ValueError: when there is no state dict inside.
     """
     state = checkpoint
-    for name in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
-            state = state[name]
+    for _ in _INSIDE:  # deep enough; a file may hold a dictionary that holds itself
+        if isinstance(state, Mapping):
+            inner = [state[name] for name in _INSIDE if isinstance(state.get(name), Mapping)]
+            state = inner[0] if inner else state
     if not isinstance(state, Mapping) or not state:
         raise ValueError(
             f"The checkpoint holds a {type(checkpoint).__name__} without a state dict; expected "
             "names and tensors, bare or under 'model' or 'state_dict'."
         )
-    strange = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    strange = [k for k, v in state.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
     if strange:
         raise ValueError(
-            f"The checkpoint's entry {strange[0]!r} is no tensor; expected names and tensors, bare "
-            "or under 'model' or 'state_dict'."
+            f"The checkpoint's entry {strange[0]!r} is no named tensor; expected names and "
+            "tensors, bare or under 'model' or 'state_dict'."
         )
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+    state = {_WRAPPERS.sub("", key): value for key, value in state.items()}
     backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k[:9] == "backbone."}
     return backbone or state
 
@@ -129,15 +138,11 @@ def read(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint file {path}; give the path of one.")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged or no safetensors file ({error}).") from error
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
         # timm's training script stores its options, a Namespace of plain values, beside the weights
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -147,9 +152,32 @@ def read(path: str | Path) -> Any:
             "not run code from a checkpoint: save the bare state dict as safetensors where you "
             "trust the file."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # garbage makes an unpickler fail in every way there is
+        first = _printable(str(error).partition("\n")[0]) or type(error).__name__
         raise ValueError(f"{path} is damaged or no checkpoint ({first}).") from error
+
+
+def _printable(text: str) -> str:
+    """A name or message out of a file, which may hold anything, fit for a sentence."""
+    return repr(text)[1:-1][:120]
+
+
+def _shape(state: Mapping[str, Tensor], key: str, axes: tuple[int, ...] = (4,)) -> tuple[int, ...]:
+    shape = tuple(state[key].shape)
+    if len(shape) not in axes or 0 in shape:
+        raise ValueError(
+            f"These are not the weights of a Hire-MLP: {key} has shape {shape}; expected "
+            f"{' or '.join(map(str, axes))} axes, none of them empty."
+        )
+    return shape
+
+
+def _mlp_ratio(widths: Iterable[tuple[int, int]]) -> float:
+    """The ratio that gives every stage, as (channels, hidden width), ``int(channels * ratio)``."""
+    widths = list(widths)
+    ratio = max(hidden / dim for dim, hidden in widths)
+    # a quotient times its divisor may fall short by a rounding, and be cut to one less
+    return ratio if all(int(d * ratio) >= h for d, h in widths) else math.nextafter(ratio, math.inf)
 
 
 def architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -161,43 +189,51 @@ def architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         ValueError: when the shapes are not of a Hire-MLP.
     """
-    if "stem.conv.weight" not in state or state["stem.conv.weight"].dim() != 4:
-        some = ", ".join(list(state)[:3])
+    if "stem.conv.weight" not in state:
+        some = _printable(", ".join(list(state)[:3]))
         raise ValueError(f"These are not the weights of a Hire-MLP: the names begin {some} ...")
     blocks: dict[int, int] = {}
     for key in state:
         if m := re.match(r"stages\.(\d+)\.blocks\.(\d+)\.", key):
             blocks[int(m[1])] = max(blocks.get(int(m[1]), 0), int(m[2]) + 1)
-    dim, in_chans = state["stem.conv.weight"].shape[:2]
-    dims, regions, branches, layers = [], [], [], 2
+    dim, in_chans = _shape(state, "stem.conv.weight")[:2]
+    dims, regions, hidden, branches, layers = [], [], [], [], 2
     for i in sorted(blocks):
-        down = state.get(f"stages.{i}.downsample.conv.weight")
-        dim = dim if down is None else down.shape[0]
-        dims.append(int(dim))
+        down = f"stages.{i}.downsample.conv.weight"
+        dim = _shape(state, down)[0] if down in state else dim
+        dims.append(dim)
         hire = f"stages.{i}.blocks.0.hire"
         axes = [b for b in ("height", "width") if f"{hire}.{b}.mix.fc1.weight" in state]
         channel = ["channel"] if f"{hire}.channel.fc.weight" in state else []
         branches = axes + channel
         if axes:
-            regions.append(int(state[f"{hire}.{axes[0]}.mix.fc1.weight"].shape[1] // dim))
-            layers = sum(1 for k in state if re.match(rf"{hire}\.{axes[0]}\.mix\.fc\d\.weight", k))
+            regions.append(_shape(state, f"{hire}.{axes[0]}.mix.fc1.weight")[1] // dim)
+            layers = sum(1 for k in state if re.match(rf"{hire}\.{axes[0]}\.mix\.fc\d+\.weight", k))
+        mlp = f"stages.{i}.blocks.0.mlp.fc1.weight"
+        hidden.append(_shape(state, mlp)[0] if mlp in state else 4 * dim)
     if sorted(blocks) != list(range(len(blocks))) or not branches:
         raise ValueError("These are not the weights of a Hire-MLP: its blocks are not complete.")
-    ratio = state.get("stages.0.blocks.0.mlp.fc1.weight")
-    head = state.get("head.weight")
     found = {
-        "in_chans": int(in_chans),
-        "num_classes": 0 if head is None else int(head.shape[0]),
+        "in_chans": in_chans,
+        "num_classes": 0,
         "depths": tuple(blocks[i] for i in sorted(blocks)),
         "dims": tuple(dims),
         "branches": tuple(branches),
         "fc_layers": layers,
         "fusion": "gate" if "stages.0.blocks.0.hire.gate.fc1.weight" in state else "sum",
-        "mlp_ratio": 4.0 if ratio is None else ratio.shape[0] / dims[0],
+        "mlp_ratio": _mlp_ratio(zip(dims, hidden, strict=True)),
         "stage_norms": "stage_norms.0.weight" in state,
     }
+    if "head.weight" in state:
+        found["num_classes"], width, *kernel = _shape(state, "head.weight", (2, 4))
+        if kernel:  # classifies every position
+            found["global_pool"] = ""
+        elif width == 2 * dims[-1]:
+            found["global_pool"] = "catavgmax"
     if len(regions) == len(dims):
         found["region"] = tuple(regions)
+    elif not regions:  # the channel branch alone rearranges nothing
+        found |= {"region": 1, "shift": 0, "shift_cycle": 1}
     return found
 
 
@@ -216,11 +252,11 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
             f"{k} {given} for {needed}" for k, (given, needed) in shapes.items() if given != needed
         ],
     }
-    wrong = [f"{len(v)} {kind} (such as {v[0]})" for kind, v in faults.items() if v]
+    wrong = [f"{len(v)} {kind} (such as {_printable(v[0])})" for kind, v in faults.items() if v]
     if wrong:
         raise ValueError(
             f"{what} does not fit {type(model).__name__}: of {len(own)} entries "
-            f"{', '.join(wrong)}; build the network with the checkpoint's own arguments, or use "
-            "hirelab.load, which reads them off the shapes."
+            f"{', '.join(wrong)}; the file is incomplete, of another network, or an argument "
+            "contradicts it."
         )
     model.load_state_dict(dict(state))

@@ -6,8 +6,7 @@ What changes, and why it is faster:
 - a token's channels stand together in memory (channels last), so that every 1x1 convolution is one
   large matrix product, and a region along the width needs no copy where nothing is shifted or
   padded;
-- shift, pad and partition are one gather, restore is another. Their indices are made by the very
-  functions of `rearrange`, applied to the positions instead of the tokens;
+- shift, pad and partition are one gather, restore is another, by the index maps of `rearrange`;
 - weights are reordered once, so that a region's tokens follow each other whole.
 
 The result computes in evaluation mode only; gradients reach the input, not the weights.
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..probes import Cache, Probe, Probed, UnknownPoint
-from ..rearrange import partition, shift, unpartition, unshift
+from ..rearrange import EMPTY, landing_slots, slot_tokens
 from .hire_mlp import AxisBranch, ConvNormAct, HireBlock, HireMLP, check_input
 
 _KEPT_SIZES = 8  # index maps that a branch remembers, a pair for each input size
@@ -129,7 +128,7 @@ class DeployedAxis(nn.Module):
     def indices(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Where each slot takes its token, and where each token's result lies; None for "in order".
 
-        The rearrangement of the positions themselves, by the functions that the network runs.
+        Made anew inside a graph that is compiled or exported, where sizes may be symbols.
         """
         height, width = x.shape[2:]
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
@@ -146,19 +145,31 @@ class DeployedAxis(nn.Module):
         return self._indices[key]
 
     def _make_indices(self, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        size = (height, width)[self.dim - 2]
-        # counted from 1, so that the zeros of zero padding can be told from position 0
-        places = torch.arange(1, height * width + 1, device=device).view(1, 1, height, width)
-        places = shift(places, self.dim, self.region, self.shift, self.cross_region)
-        slots = partition(places, self.dim, self.region, self.padding)[0].permute(1, 2, 0)
-        gather = slots.flatten() - 1
+        """The index maps of `rearrange` for one axis, carried to positions in the whole map.
+
+        Slots are laid out region by region with a region's tokens side by side: (regions, W,
+        region) along the height, (H, regions, region) along the width.
+        """
+        size = height if self.dim == 2 else width
+        slots = slot_tokens(
+            size, self.region, self.shift, self.padding, self.cross_region, device
+        ).unflatten(0, (-1, self.region))
+        landing = landing_slots(
+            size, self.region, self.shift, self.cross_region, self.restore, device
+        )
+        rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+        if self.dim == 2:
+            gather = slots[:, None, :] * width + columns[None, :, None]
+            into, inside = landing // self.region, landing % self.region
+            back = (into[:, None] * width + columns) * self.region + inside[:, None]
+            empty = slots[:, None, :].expand_as(gather) == EMPTY
+        else:
+            gather = rows[:, None, None] * width + slots
+            back = rows[:, None] * slots.numel() + landing
+            empty = slots.expand_as(gather) == EMPTY
         if self.zero:
-            gather = torch.where(gather < 0, height * width, gather)  # the row of zeros at the end
-        order = torch.arange(gather.numel(), device=device).view(slots.shape)
-        back = unpartition(order.permute(2, 0, 1)[None], self.dim, self.region, size)
-        if self.restore:
-            back = unshift(back, self.dim, self.region, self.shift, self.cross_region)
-        return gather, back.flatten()
+            gather = gather.masked_fill(empty, height * width)  # the row of zeros at the end
+        return gather.flatten(), back.flatten()
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = _tokens(x)
@@ -169,10 +180,10 @@ class DeployedAxis(nn.Module):
             tokens = tokens.index_select(1, gather)
         elif self.zero:
             tokens = tokens[:, :-1]
-        y = tokens.reshape(x.shape[0], -1, self.region * x.shape[1])
+        y = tokens.unflatten(1, (-1, self.region)).flatten(2)
         for i, layer in enumerate(self.layers):
             y = layer(y) if i == 0 else layer(y.relu_())
-        y = y.reshape(x.shape[0], -1, x.shape[1])
+        y = y.unflatten(2, (self.region, -1)).flatten(1, 2)
         if back is not None:
             y = y.index_select(1, back)
         return self.out(_map(y, x))

@@ -617,8 +617,9 @@ def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> HireMLP:
             **kwargs,
         )
     except (URLError, ConnectionError, TimeoutError) as error:
-        url = default_cfgs[variant].default.url
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        overlay = kwargs.get("pretrained_cfg_overlay") or {}
+        url = overlay.get("url") or default_cfgs[variant].default.url
+        folder = Path(kwargs.get("cache_dir") or Path(torch.hub.get_dir()) / "checkpoints")
         raise RuntimeError(
             f"{url.rsplit('/', 1)[-1]} could not be downloaded from {url} ({error}); put the file "
             f"into {folder}, or load it with hirelab.load(path)."
@@ -748,12 +749,10 @@ def load(path: str | Path, **kwargs: Any) -> HireMLP:
     """
     state = checkpoint_filter_fn(read(path))
     found = architecture(state)
-    stages = len(found["dims"])
-    defaults = {"shift": (2, 2, 1, 1), "shift_cycle": (2, 2, 3, 2)} if stages == 4 else {}
-    model = HireMLP(**{**defaults, **found, **kwargs})
+    model = HireMLP(**{**found, **kwargs})
     if found["stage_norms"] and "norm.weight" not in state:
         # a segmentation backbone normalises its last stage by that stage's own norm
-        last = f"stage_norms.{stages - 1}."
+        last = f"stage_norms.{len(found['dims']) - 1}."
         own = {k: v for k, v in state.items() if k.startswith(last)}
         state |= {k.replace(last, "norm."): v for k, v in own.items()}
     load_into(model, state, str(path))
