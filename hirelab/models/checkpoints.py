@@ -82,9 +82,7 @@ def from_authors(state: Mapping[str, Tensor]) -> State:
     A key that is not theirs is kept, so that a strict load can name it.
     """
     renamed = {_ours(key): value for key, value in state.items()}
-    return {
-        k: v.flatten(1) if _GATE.search(k) and v.dim() == 4 else v for k, v in renamed.items()
-    }
+    return {k: v.flatten(1) if _GATE.search(k) and v.dim() == 4 else v for k, v in renamed.items()}
 
 
 def to_authors(state: Mapping[str, Tensor]) -> State:

@@ -14,7 +14,8 @@ Credit: the authors' network, https://github.com/ggjy/Hire-Wave-MLP.pytorch, is 
 Every intermediate passes through a `Probe`; the dotted path of the probe is its public name.
 """
 
-from __future__ import annotations
+# Annotations stay types here and are not deferred: torch.fx writes those of `forward` into the
+# graph that it traces, and TorchScript cannot read them there as text.
 
 import warnings
 from collections import OrderedDict
@@ -572,6 +573,11 @@ def check_input(x: Tensor, in_chans: int) -> Tensor:
     if x.shape[2] < 3 or x.shape[3] < 3:
         raise ValueError(
             f"The input is {x.shape[2]} x {x.shape[3]} pixels; the stem needs at least 3 x 3."
+        )
+    if not x.is_floating_point():
+        raise ValueError(
+            "The input holds whole or complex numbers; the network reads real ones: convert bytes "
+            "with x / 255, and normalise them as in training."
         )
     return x
 
