@@ -26,6 +26,7 @@ from ..probes import Cache, Probe, Probed, UnknownPoint
 from ..rearrange import EMPTY, landing_slots, slot_tokens
 from .hire_mlp import AxisBranch, ConvNormAct, HireBlock, HireMLP, check_input
 
+_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 _KEPT_SIZES = 8  # index maps that a branch remembers, a pair for each input size
 
 
@@ -96,8 +97,11 @@ def _fold(
     ``before`` normalises single tokens: for a convolution that reads regions its scale and offset
     are repeated for every token of the region.
     """
-    weight = conv.weight.double().flatten(1)
-    bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.double()
+    # copies, also where the network is in float64 already and nothing gets folded
+    weight = conv.weight.to(torch.float64, copy=True).flatten(1)
+    bias = weight.new_zeros(len(weight))
+    if conv.bias is not None:
+        bias += conv.bias
     if before is not None:
         scale, offset = _affine(before)
         tokens = weight.shape[1] // len(scale)  # channel-major: c * region + token
@@ -140,7 +144,7 @@ class DeployedAxis(nn.Module):
             self.register_buffer("scale", scale.to(like))
             self.register_buffer("offset", offset.to(like))
         convs = [m for m in branch.mix if isinstance(m, nn.Conv2d)]
-        norms = [m for m in branch.mix if isinstance(m, nn.BatchNorm2d)]
+        norms = [m for m in branch.mix if isinstance(m, _NORMS)]
         layers = []
         for i, conv in enumerate(convs):
             first, last = i == 0, i == len(convs) - 1
@@ -166,15 +170,20 @@ class DeployedAxis(nn.Module):
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return self._make_indices(height, width, x.device)
         key = (height, width, x.device)
-        if key not in self._indices:
+        if (kept := self._indices.get(key)) is None:
+            with torch.inference_mode(False):  # the maps outlive the mode of this pass
+                gather, back = self._make_indices(height, width, torch.device("cpu"))
+                # what is in order already needs no gather: a view does. Whole and in order: a line
+                # whose end is padding, or cropped, starts in order too
+                orders = torch.arange(height * width), torch.arange(gather.numel())
+                kept = tuple(
+                    None if torch.equal(index, order) else index.to(x.device)
+                    for index, order in zip((gather, back), orders, strict=True)
+                )
             if len(self._indices) >= _KEPT_SIZES:
                 self._indices.clear()
-            self._indices[key] = tuple(
-                # what is in order already needs no gather: a view does
-                None if torch.equal(index, torch.arange(index.numel())) else index.to(x.device)
-                for index in self._make_indices(height, width, torch.device("cpu"))
-            )
-        return self._indices[key]
+            self._indices[key] = kept
+        return kept
 
     def _make_indices(self, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """The index maps of `rearrange` for one axis, carried to positions in the whole map.
@@ -238,6 +247,7 @@ class DeployedMixing(nn.Module):
             self.channel.out = Probe()
         if hire.gate is not None:
             self.gate = deepcopy(hire.gate)
+            self.gate.out = Probe(hire.gate.out.kind)  # without what listens at the network's
             self.proj = Linear(*_fold(hire.proj), like=norm.weight)
         self.fused = Probe()
 
@@ -258,9 +268,8 @@ class DeployedMixing(nn.Module):
         return self.proj(self.fused(fused))
 
     def _weigh(self, outs: list[Tensor]) -> tuple[Tensor, ...]:
-        """The gate's weights, (B, C, 1, 1) for each branch. It reads nothing but the average over
-        the map, and the average of a sum is the sum of averages: the sum itself is never made."""
-        means = torch.stack([out.mean((2, 3), keepdim=True) for out in outs]).sum(0)
+        """The gate's weights, (B, C, 1, 1) for each branch."""
+        means = torch.stack([out.mean((2, 3)) for out in outs]).sum(0)
         return self.gate(means)[..., None, None].unbind(2)
 
 
@@ -387,7 +396,7 @@ def deploy(model: HireMLP) -> DeployedHireMLP:
     """
     if not isinstance(model, HireMLP):
         raise TypeError(f"deploy takes a HireMLP; this is a {type(model).__name__}.")
-    if not isinstance(model.norm, nn.BatchNorm2d):
+    if not isinstance(model.norm, _NORMS):
         raise ValueError("The network was pruned and has no final norm; deploy it before pruning.")
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         return DeployedHireMLP(model)
