@@ -170,7 +170,7 @@ class ChannelBranch(nn.Module):
 
 
 class Gate(nn.Module):
-    """How much each branch counts, per picture and channel: (B, C, H, W) to (B, C, branches).
+    """How much each branch counts, per picture and channel: (B, C) to (B, C, branches).
 
     A small network on the average over the whole map, then a softmax over the branches. It is
     global: through it every token depends on every other. From the authors' code; not in the paper.
@@ -185,7 +185,7 @@ class Gate(nn.Module):
         self.out = Probe("gate")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.fc2(self.act(self.fc1(x.mean((2, 3)))))
+        x = self.fc2(self.act(self.fc1(x)))
         # (C, branches), not (branches, C): the branches of one channel stand side by side
         return self.out(x.unflatten(1, (-1, len(self.branches))).softmax(-1))
 
@@ -220,13 +220,18 @@ class HireMixing(nn.Module):
         if self.channel is not None:
             outs.append(self.channel(x))
         fused = outs[0]
-        for out in outs[1:]:
-            fused = fused + out
-        if self.gate is not None:
-            weights = self.gate(fused).unsqueeze(-1).unbind(2)  # one (B, C, 1) a branch
-            fused = outs[0] * weights[0].unsqueeze(-1)
+        if self.gate is None:
+            for out in outs[1:]:
+                fused = fused + out
+        else:
+            # the gate reads the average of the branches' sum, which is the sum of their averages
+            means = outs[0].mean((2, 3))
+            for out in outs[1:]:
+                means = means + out.mean((2, 3))
+            weights = self.gate(means)[..., None, None].unbind(2)  # one (B, C, 1, 1) a branch
+            fused = fused * weights[0]
             for i, out in enumerate(outs[1:]):
-                fused = fused + out * weights[i + 1].unsqueeze(-1)
+                fused = torch.addcmul(fused, out, weights[i + 1])
         return self.out(self.proj(self.fused(fused)))
 
 
