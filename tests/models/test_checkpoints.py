@@ -7,6 +7,7 @@ names, so that a strict load and equal outputs say more than names that look rig
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import io
 import pickle
@@ -74,6 +75,9 @@ def picture(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 def atto(**kwargs) -> HireMLP:
     return fill(hl.create(ATTO, **{"depths": (1, 2, 2, 1), "num_classes": 7, **kwargs}))
+
+
+network = functools.cache(atto)  # for tests that only read it
 
 
 def one_sentence(message: object) -> None:
@@ -230,7 +234,7 @@ WRAPPED = {
 @pytest.mark.parametrize("form", [to_authors, lambda state: state], ids=["theirs", "ours"])
 @pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
 def test_a_checkpoint_in_every_form(wrap, form, tmp_path):
-    model = atto()
+    model = network()
     state = model.state_dict()
     found = checkpoint_filter_fn(wrap(form(state)), model)
     assert list(found) == list(state)
@@ -242,7 +246,7 @@ def test_a_checkpoint_in_every_form(wrap, form, tmp_path):
 
 @pytest.mark.parametrize("name", ["model_ema", "state_dict_ema"])
 def test_averaged_weights_come_first_as_in_timm(name, tmp_path):
-    raw, averaged = atto().state_dict(), fill(atto(), seed=9).state_dict()
+    raw, averaged = network().state_dict(), fill(atto(), seed=9).state_dict()
     plain = {"model_ema": "model", "state_dict_ema": "state_dict"}[name]
     for both in (
         {plain: to_authors(raw), name: to_authors(averaged)},
@@ -260,7 +264,7 @@ def test_averaged_weights_come_first_as_in_timm(name, tmp_path):
 
 
 def test_our_own_keys_pass_through():
-    state = atto().state_dict()
+    state = network().state_dict()
     found = checkpoint_filter_fn(state)
     assert all(found[k] is state[k] for k in state)
 
@@ -270,7 +274,7 @@ def test_our_own_keys_pass_through():
 
 @pytest.mark.parametrize("wrap", [WRAPPED["bare"], WRAPPED["backbone"]], ids=["bare", "whole"])
 def test_segmentation_backbone(wrap, tmp_path):
-    source = atto(stage_norms=True, num_classes=0)
+    source = network(stage_norms=True, num_classes=0)
     state = to_authors(source.state_dict())
     state = {k: v for k, v in state.items() if not re.match(r"norm\.", k)}  # as published
     assert {k for k in state if k.startswith("norm")} == {
@@ -398,7 +402,7 @@ def test_what_leaves_no_trace_is_passed_on(tmp_path):
     save_file(model.state_dict(), path)
     assert torch.equal(hl.load(path, **options)(x), model(x))
     assert not torch.equal(hl.load(path)(x), model(x))
-    assert torch.equal(hl.load(str(path))(x), atto()(x))
+    assert torch.equal(hl.load(str(path))(x), network()(x))
     dropping = hl.load(path, drop_path_rate=0.3, drop_rate=0.2)
     assert dropping.head_drop.p == 0.2
     assert dropping.stages[3].blocks[0].drop_path1.drop_prob == pytest.approx(0.3)
@@ -641,7 +645,7 @@ class _Runs:
 
 
 def test_a_pickle_that_would_run_code_does_not(tmp_path):
-    trace, state = tmp_path / "ran", atto().state_dict()
+    trace, state = tmp_path / "ran", network().state_dict()
     attacks = [_Runs(trace), {"model": state, "args": _Runs(trace)}, {**state, "x": _Runs(trace)}]
     pickle.loads(pickle.dumps(attacks[0]))
     assert trace.read_text() == "ran"  # it would
@@ -764,7 +768,7 @@ DAMAGE = {
 @pytest.mark.parametrize("theirs", [False, True], ids=["ours", "theirs"])
 @pytest.mark.parametrize(("change", "match"), DAMAGE.values(), ids=DAMAGE)
 def test_weights_that_do_not_fit(change, match, theirs, tmp_path):
-    state = dict(atto().state_dict())
+    state = dict(network().state_dict())
     change(state)
     if theirs:
         state, match = to_authors(state), match.replace(r"\(6,\)", r"\(6, 1, 1\)")
@@ -799,7 +803,7 @@ def test_the_wrong_size_is_named():
 
 
 def test_arguments_against_the_shapes_are_refused(tmp_path):
-    torch.save(atto().state_dict(), tmp_path / "a.pth")
+    torch.save(network().state_dict(), tmp_path / "a.pth")
     with pytest.raises(ValueError, match=r"head.weight \(7, 96\) for \(3, 96\)"):
         hl.load(tmp_path / "a.pth", num_classes=3)
 
