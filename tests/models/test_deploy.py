@@ -118,7 +118,7 @@ def test_equal_for_every_choice_of_parts(branches, fusion, fc_layers):
         same(model, hl.deploy(model), batch, 2, *pixels, note=note)
 
 
-@pytest.mark.parametrize("region", [(3, 2), (4, 9), (1, 1), (16, 5)], ids=str)
+@pytest.mark.parametrize("region", [(3, 2), (4, 9), (16, 1)], ids=str)
 @pytest.mark.parametrize("setting", REARRANGEMENTS, ids=str)
 def test_equal_for_every_rearrangement(setting, region):
     """Regions larger than the map, shifts larger than the map, and every size in turn."""
