@@ -121,14 +121,14 @@ def test_equal_for_every_choice_of_parts(branches, fusion, fc_layers):
 @pytest.mark.parametrize("region", [(3, 2), (4, 9), (16, 1)], ids=str)
 @pytest.mark.parametrize("setting", REARRANGEMENTS, ids=str)
 def test_equal_for_every_rearrangement(setting, region):
-    """Regions larger than the map, shifts larger than the map, and every size in turn."""
+    """Regions larger than the map, shifts larger than the map; sizes take turns."""
     padding, cross_region, restore = setting
     model = build(region=region, shift=(7, -3), padding=padding, cross_region=cross_region,
                   restore=restore)  # fmt: skip
     deployed = hl.deploy(model)
-    turn = REARRANGEMENTS.index(setting) + region[0]
-    for pixels in (PIXELS[turn % 4], PIXELS[(turn + 1) % 4]):
-        same(model, deployed, 2, 2, *pixels, note=(setting, region, pixels))
+    turn = REARRANGEMENTS.index(setting) + region[0] % 3
+    pixels = PIXELS[turn % 4]
+    same(model, deployed, 2, 2, *pixels, note=(setting, region, pixels))
 
 
 @pytest.mark.parametrize("setting", REARRANGEMENTS[::3], ids=str)
