@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from torch.profiler import profile
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,15 @@ def in_turn(
             candidates[name]()
             seconds[name].append(time.perf_counter() - begin)
     return Rounds({name: np.array(values) for name, values in seconds.items()})
+
+
+def peak_bytes(action: Callable[[], object]) -> int:
+    """The most bytes that an action holds at once, from PyTorch's record of its allocator."""
+    with profile(profile_memory=True) as record:
+        action()
+    held = peak = 0
+    for event in record.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak

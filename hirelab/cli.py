@@ -60,6 +60,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_notebooks_folder(gallery)
 
+    export = command("export", _export, "Write a network for other runtimes, deployed.")
+    export.add_argument("network", help="a network's name, or a checkpoint file of a Hire-MLP")
+    export.add_argument("--format", default="onnx", help="onnx or exported-program (%(default)s)")
+    export.add_argument("--out", type=Path, help="file (default: the network's name)")
+    export.add_argument("--size", type=int, default=224, help="input pixels a side (%(default)s)")
+    export.add_argument(
+        "--dynamic-size", action="store_true", help="let height and width vary (batch always does)"
+    )
+
     bench = command("bench", _bench, "Run the benchmarks, all or those named.")
     bench.add_argument("names", nargs="*", help="benchmark names (see --list)")
     bench.add_argument("--list", action="store_true", help="say what there is, run nothing")
@@ -109,6 +118,23 @@ def _gallery(options: argparse.Namespace) -> None:
     else:
         print("drawing every position of every slider takes a minute ...", flush=True)
         print(f"open {publish.write_gallery(notebooks, options.out)}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from hirelab.models import create, load, model_names
+    from hirelab.models.export import export
+
+    source = options.network
+    try:
+        if source in model_names():
+            print(f"{source}: random weights; give a checkpoint file for trained ones")
+            model = create(source)
+        else:
+            model = load(source)
+        out = options.out or Path(Path(source).stem)
+        print(export(model, out, options.format, options.size, options.dynamic_size))
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        raise UserError(str(error)) from error
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -399,7 +399,7 @@ def points(
     wanted = match(model, patterns)
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     blank = {name: torch.empty_like(t, device="meta") for name, t in state.items()}
-    dtype = next((t.dtype for t in model.parameters()), torch.float32)
+    dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
     x = torch.empty((1, *input_size), device="meta", dtype=dtype)
     shapes: dict[str, tuple[int, ...]] = {}
 

@@ -221,11 +221,11 @@ class DeployedAxis(nn.Module):
             tokens = tokens.index_select(1, gather)
         elif self.zero:
             tokens = tokens[:, :-1]
-        # a region's tokens follow each other: seen as one longer token, in a map of regions
-        grid = (-1, x.shape[3]) if self.dim == 2 else (x.shape[2], -1)
-        y = tokens.unflatten(1, (*grid, self.region)).flatten(3).permute(0, 3, 1, 2)
+        # a region's tokens follow each other: seen as one longer token, in a map of one row
+        y = tokens.unflatten(1, (-1, self.region)).flatten(2)
+        y = y.unsqueeze(1).permute(0, 3, 1, 2)
         y = self.layers(y)
-        y = _tokens(y).unflatten(2, (self.region, -1)).flatten(1, 2)
+        y = _tokens(y).unflatten(2, (self.region, x.shape[1])).flatten(1, 2)
         if back is not None:
             y = y.index_select(1, back)
         return self.out(_map(y, x))
