@@ -55,9 +55,13 @@ def main() -> None:
     rows.sort(key=lambda row: -speed[row[0]])
     front = []
     for ours in (name for name in models if name.startswith("hire_mlp")):
-        better = [n for n in models if speed[n] > speed[ours] and top1[n] > top1[ours]]
-        verdict = ", ".join(better) if better else "none"
-        front.append(f"- both faster and more accurate than deployed {ours}: {verdict}")
+        rivals = {n: rounds.faster(n, ours) for n in models if top1[n] > top1[ours]}
+        ahead = [n for n, (_, low, _) in rivals.items() if low > 1]
+        level = [n for n, (_, low, high) in rivals.items() if low <= 1 <= high]
+        front.append(
+            f"- more accurate than deployed {ours} and faster: {', '.join(ahead) or 'none'}; "
+            f"more accurate and not told apart in speed: {', '.join(level) or 'none'}"
+        )
     head = ["network", "M params", "GMACs", "top-1, %", "images/s", "peak MiB"]
     note = "hire_mlp networks deployed (eager), the others as timm builds them."
     publish("peers", "\n".join([table(head, rows), "", note, "", *front]))

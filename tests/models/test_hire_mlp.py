@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import io
 import itertools
 import pickle
@@ -171,13 +172,21 @@ def agree(model: HireMLP, settings: dict, pixels: tuple[int, int], training: boo
     if training:  # moved the running statistics
         model.load_state_dict({k: torch.from_numpy(np.asarray(v)) for k, v in state.items()})
     assert np.isfinite(expected).all()
-    np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10, err_msg=f"{settings}")
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12, err_msg=f"{settings}")
 
 
 def build(**kwargs) -> HireMLP:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return shake(HireMLP(in_chans=2, num_classes=5, dtype=torch.float64, **{**SMALL, **kwargs}))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_large_map_that_no_region_divides(training):
+    """97 x 61 tokens in the first stage."""
+    defaults = inspect.signature(HireMLP).parameters
+    settings = {name: p.default for name, p in defaults.items()} | SMALL
+    agree(build(), settings, (387, 243), training)
 
 
 @pytest.mark.parametrize("branches", BRANCH_CHOICES, ids="+".join)
