@@ -11,7 +11,7 @@ import pytest
 MOVES = [
     ("01_region_partition", "region, height", "ArrowLeft"),
     ("02_shift_and_restore", "shift", "ArrowRight"),
-    ("03_inside_a_hire_block", "block", "ArrowRight"),
+    ("03_inside_a_hire_block", "block", "ArrowLeft"),
 ]
 PICTURE = ".jp-OutputArea-output .jupyter-widgets img"
 ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'

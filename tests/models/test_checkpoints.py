@@ -580,7 +580,7 @@ def good() -> dict[str, bytes]:
     return files
 
 
-def refused(path, match: str = "") -> str:
+def refused(path, match: str | None = None) -> str:
     with pytest.raises(ValueError, match=match) as caught:
         hl.load(path)
     one_sentence(caught.value)
