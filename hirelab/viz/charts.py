@@ -36,6 +36,7 @@ def reach_growth(
 ) -> Still:
     """Mean tokens heard against blocks, a line for each name; ``heard`` is (names, blocks + 1)."""
     from matplotlib import rc_context
+    from matplotlib.ticker import MaxNLocator
 
     with rc_context(theme.RC):
         figure = _figure(8, 3.6)
@@ -46,6 +47,7 @@ def reach_growth(
         axes.axhline(tokens, color=theme.INK, linewidth=1)
         axes.annotate("all of them", (0, tokens), (0, 4), textcoords="offset points", fontsize=10)
         axes.set(xlabel="blocks", ylabel="tokens heard of (mean)", ylim=(0, tokens * 1.12))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(title)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         return _still(figure, text)
