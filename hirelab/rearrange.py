@@ -14,8 +14,9 @@ After the mixing *restore* undoes it exactly: ungroup, crop the padding, roll by
 The same idea is written twice, on purpose, and a test holds the two together for every setting:
 
 * functions on NCHW tensors (`shift`, `partition`, `unpartition`, `unshift`), which the model runs;
-* `Rearrangement`, the index map of one axis, which says *which token sits where*. Pictures,
-  animations and reachability read it; nothing else in the project computes an index.
+* index maps, which say *which token sits where*: `slot_tokens` and `landing_slots` as arithmetic on
+  tensors, which the deployed network gathers by, and `Rearrangement`, the same for one axis of a
+  known size, which pictures, animations and reachability read.
 
 The functions take plain numbers and strings, so that they can be scripted, traced and compiled.
 """

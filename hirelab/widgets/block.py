@@ -44,7 +44,6 @@ class BlockExplorer(Explorer):
     Args:
         model: a Hire-MLP; by default an untrained Hire-MLP-Tiny, and the sheet says so.
         picture: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
-        trained: what to print about the weights; None says nothing.
         settings: see ``BlockExplorer.Settings``.
     """
 
