@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hirelab._names import unknown
@@ -48,23 +49,33 @@ def pick(files: Iterable[Path], names: Sequence[str], what: str) -> list[Path]:
     return [known[Path(name).stem] for name in names] or list(known.values())
 
 
-def write_atomic(path: Path | str, data: bytes | str) -> None:
-    """Write ``data`` (text as UTF-8) to ``path``, all of it or nothing, making its folder.
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """A new file beside ``path`` to write into, which takes its place when the block ends well.
 
-    The text goes to a file beside it first, which then takes its place, so neither a reader nor
-    an interruption ever meets half a file.
+    So neither a reader nor an interruption ever meets half a file, and what was there stays until
+    all of the new one is on the disk. Makes the folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-        os.chmod(name, _mode(path))  # mkstemp makes files that only their owner may read
-        os.replace(name, path)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # or a power cut may leave the new name with old emptiness
+        os.chmod(temporary, _mode(path))  # mkstemp makes files that only their owner may read
+        os.replace(temporary, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: Path | str, data: bytes | str) -> None:
+    """Write ``data`` (text as UTF-8) to ``path``, all of it or nothing, making its folder."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def _mode(path: Path) -> int:

@@ -7,6 +7,7 @@ Every command is a few lines that import what they call only when they run, so t
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,6 +69,24 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--dynamic-size", action="store_true", help="let height and width vary (batch always does)"
     )
+
+    train = command("train", _train, "Train a network; the same command goes on after a stop.")
+    train.add_argument("--model", default="hire_mlp_pico", help="any network of timm's or ours")
+    train.add_argument("--data", required=True, help="a data set's name, a folder or a zip")
+    train.add_argument("--preset", default="subset", help="recipe to start from (%(default)s)")
+    train.add_argument("--out", type=Path, required=True, help="folder of the run")
+    train.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change the recipe (epochs=10) or the network (model.cross_region=none)",
+    )
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--workers", type=int, default=0, help="loading processes (%(default)s)")
+    train.add_argument("--part", type=int, default=0, help="pictures a process computes at once")
+    train.add_argument("--save-minutes", type=float, default=5, help="between checkpoints")
+    train.add_argument("--tensorboard", action="store_true", help="also write for TensorBoard")
 
     bench = command("bench", _bench, "Run the benchmarks, all or those named.")
     bench.add_argument("names", nargs="*", help="benchmark names (see --list)")
@@ -135,6 +154,26 @@ def _export(options: argparse.Namespace) -> None:
         print(export(model, out, options.format, options.size, options.dynamic_size))
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise UserError(str(error)) from error
+
+
+def _train(options: argparse.Namespace) -> int:
+    from hirelab import training
+
+    recipe, arguments = training.preset(options.preset, options.set)
+    run = training.train(
+        options.model,
+        options.data,
+        recipe,
+        options.out,
+        model_arguments=arguments,
+        seed=options.seed,
+        workers=options.workers,
+        part=options.part,
+        save_minutes=options.save_minutes,
+        tensorboard=options.tensorboard,
+        command=shlex.join(["hirelab", *sys.argv[1:]]),
+    )
+    return 0 if run.done else 130
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -27,13 +27,14 @@ notebooks are published with the pictures they show.
 import difflib
 import functools
 import importlib.resources
+import io
 import operator
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -55,8 +56,8 @@ __all__ = [
     "suffixes",
 ]
 
-Source = str | os.PathLike[str] | Image.Image | np.ndarray
-"""What `picture` opens: a photograph's name or a path, a PIL image, an array."""
+Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+"""What `picture` opens: a photograph's name or a path, a file's bytes, a PIL image, an array."""
 
 _FILES = {
     "cat": "chelsea.png",
@@ -90,6 +91,7 @@ def picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     - a name in `PHOTOGRAPHS` (a file that is called so opens as "./cat" or Path("cat"));
     - the path of a picture file in any format that Pillow decodes; of an animation or of several
       pages, the first;
+    - the bytes of such a file;
     - a PIL image of any mode;
     - an array (H, W), (H, W, 3) or (H, W, 4): uint8 in 0..255, uint16 in 0..65535 or float in
       0..1, all meaning black to full brightness.
@@ -108,15 +110,14 @@ def picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         return _from_array(source, limit)
     if isinstance(source, Image.Image):
         return _rgb(source, "The given PIL image", limit)
+    if isinstance(source, bytes):
+        return _from_file(io.BytesIO(source), f"The given file of {len(source):,} bytes", limit)
     if isinstance(source, str | os.PathLike):
         path = _existing_file(source)
-        what = repr(str(path))
         with path.open("rb") as file:
-            with _decoding(what):
-                image = Image.open(file, formats=_formats())
-            return _rgb(image, what, limit)
+            return _from_file(file, repr(str(path)), limit)
     raise TypeError(
-        f"A picture is opened from a name, a path, a PIL image or a numpy array, not from "
+        f"A picture is opened from a name, a path, bytes, a PIL image or a numpy array, not from "
         f"{type(source).__name__}; a normalised tensor becomes arrays with pixels()."
     )
 
@@ -340,6 +341,12 @@ def _decoding(what: str) -> Iterator[None]:
             f"{what} is damaged, cut short or of a kind that Pillow does not decode ({error}): "
             f"get a fresh copy, or save it again as PNG."
         ) from error
+
+
+def _from_file(file: IO[bytes], what: str, limit: int) -> Image.Image:
+    with _decoding(what):
+        image = Image.open(file, formats=_formats())
+    return _rgb(image, what, limit)
 
 
 def _rgb(image: Image.Image, what: str, limit: int) -> Image.Image:
