@@ -1,0 +1,263 @@
+"""Which point of a network to look at, why, and what makes its maps mislead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .looking import (
+    at_least_single,
+    at_rest,
+    called,
+    check_logits,
+    check_pictures,
+    check_targets,
+    default_point,
+    gradient_scale,
+    listening,
+    resolve,
+    to_network,
+)
+from .results import Result
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Whether a network's weights look trained (None: nothing tells), and why, in words."""
+
+    trained: bool | None
+    why: str
+
+
+def weights(model: nn.Module) -> Weights:
+    """Whether weights are untrained, by what training cannot leave as it was.
+
+    BatchNorm's running statistics start at mean 0 and variance 1 and move with the first batch, so
+    a network all of whose statistics stand there has never been trained. (The count of batches
+    alone says less: weights that were carried over from elsewhere often come without it.) Without
+    BatchNorm the same is asked of the weights and biases of the other norms, 1 and 0 at first.
+    """
+    running = [
+        m for m in model.modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None
+    ]  # fmt: skip
+    if running:
+        fresh = all(not m.running_mean.any() and (m.running_var == 1).all() for m in running)
+        state = "stand" if fresh else "do not stand"
+        return Weights(not fresh, f"its BatchNorm statistics {state} at their initial values")
+    others = [
+        m for m in model.modules()
+        if isinstance(m, (nn.LayerNorm, nn.GroupNorm)) and m.weight is not None
+    ]  # fmt: skip
+    if others:
+        fresh = all((m.weight == 1).all() and (m.bias is None or not m.bias.any()) for m in others)
+        state = "stand" if fresh else "do not stand"
+        return Weights(not fresh, f"the weights of its norms {state} at their initial values")
+    return Weights(None, "it has no norm whose numbers would tell")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Advice(Result):
+    """Which point to look at, why, and what to be warned of. Prints as a short text.
+
+    Attributes:
+        network: the network's class or timm's name of it.
+        points: candidates in the order of the forward pass, the last of every resolution.
+        grids: (points, 2) tokens along height and width.
+        cells: (points, 2) pixels that a token stands for: the resolution.
+        coherence: (points,) how much of the gradient's mean square over the map is in its average,
+            0 to 1; NaN without pictures. Grad-CAM keeps only the average, so at 1 it leaves
+            nothing out, and near 0 it speaks of little: the meaning of a channel's weight.
+        point: the one to look at; ``finer``: one with a finer grid, "" if there is none.
+        why: the reasons, in words.
+        warnings: what makes maps of this network, or of these pictures, mislead.
+    """
+
+    network: str
+    points: list[str]
+    grids: np.ndarray
+    cells: np.ndarray
+    coherence: np.ndarray
+    point: str
+    finer: str
+    why: str
+    warnings: list[str]
+
+    def __repr__(self) -> str:
+        lines = [*(f"Warning: {text}" for text in self.warnings)]
+        lines.append(f"Look at {self.point}: {self.why}")
+        width = max(len(p) for p in self.points)
+        lines.append(f"{'point':<{width}}  {'tokens':>9}  {'a token, px':>11}  coherence")
+        for name, (rows, cols), (high, wide), held in zip(
+            self.points, self.grids, self.cells, self.coherence, strict=True
+        ):
+            share = "not measured" if np.isnan(held) else f"{held:.2f}"
+            tokens, cell = f"{rows} x {cols}", f"{high:.3g} x {wide:.3g}"
+            lines.append(f"{name:<{width}}  {tokens:>9}  {cell:>11}  {share}")
+        return "\n".join(lines)
+
+
+def advise(
+    model: nn.Module,
+    x: Tensor | None = None,
+    labels: int | Sequence[int] | None = None,
+) -> Advice:
+    """Say which point to look at and why, and what to be warned of.
+
+    Args:
+        model: a classifier with timm's ``feature_info``: a Hire-MLP, or any network of timm.
+        x: (N, C, H, W) pictures; with them the gradient's coherence is measured (see `Advice`), for
+            the predicted classes. Without them only the grids are, on a blank input.
+        labels: the true classes, one for each picture; wrong predictions are then named.
+
+    Raises:
+        ValueError: for a network that does not list its maps, labels without pictures, and as
+            `grad_cam`.
+    """
+    if labels is not None and x is None:
+        raise ValueError("labels are given without pictures; give x, the pictures, beside them.")
+    blank = x is None
+    if x is None:
+        cfg = getattr(model, "pretrained_cfg", None) or {}
+        _, *size = cfg.get("input_size", (3, 224, 224))
+        x = torch.zeros(1, getattr(model, "in_chans", 3), *size)
+    names = _maps_of(model)
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str, grid: Tensor) -> Tensor:
+        found[name] = grid if grid.requires_grad else grid.detach().requires_grad_()
+        return found[name]
+
+    with at_rest(model):
+        batch = to_network(model, check_pictures(x))
+        size, scale = (len(x), *x.shape[2:]), gradient_scale(batch)
+        with torch.enable_grad(), listening(model, names, size, keep):
+            logits = at_least_single(check_logits(model(batch), len(x), model))
+            targets = check_targets(None, logits)
+            total = logits.gather(1, targets[:, None]).sum() * scale
+            reached = [found[name] for name in names if name in found]
+            gradients = torch.autograd.grad(total, reached, allow_unused=True)
+        logits = logits.detach()
+        truth = None if labels is None else check_targets(labels, logits)
+    moving = dict(zip((name for name in names if name in found), gradients, strict=True))
+    silent = [name for name, g in moving.items() if g is None or not g.any()]
+    if len(silent) < len(moving):  # all of them: a head that is zero still, say
+        moving = {name: g for name, g in moving.items() if name not in silent}
+    kept = _last_of_each_grid({name: tuple(found[name].shape[2:]) for name in moving})
+    grids = np.array([found[name].shape[2:] for name in kept])
+    held = np.array([np.nan if blank else _coherence(moving[name]) for name in kept])
+    finer = [name for name, grid in zip(kept, grids, strict=True) if grid.prod() > grids[-1].prod()]
+    return Advice(
+        network=called(model),
+        points=kept,
+        grids=grids,
+        cells=np.array(x.shape[2:]) / grids,
+        coherence=held,
+        point=kept[-1],
+        finer=finer[-1] if finer else "",
+        why=_why(kept, grids, held, finer),
+        warnings=_warnings(model, logits, truth, silent, blank),
+    )
+
+
+def _maps_of(model: nn.Module) -> list[str]:
+    """The maps that a network lists, and the last one."""
+    try:
+        names = [info["module"] for info in model.feature_info]
+    except (AttributeError, LookupError, TypeError):
+        raise ValueError(
+            f"{type(model).__name__} does not list its maps (timm's feature_info), so there is "
+            "nothing to choose from; ask a whole network of timm or of hirelab."
+        ) from None
+    return list(dict.fromkeys([*(resolve(model, n) for n in names), default_point(model)]))
+
+
+def _last_of_each_grid(grids: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The last point of every resolution; of a network with only one, points along its depth."""
+    last = {grid: name for name, grid in grids.items()}
+    if len(last) > 1:
+        return list(last.values())
+    names = list(grids)
+    return [names[i] for i in sorted({round(q * (len(names) - 1)) for q in (0.25, 0.5, 0.75, 1)})]
+
+
+def _coherence(gradient: Tensor | None) -> float:
+    """The share of the gradient's mean square that its average over the map holds, 0 to 1."""
+    if gradient is None or not gradient.any():
+        return float("nan")
+    g = gradient.double()
+    whole = g.square().mean((2, 3)).sum(1)
+    share = g.mean((2, 3)).square().sum(1) / whole
+    return float(share[whole > 0].mean())
+
+
+def _why(kept: list[str], grids: np.ndarray, held: np.ndarray, finer: list[str]) -> str:
+    def kept_by(share: float) -> str:
+        return f"one weight a channel keeps {floor(share * 100)} % of the gradient there"
+
+    rows, cols = grids[-1]
+    why = f"the last map, {rows} x {cols}, is nearest to the classes"
+    if held[-1] > 0.9999:
+        why += (
+            "; every place has the same gradient, so that one weight a channel leaves nothing out "
+            "and the map is the class's score, place by place"
+        )
+    elif np.isfinite(held[-1]):
+        why += f"; {kept_by(held[-1])}"
+    why += "."
+    if finer:
+        at = kept.index(finer[-1])
+        why += f" For finer places look at {finer[-1]}, {grids[at][0]} x {grids[at][1]}"
+        if np.isfinite(held[at]):
+            why += f"; {kept_by(held[at])}"
+        why += "."
+    return why
+
+
+def _warnings(
+    model: nn.Module, logits: Tensor, truth: Tensor | None, silent: list[str], blank: bool
+) -> list[str]:
+    said = []
+    state = weights(model)
+    if state.trained is False:
+        said.append(
+            f"the weights are untrained ({state.why}): maps show the architecture and chance, not "
+            "what a network has learnt to look at."
+        )
+    head = model.get_classifier() if hasattr(model, "get_classifier") else None
+    bias = getattr(head, "bias", None)
+    if state.trained and isinstance(bias, Tensor) and bias.numel() > 1 and not bias.any():
+        said.append(
+            "every bias of the head is exactly zero, as in a new head: it may be untrained, even "
+            "if what comes before it is trained."
+        )
+    if silent:
+        said.append(
+            f"nothing of the map at {', '.join(silent)} moves the class's score (a class token "
+            "takes over, say, or a weight after it is zero): Grad-CAM is zero there."
+        )
+    if blank:
+        return said
+    shares = logits.softmax(1)
+    confidence, predicted = shares.max(1)
+    if truth is not None:
+        for i in (predicted != truth).nonzero()[:, 0].tolist():
+            label, guess = int(truth[i]), int(predicted[i])
+            said.append(
+                f"picture {i} is predicted wrongly: class {guess} ({confidence[i]:.0%}), and its "
+                f"label is {label} ({shares[i, label]:.0%}); a map of class {guess} shows why the "
+                f"network errs, one of target={label} what spoke for the label."
+            )
+    undecided = (confidence < 2 / logits.shape[1]).nonzero()[:, 0].tolist()
+    if undecided and logits.shape[1] > 2:
+        which = ", ".join(map(str, undecided))
+        said.append(
+            f"the network is undecided on picture {which}: its best class has less than twice the "
+            "share of guessing, so there is little that a map could explain."
+        )
+    return said
