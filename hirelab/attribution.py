@@ -145,7 +145,10 @@ class Attribution(Result):
         note = f"{self.network}: {self.method}{where}"
         if self.trained is False:
             note += "; the weights are untrained"
-        return overlay.sheet(self.pictures, self.upsampled, titles, note, signed=view == "signed")
+        smooth = 1 if self.point else max(1, min(self.size) // 32) | 1
+        return overlay.sheet(
+            self.pictures, self.upsampled, titles, note, signed=view == "signed", smooth=smooth
+        )
 
 
 def upsample(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:

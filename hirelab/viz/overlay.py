@@ -1,0 +1,174 @@
+"""Attributions drawn over pictures: what speaks for a class as heat, and the signed map beside it.
+
+The positive part lies over the picture in grey, so that a photograph's own colours are not taken
+for evidence; a line runs around the places above half of the highest value, and says the same
+without colour. Every map has its own scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import theme
+from .canvas import Canvas, Still, png
+from .maps import heat
+
+COLUMNS = 4  # pictures side by side in a row of a sheet
+_GAP, _TOP, _TITLE, _NOTE = 20, 62, 28, 26
+
+
+def spotlight(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8: a picture in grey with the positive part of a map (H, W) over it as heat.
+
+    The more speaks for the class, the more the heat covers the picture. A map without a positive
+    value leaves the grey picture.
+
+    Raises:
+        ValueError: for a map of another size, or one that is not finite.
+    """
+    if picture.shape[:2] != values.shape:
+        raise ValueError(
+            f"The picture has {picture.shape[:2]} pixels and the map {values.shape}; upsample the "
+            "map to the picture's size first."
+        )
+    positive = np.maximum(values, 0)
+    top = float(positive.max())
+    # the brighter half of the colour map, on a picture that is darker than it
+    colors = heat(positive, -top, top)  # refuses what is not finite
+    grey = picture @ np.array([0.299, 0.587, 0.114]) * 0.55 + 25
+    if top <= 0:
+        return np.repeat(grey[..., None], 3, 2).round().astype(np.uint8)
+    share = (positive / top)[..., None]
+    cover = 0.9 * share**0.75
+    return (grey[..., None] * (1 - cover) + colors * cover).round().astype(np.uint8)
+
+
+def signed(values: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8: a signed map in two hues from white at zero, both ends at the same size.
+
+    Blue speaks for, orange against; the larger of the two largest sizes is the end of the scale.
+
+    Raises:
+        ValueError: for values that are not finite.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("The map holds NaN or infinite values; there is no colour for them.")
+    size = np.abs(values).max() or 1.0
+    share = np.abs(values / size)[..., None]
+    ends = np.where(values[..., None] > 0, theme.rgb(theme.BLUE), theme.rgb(theme.ORANGE))
+    return (255 + (ends - 255) * share).round().astype(np.uint8)
+
+
+def draw_outline(
+    canvas: Canvas, values: np.ndarray, box: tuple[float, float, float, float]
+) -> None:
+    """A line around the places of a map above half of its highest value, if that is positive."""
+    if values.max() <= 0:
+        return
+    inside = values > values.max() / 2
+    rows, cols = values.shape
+    left, top, right, bottom = box
+    wide, high = (right - left) / cols, (bottom - top) / rows
+    for y, x in np.argwhere(inside[:, 1:] != inside[:, :-1]):
+        at = left + (x + 1) * wide
+        canvas.line([(at, top + y * high), (at, top + (y + 1) * high)], theme.PAPER, 2)
+    for y, x in np.argwhere(inside[1:] != inside[:-1]):
+        at = top + (y + 1) * high
+        canvas.line([(left + x * wide, at), (left + (x + 1) * wide, at)], theme.PAPER, 2)
+
+
+def draw_overlay(
+    canvas: Canvas,
+    picture: np.ndarray,
+    values: np.ndarray,
+    box: tuple[float, float, float, float],
+) -> None:
+    """`spotlight` with its outline, stretched into a box."""
+    canvas.picture(spotlight(picture, values), box, smooth=True)
+    draw_outline(canvas, values, box)
+    canvas.rect(box, outline=theme.LINE)
+
+
+def draw_signed(canvas: Canvas, values: np.ndarray, box: tuple[float, float, float, float]) -> None:
+    """The signed map of `signed` in a box."""
+    canvas.picture(signed(values), box, smooth=True)
+    canvas.rect(box, outline=theme.LINE)
+
+
+def _means(values: np.ndarray, window: int) -> np.ndarray:
+    """(N, H, W) means over windows of odd size, the edges repeated beyond the picture."""
+    for axis in (1, 2) if window > 1 else ():
+        pad = [(0, 0)] * 3
+        pad[axis] = (window // 2, window // 2)
+        padded = np.pad(values, pad, mode="edge")
+        values = np.lib.stride_tricks.sliding_window_view(padded, window, axis).mean(-1)
+    return values
+
+
+def sheet(
+    pictures: np.ndarray,
+    values: np.ndarray,
+    titles: Sequence[str],
+    note: str,
+    signed: bool = False,
+    smooth: int = 1,
+) -> Still:
+    """Pictures with their maps, a title each and a note above.
+
+    Args:
+        pictures: (N, H, W, 3) uint8.
+        values: (N, H, W) signed maps.
+        titles: N short texts.
+        signed: a row of three for each picture (the picture, the positive part over it, the signed
+            map) and not the positive parts alone, four in a row.
+        smooth: the positive parts are drawn as means over so many pixels, an odd number; for maps
+            with a value a pixel, which would be dust.
+    """
+    rows, cols = values.shape[1:]
+    per_row = 3 if signed else min(COLUMNS, max(2, len(values)))
+    side = (theme.WIDTH - 8 - _GAP * (per_row - 1)) / per_row
+    side = min(side, 330 if signed else 260)
+    high = side * rows / cols
+    step = _TITLE + high + (_NOTE + _GAP)
+    count = len(values) if signed else -(-len(values) // per_row)
+    canvas = Canvas(theme.WIDTH, round(_TOP + count * step))
+    canvas.text((4, 4), note, theme.TEXT, bold=True)
+    words = (
+        "bright, and inside the line (above half the highest value): speaks for the class; "
+        "each map has its own scale"
+    )
+    if smooth > 1:
+        words = f"means over {smooth} x {smooth} pixels; {words}"
+    positive = _means(np.maximum(values, 0), smooth)
+    canvas.text((4, 32), words, theme.SMALL, theme.MUTED)
+    for i, (picture, map_, part) in enumerate(zip(pictures, values, positive, strict=True)):
+        row, column = (i, 0) if signed else divmod(i, per_row)
+        top = _TOP + row * step
+        boxes = []
+        for at in range(column, column + (3 if signed else 1)):
+            left = 4 + at * (side + _GAP)
+            boxes.append((left, top + _TITLE, left + side, top + _TITLE + high))
+        canvas.text((boxes[0][0], top), titles[i], theme.SMALL, bold=True)
+        span = f"{map_.min():.2g} to {map_.max():.2g}"
+        if not signed:
+            draw_overlay(canvas, picture, part, boxes[0])
+            canvas.text((boxes[0][0], boxes[0][3] + 3), span, 15, theme.MUTED)
+            continue
+        canvas.picture(picture, boxes[0], smooth=True)
+        canvas.rect(boxes[0], outline=theme.LINE)
+        draw_overlay(canvas, picture, part, boxes[1])
+        draw_signed(canvas, map_, boxes[2])
+        for box, text in zip(
+            boxes,
+            ("the picture", "what speaks for the class", f"blue for, orange against: {span}"),
+            strict=True,
+        ):
+            canvas.text((box[0], box[3] + 3), text, 15, theme.MUTED)
+    said = "; ".join(
+        f"{title}: {map_.min():.2g} to {map_.max():.2g}"
+        for title, map_ in zip(titles, values, strict=True)
+    )
+    return Still(png(canvas.image), f"{note}; {said}")
