@@ -3,6 +3,9 @@
 Decoding a JPEG takes longer than a small network's training step on it. `decoded` reads every
 picture of a `Pictures` once, cuts it to a square (see `samples.square`) and keeps the bytes in one
 .npy file, which every process maps and none copies.
+
+Two files make a cache: the array, and beside it in JSON which pictures it has. Each is written
+whole or not at all, the JSON last, so that a process killed at any moment leaves none.
 """
 
 from __future__ import annotations
@@ -10,10 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import zipfile
-import zlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import PIL
@@ -76,21 +81,51 @@ def decoded(
     key = f"{VERSION} {pictures.fingerprint} {size} square bicubic Pillow {PIL.__version__}"
     stem = f"{pictures.split}-{size}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     array, notes = folder / f"{stem}.npy", folder / f"{stem}.json"
-    if not (array.exists() and notes.exists()):
-        _decode(pictures, size, array, notes, progress)
-    said = json.loads(notes.read_text())
-    pixels = np.load(array, mmap_mode="r")
-    kept = np.array(said["kept"], dtype=np.int64)
-    lost = sorted(set(pictures.labels.tolist()) - set(pictures.labels[kept].tolist()))
-    squares = Squares(pictures, pixels, pictures.labels[kept], kept, said["skipped"])
+    squares = _load(pictures, size, array, notes)
+    if squares is None:
+        with writing(folder, "decoded pictures"):
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder / f".{stem}.lock") as alone:
+                # another process may have made it meanwhile
+                squares = _load(pictures, size, array, notes)
+                if squares is None:
+                    for left in folder.glob(f".{stem}.*.*") if alone else ():
+                        left.unlink()  # by a process that was killed
+                    squares = _decode(pictures, size, array, notes, progress)
+    lost = sorted(set(pictures.labels.tolist()) - set(squares.labels.tolist()))
     if lost:
         names = ", ".join(pictures.classes[i] for i in lost[:3])
         raise UserError(f"no picture of {names} can be read ({squares.report()})")
     return squares
 
 
-def _decode(pictures: Pictures, size: int, array: Path, notes: Path, progress: bool) -> None:
-    array.parent.mkdir(parents=True, exist_ok=True)
+def _load(pictures: Pictures, size: int, array: Path, notes: Path) -> Squares | None:
+    """The squares in the cache; None where there are none, or more than these can be read now."""
+    try:
+        said = json.loads(notes.read_text())
+        pixels = np.load(array, mmap_mode="r")
+        kept, skipped = np.array(said["kept"], dtype=np.int64), said["skipped"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    if pixels.dtype != np.uint8 or pixels.shape != (len(kept), size, size, 3):
+        return None
+    if skipped:
+        # a change of permissions, say, leaves size and time as they were
+        index = {name: i for i, name in enumerate(pictures.names)}
+        if any(not isinstance(_square(pictures, index[name], size), str) for name in skipped):
+            return None
+    return Squares(pictures, pixels, pictures.labels[kept], kept, skipped)
+
+
+def _square(pictures: Pictures, index: int, size: int) -> np.ndarray | str:
+    """A picture's square, or why there is none."""
+    try:
+        return np.asarray(square(picture(pictures.read(index)), size))
+    except (ValueError, OSError) as error:
+        return str(error)
+
+
+def _decode(pictures: Pictures, size: int, array: Path, notes: Path, progress: bool) -> Squares:
     need = len(pictures) * size * size * 3
     free = shutil.disk_usage(array.parent).free
     if need > free:
@@ -106,26 +141,70 @@ def _decode(pictures: Pictures, size: int, array: Path, notes: Path, progress: b
         unit=" pictures",
         disable=None if progress else True,
     )
-    with atomic(array) as temporary:
-        # The head of the file says how many pictures follow, which is known only at the end: room
-        # is made for all, and what skipped pictures leave is cut off.
-        shape = (len(pictures), size, size, 3)
-        room = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+    notes.unlink(missing_ok=True)
+    with atomic(array) as temporary, open(temporary, "wb") as file:
+        # The head says how many pictures follow, which is known only at the end. Numpy leaves
+        # room in it for any number, so it is written again. Writing, unlike a mapping, says so
+        # when the disk is full.
+        head = _write_head(file, len(pictures), size)
         for i in bar:
-            try:
-                room[len(kept)] = np.asarray(square(picture(pictures.read(i)), size))
-            # a damaged archive fails before a damaged picture can
-            except (ValueError, OSError, KeyError, zlib.error, zipfile.BadZipFile) as error:
-                skipped[pictures.names[i]] = str(error)
+            values = _square(pictures, i, size)
+            if isinstance(values, str):
+                skipped[pictures.names[i]] = values
             else:
+                file.write(values.tobytes())
                 kept.append(i)
-        room.flush()
-        if skipped:
-            _shorten(temporary, room[: len(kept)])
+        file.seek(0)
+        assert _write_head(file, len(kept), size) == head
+        file.flush()
     write_atomic(notes, json.dumps({"kept": kept, "skipped": skipped}))
+    pixels = np.load(array, mmap_mode="r")
+    return Squares(pictures, pixels, pictures.labels[kept], np.array(kept, np.int64), skipped)
 
 
-def _shorten(path: Path, rows: np.ndarray) -> None:
-    """Rewrite the array in ``path`` as ``rows``, which are mapped from it."""
-    with atomic(path) as shorter, open(shorter, "wb") as file:
-        np.save(file, rows)
+def _write_head(file: BinaryIO, count: int, size: int) -> int:
+    """Write the head of an .npy file of squares; returns where it ends."""
+    facts = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
+    np.lib.format.write_array_header_1_0(file, facts)
+    return file.tell()
+
+
+# --- writing beside other processes, on disks that end -----------------------------------------
+
+
+@contextmanager
+def locked(path: Path, waiting: str = "") -> Iterator[bool]:
+    """Waits until no other process holds the lock file ``path``, then holds it for the block.
+
+    Gives False, and does not wait, where the system has no such locks: callers write so that they
+    do not disturb each other even then, but must not clean up. ``waiting`` is said if it must wait.
+    The system frees the lock of a process that is killed; the empty file stays.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield False
+        return
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # some network file systems
+            yield False
+            return
+        yield True
+
+
+@contextmanager
+def writing(folder: Path, what: str) -> Iterator[None]:
+    """Turns what the disk refuses in the block into a sentence with the cure."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{what} cannot be written to {folder} ({error.strerror or error}): free some room "
+            f"or check the folder's permissions, or name another folder in HIRELAB_CACHE"
+        ) from error

@@ -2,11 +2,12 @@
 
     DATA_SETS      what is known by name: classes, counts, publisher's address, hash, megabytes
     locate         a name or path -> where it lies on this machine, or how to get it
+    layout         a folder or zip -> `Layout`: its splits, classes and pictures as they are
     open_pictures  a name or path, and a split -> `Pictures`: names, labels, bytes
 
-A layout is read, not declared: `{train,val}/<class>/<picture>` in a folder or an archive, with any
+A layout is read, not declared: `{train,val,test}/<class>/<picture>` in a folder or a zip, with any
 folders above it. Without the split folders, all pictures are one split, called "all". Zip archives
-are read in place and never unpacked.
+are read in place. Tiny-ImageNet is read as published too, where a table names the classes of val.
 
 `HIRELAB_DATA` names folders (separated as in PATH) that are searched before hirelab's own, which
 is where `hirelab data get` puts what it brings.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,7 +33,10 @@ from .samples import suffixes
 __all__ = [
     "DATA_SETS",
     "DataSet",
+    "Layout",
     "Pictures",
+    "find",
+    "layout",
     "locate",
     "open_pictures",
     "search_folders",
@@ -86,8 +91,10 @@ DATA_SETS: dict[str, DataSet] = {
     data.name: data
     for data in (
         _imagenette("160px", "", 99, "imagenette_160px*.zip"),
-        _imagenette("320px", "-320", 341),
-        _imagenette("full", "-full", 1556),
+        _imagenette("320px", "-320", 342),
+        _imagenette("full", "-full", 1557),
+        # Stanford publishes no hash: this one, and 248,100,043 bytes, are those that other public
+        # loaders of it have
         DataSet(
             "tinyimagenet",
             "Tiny-ImageNet: 200 classes of ImageNet at 64 x 64",
@@ -127,6 +134,18 @@ def search_folders() -> list[Path]:
     return [*(Path(one).expanduser() for one in named if one), own_folder() / "data"]
 
 
+def find(data: DataSet) -> Path | None:
+    """The first folder or zip in `search_folders` that is taken for ``data``; None: not here."""
+    for folder in search_folders():
+        for pattern in data.files:
+            found = sorted(folder.glob(pattern)) if folder.is_dir() else []
+            # an archive of tar is not read in place: `get` unpacks it
+            found = [one for one in found if one.is_dir() or one.suffix == ".zip"]
+            if found:
+                return found[0]
+    return None
+
+
 def locate(source: str | os.PathLike[str]) -> Path:
     """The archive or folder of a data set's name, or the given path where one lies there.
 
@@ -141,13 +160,8 @@ def locate(source: str | os.PathLike[str]) -> Path:
             return path
         cure = f"Known by name: {', '.join(DATA_SETS)}; or give the path of a folder or zip."
         raise UserError(unknown("data set", str(source), DATA_SETS, cure))
-    for folder in search_folders():
-        for pattern in known.files:
-            found = sorted(folder.glob(pattern)) if folder.is_dir() else []
-            # an archive of tar is not read in place: `get` unpacks it
-            found = [one for one in found if one.is_dir() or one.suffix == ".zip"]
-            if found:
-                return found[0]
+    if found := find(known):
+        return found
     looked = ", ".join(str(folder) for folder in search_folders())
     if not known.url:
         raise UserError(
@@ -165,22 +179,42 @@ def locate(source: str | os.PathLike[str]) -> Path:
 
 
 class _Folder:
-    """The files below a folder, by their path inside it."""
+    """The files below a folder, by their path inside it. Links are followed, but not in circles."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def listing(self) -> Iterable[tuple[str, str]]:
-        """(path inside, what tells this content from another) of every file."""
-        for top, folders, files in os.walk(self.path):
-            folders.sort()
+        """(path inside, what tells this content from another) of every file.
+
+        A folder with nothing in it comes too, its path ending in "/".
+        """
+        for top, folders, files in os.walk(self.path, onerror=self._refused, followlinks=True):
+            folders[:] = sorted(folder for folder in folders if not self._circle(top, folder))
             inside = Path(top).relative_to(self.path)
+            if not folders and not files:
+                yield f"{inside.as_posix()}/", ""
             for file in sorted(files):
-                status = os.stat(os.path.join(top, file))
-                yield (inside / file).as_posix(), f"{status.st_size} {status.st_mtime_ns}"
+                try:
+                    status = os.stat(os.path.join(top, file))
+                    content = f"{status.st_size} {status.st_mtime_ns}"
+                except OSError:  # a link to nothing: who reads it will say so
+                    content = "not there"
+                yield (inside / file).as_posix(), content
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
+
+    def _circle(self, top: str, folder: str) -> bool:
+        """Whether a folder is a link to one of those that it lies in."""
+        path = Path(top, folder)
+        inside = path.relative_to(self.path).parents
+        return path.is_symlink() and any(path.samefile(self.path / above) for above in inside)
+
+    def _refused(self, error: OSError) -> None:
+        raise UserError(
+            f"the folder {error.filename} cannot be read ({error.strerror}): check its permissions"
+        ) from error
 
 
 class _Zip:
@@ -193,7 +227,8 @@ class _Zip:
             self._archive()
         except (zipfile.BadZipFile, OSError) as error:
             raise UserError(
-                f"{path} cannot be read as a zip archive ({error}): download it again"
+                f"{path} cannot be read as a zip archive ({error}), as if it were cut short or "
+                f"damaged: download or copy it again"
             ) from error
 
     def _archive(self) -> zipfile.ZipFile:
@@ -202,15 +237,126 @@ class _Zip:
         return self._open[1]
 
     def listing(self) -> Iterable[tuple[str, str]]:
+        """As `_Folder.listing`, but with all folders that the archive has, empty or not."""
         for info in sorted(self._archive().infolist(), key=lambda one: one.filename):
-            if not info.is_dir():
-                yield info.filename, f"{info.file_size} {info.CRC:08x}"
+            yield info.filename, f"{info.file_size} {info.CRC:08x}"
 
     def read(self, name: str) -> bytes:
-        return self._archive().read(name)
+        try:
+            return self._archive().read(name)
+        # zipfile has another exception for every kind of damage
+        except Exception as error:
+            raise OSError(f"it cannot be read from {self.path.name} ({error})") from error
 
     def __getstate__(self) -> dict:
         return {"path": self.path, "_open": None}
+
+
+SPLITS = ("train", "val", "test")
+"""Folders that are taken for a split where class folders lie in them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What lies in a folder or zip, as it is, right or wrong.
+
+    Attributes:
+        path: the folder or archive.
+        pictures: {split: [(path inside, class, what tells its content from another)]}.
+        empty: {split: class folders without a picture}.
+        outside: pictures that lie in no folder, hence in no class.
+        others: how many files are no pictures by their suffix.
+    """
+
+    path: Path
+    pictures: dict[str, list[tuple[str, str, str]]]
+    empty: dict[str, list[str]]
+    outside: list[str]
+    others: int
+    files: _Folder | _Zip
+
+
+def layout(path: Path) -> Layout:
+    """Read the layout of a folder or zip. Files and folders that begin with a dot do not count.
+
+    Raises:
+        UserError: a file that is no zip, or a damaged one; a folder that may not be read.
+    """
+    if path.is_file() and path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
+        raise UserError(
+            f"{path} is a file and no zip archive: give a folder of class folders or a zip of one"
+        )
+    files = _Folder(path) if path.is_dir() else _Zip(path)
+    entries = list(files.listing())
+    labelled = _labelled(files, [name for name, _ in entries])
+    pictures: dict[str, list[tuple[str, str, str]]] = {}
+    folders: dict[str, set[tuple[str, ...]]] = {}
+    named_so: list[tuple[str, tuple[str, ...]]] = []
+    full: set[tuple[str, ...]] = set()
+    outside, others = [], 0
+    for name, content in entries:
+        entry = PurePosixPath(name)
+        if any(part.startswith(".") or part == "__MACOSX" for part in entry.parts):
+            continue
+        is_folder, is_picture = name.endswith("/"), entry.suffix.lower() in suffixes()
+        within = entry.parts if is_folder else entry.parts[:-1]
+        # Tiny-ImageNet as published has train/<class>/images/<picture>
+        within = within[:-1] if len(within) > 1 and within[-1] == "images" else within
+        if name in labelled:
+            within, content = (*within, labelled[name]), f"{content} {labelled[name]}"
+        if is_folder:
+            if is_picture:
+                named_so.append((name, within))
+            elif within and within[-1] not in SPLITS:
+                folders.setdefault(_split(within), set()).add(within)
+        elif not is_picture:
+            others += 1
+            folders.setdefault(_split(within), set()).add(within)
+        elif within:
+            pictures.setdefault(_split(within), []).append((name, within[-1], content))
+            full.update(within[:i] for i in range(1, len(within) + 1))
+        else:
+            outside.append(name)
+    for name, within in named_so:  # "x.jpg/", which is no class and no picture either
+        if within not in full and len(within) > 1:
+            pictures.setdefault(_split(within[:-1]), []).append((name, within[-2], "a folder"))
+            full.add(within[:-1])
+    empty = {
+        split: sorted(
+            {within[-1] for within in some if within and within not in full}
+            - {label for _, label, _ in pictures.get(split, [])}
+        )
+        for split, some in folders.items()
+    }
+    empty = {split: names for split, names in empty.items() if names}
+    return Layout(path, pictures, empty, outside, others, files)
+
+
+def _split(within: tuple[str, ...]) -> str:
+    """The split of a class folder, given as the parts of its path."""
+    known = [part for part in within[:-1] if part in SPLITS]
+    return known[-1] if known else "all"
+
+
+ANNOTATIONS = "val_annotations.txt"
+"""Tiny-ImageNet's table of the pictures in val/images/, as published."""
+
+
+def annotations(text: str) -> dict[str, str]:
+    """{picture: class} from `ANNOTATIONS`: a line a picture, name, class and box between tabs."""
+    rows = (line.split("\t") for line in text.splitlines())
+    return {row[0]: row[1] for row in rows if len(row) > 1}
+
+
+def _labelled(files: _Folder | _Zip, names: Sequence[str]) -> dict[str, str]:
+    """{path of a picture: class} of the pictures whose classes a table names."""
+    found = {}
+    for table in map(PurePosixPath, names):
+        if table.name == ANNOTATIONS:
+            text = files.read(str(table)).decode(errors="replace")
+            for file, label in annotations(text).items():
+                found[str(table.parent / "images" / file)] = label
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +365,7 @@ class Pictures:
 
     Attributes:
         source: the folder or archive.
-        split: "train", "val", another split's folder name, or "all".
+        split: "train", "val", "test", or "all" of a source without these folders.
         classes: names of the class folders, sorted; a label is an index into them.
         names: path of every picture inside the source, sorted.
         labels: int64, of every picture.
@@ -254,53 +400,39 @@ def open_pictures(
 
     Args:
         source: see `locate`.
-        split: "train", "val" or any folder that holds class folders; "all" takes every picture
-            of a source without splits.
-        classes: the class names that labels shall follow (those of "train", for "val"), where the
-            split may lack some; a class of the split that is not among them is an error.
+        split: "train", "val" or "test", or "all" for the pictures that lie in none of these.
+        classes: the class names that labels shall follow (those of "train", for "val"); that the
+            split lacks some is a warning, that it has others is an error.
 
     Raises:
         UserError: nothing there, no such split (naming those there are), a class folder without
             a picture, a class that ``classes`` lacks.
     """
     path = locate(source)
-    if path.is_file() and not zipfile.is_zipfile(path):
+    there_is = layout(path)
+    if split not in there_is.pictures:
+        known = ", ".join(sorted(there_is.pictures)) or "none: no pictures in class folders"
         raise UserError(
-            f"{path} is a file and no zip archive: give a folder of class folders or a zip of one"
+            f"{path} has no split {split!r}; it has {known}. Pictures lie in <split>/<class>/"
         )
-    files = _Folder(path) if path.is_dir() else _Zip(path)
-    splits: dict[str, list[tuple[str, str, str]]] = {}
-    folders: dict[str, set[str]] = {}
-    for name, content in files.listing():
-        parts = PurePosixPath(name).parts
-        if any(part.startswith(".") or part == "__MACOSX" for part in parts):
-            continue
-        # Tiny-ImageNet as published has train/<class>/images/<picture>
-        middle = parts[:-1][:-1] if len(parts) > 2 and parts[-2] == "images" else parts[:-1]
-        if not middle:
-            continue
-        known = [part for part in middle[:-1] if part in ("train", "val", "test")]
-        where = known[-1] if known else "all"
-        folders.setdefault(where, set()).add(middle[-1])
-        if PurePosixPath(name).suffix.lower() in suffixes():
-            splits.setdefault(where, []).append((name, middle[-1], content))
-    if split not in splits:
-        there = ", ".join(sorted(splits)) or "none: it holds no pictures in class folders"
-        raise UserError(
-            f"{path} has no split {split!r}; it has {there}. Pictures lie in <split>/<class>/"
-        )
-    rows = splits[split]
+    rows = there_is.pictures[split]
     found = tuple(sorted({label for _, label, _ in rows}))
-    if empty := sorted(folders[split] - set(found)):
+    if empty := there_is.empty.get(split):
         raise UserError(
-            f"{path}: {len(empty)} class folders of {split!r} hold no picture ({_some(empty)}): "
+            f"{path}: {len(empty)} class folders of {split!r} hold no picture ({some(empty)}): "
             f"add pictures or remove the folders"
         )
     order = tuple(classes) if classes is not None else found
     if strange := sorted(set(found) - set(order)):
         raise UserError(
             f"{path}: {split!r} has {len(strange)} classes that training does not know "
-            f"({_some(strange)}): use the same class folders in every split"
+            f"({some(strange)}): use the same class folders in every split"
+        )
+    if lacking := sorted(set(order) - set(found)):
+        warnings.warn(
+            f"{path}: {split!r} has no picture of {len(lacking)} of {len(order)} classes "
+            f"({some(lacking)})",
+            stacklevel=2,
         )
     index = {label: i for i, label in enumerate(order)}
     digest = hashlib.sha256()
@@ -313,10 +445,11 @@ def open_pictures(
         tuple(name for name, _, _ in rows),
         np.array([index[label] for _, label, _ in rows], dtype=np.int64),
         digest.hexdigest(),
-        files,
+        there_is.files,
     )
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first of ``names``, quoted."""
     shown = ", ".join(map(repr, names[:most]))
     return shown + (", ..." if len(names) > most else "")
