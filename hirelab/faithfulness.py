@@ -1,0 +1,521 @@
+"""Is an explanation faithful? Three checks of attributions, each beside a random map.
+
+- *Deletion and insertion* (Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421): take the places
+  away that the map calls important, or bring them in first, and watch the class's probability.
+- *Weight randomisation* (Adebayo et al. 2018, https://arxiv.org/abs/1810.03292): a map that stays
+  the same while the weights are replaced by noise, from the head downwards, does not explain them.
+- *Pointing game* (Zhang et al. 2016, https://arxiv.org/abs/1608.00507): does the highest place lie
+  on the object?
+
+A number alone says little, so every result carries the same number for a map that knows nothing:
+random values on the same token grid, upsampled in the same way. Intervals are over pictures, by
+the bootstrap: the pictures are drawn again with replacement, many times, from a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from operator import index
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._names import unknown
+from .attribution import Attribution, attribute, upsample
+from .looking import at_rest, called, check_pictures, check_targets, scores, to_network
+from .results import Result
+
+FILLS = ("mean", "blur")
+DRAWS = 2000  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over pictures and the bootstrap interval around it; NaN ends for a single picture."""
+
+    mean: float
+    low: float
+    high: float
+    level: float = 0.95
+
+    def __str__(self) -> str:
+        if np.isnan(self.low):
+            return f"{self.mean:.3f} (one picture, no interval)"
+        return f"{self.mean:.3f} ({self.level:.0%}: {self.low:.3f} to {self.high:.3f})"
+
+
+def interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> Interval:
+    """The mean of one value a picture, (N,), with its percentile bootstrap interval.
+
+    Raises:
+        ValueError: for no values, and for a level not between 0 and 1.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"The values have shape {values.shape}; give one for each picture, (N,).")
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95.")
+    mean = float(values.mean())
+    if len(values) == 1:
+        return Interval(mean, float("nan"), float("nan"), level)
+    drawn = np.random.default_rng(seed).integers(len(values), size=(DRAWS, len(values)))
+    low, high = np.quantile(values[drawn].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high), level)
+
+
+def _random_maps(like: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Maps that know nothing, on the same token grid."""
+    return generator.standard_normal(like.shape).astype(np.float32)
+
+
+# ------------------------------------------------------------------ deletion and insertion
+
+
+@dataclass(frozen=True, eq=False)
+class DeletionInsertion(Result):
+    """The class's probability while places go, or come, the most important first.
+
+    Attributes:
+        network, method, point: of the attribution.
+        fill: what stands where a place is gone, one of `FILLS`.
+        shares: (S,) of the pixels that have been taken away, or brought in, 0 to 1.
+        deletion, insertion: (N, S) probability of the target class, in the order of the map.
+        random_deletion, random_insertion: (N, S) the same in the order of a random map.
+        seed: of the random map.
+    """
+
+    network: str
+    method: str
+    point: str
+    fill: str
+    shares: np.ndarray
+    deletion: np.ndarray
+    insertion: np.ndarray
+    random_deletion: np.ndarray
+    random_insertion: np.ndarray
+    seed: int
+
+    def area(self, curve: str, level: float = 0.95) -> Interval:
+        """The mean area under a curve, 0 to 1, over pictures.
+
+        Args:
+            curve: "deletion" (the lower the better), "insertion" (the higher), the same with
+                "random_" before it, or "gain": (insertion - deletion) less that of the random map,
+                picture by picture; above zero, the map knows more than chance.
+        """
+        return interval(self.areas(curve), level)
+
+    def areas(self, curve: str) -> np.ndarray:
+        """(N,) the area under a curve for every picture, see `area`."""
+        curves = ("deletion", "insertion", "random_deletion", "random_insertion")
+        if curve == "gain":
+            deleted, inserted, r_deleted, r_inserted = (self.areas(name) for name in curves)
+            return (inserted - deleted) - (r_inserted - r_deleted)
+        if curve not in curves:
+            cure = f"There are {', '.join(curves)} and gain."
+            raise ValueError(unknown("curve", curve, [*curves, "gain"], cure))
+        return np.trapezoid(getattr(self, curve), self.shares, axis=1)
+
+    def __str__(self) -> str:
+        return (
+            f"deletion {self.area('deletion')}, random {self.area('random_deletion')}; "
+            f"insertion {self.area('insertion')}, random {self.area('random_insertion')}; "
+            f"gain over random {self.area('gain')}"
+        )
+
+    def plot(self):
+        """Mean curves with their bands, a `hirelab.viz.canvas.Still`."""
+        from .viz import bands
+
+        panels = []
+        for name, better in (("deletion", "lower is better"), ("insertion", "higher is better")):
+            lines = {
+                "in the map's order": _band(getattr(self, name)),
+                "in a random map's": _band(getattr(self, f"random_{name}")),
+            }
+            panels.append((f"{name}: {better}", lines))
+        return bands.curves(
+            self.shares * 100,
+            panels,
+            "pixels taken away or brought in, %",
+            "probability of the class",
+            str(self),
+        )
+
+
+def _band(values: np.ndarray) -> np.ndarray:
+    """(3, S) mean, low and high over pictures."""
+    found = [interval(column) for column in values.T]
+    return np.array([[i.mean, i.low, i.high] for i in found]).T
+
+
+def deletion_insertion(
+    model: nn.Module,
+    x: Tensor,
+    attribution: Attribution,
+    *,
+    steps: int = 20,
+    fill: str = "blur",
+    seed: int = 0,
+) -> DeletionInsertion:
+    """Delete and insert pixels in the order of a map, and of a random map beside it.
+
+    Args:
+        model, x: the network and the pictures that the attribution is of.
+        attribution: its signed maps give the order, its targets the classes.
+        steps: how many equal shares of pixels are moved one after the other.
+        fill: what stands in the places that are gone: "blur", the picture without detail (a
+            Gaussian of a 16th of the shorter side), which is closer to a photograph; or "mean", the
+            mean colour (all zeros).
+        seed: of the random map, and of the order among equal values.
+
+    Raises:
+        ValueError: for pictures that are not the attribution's, steps below 1, another fill.
+    """
+    check_pictures(x)
+    if len(x) != len(attribution) or list(x.shape[2:]) != list(attribution.size):
+        raise ValueError(
+            f"The attribution is of {len(attribution)} pictures of {attribution.size} pixels, and "
+            f"x holds {len(x)} of {list(x.shape[2:])}; give the pictures that it was made from."
+        )
+    if index(steps) < 1:
+        raise ValueError(f"steps is {steps}; give a whole number from 1.")
+    if fill not in FILLS:
+        raise ValueError(f"fill is {fill!r}; choose one of {', '.join(FILLS)}.")
+    generator = np.random.default_rng(seed)
+    order = _order(attribution.upsampled, generator)
+    chance = _order(
+        upsample(_random_maps(attribution.maps, generator), attribution.size), generator
+    )
+    shares = np.linspace(0, 1, steps + 1)
+    with at_rest(model):
+        batch = to_network(model, x)
+        gone = torch.zeros_like(batch) if fill == "mean" else _blurred(batch)
+        targets = check_targets(attribution.targets, scores(model, batch))
+
+        def curve(ranks: np.ndarray, start: Tensor, end: Tensor) -> np.ndarray:
+            found = []
+            for share in shares:
+                moved = torch.from_numpy(ranks < round(share * ranks[0].size)).to(batch.device)
+                mixed = torch.where(moved[:, None], end, start)
+                chances = scores(model, mixed).softmax(1)
+                found.append(chances.gather(1, targets[:, None])[:, 0].cpu().numpy())
+            return np.stack(found, 1)
+
+        curves = [
+            curve(ranks, start, end)
+            for ranks in (order, chance)
+            for start, end in ((batch, gone), (gone, batch))
+        ]
+    return DeletionInsertion(
+        called(model), attribution.method, attribution.point, fill, shares, *curves, seed
+    )
+
+
+def _order(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """(N, H, W) the rank of every pixel, 0 for the highest; equal values in random order."""
+    flat = values.reshape(len(values), -1)
+    chance = generator.random(flat.shape)
+    ranks = np.empty(flat.shape, np.int64)
+    for row, (keys, ties) in enumerate(zip(-flat, chance, strict=True)):
+        ranks[row, np.lexsort((ties, keys))] = np.arange(flat.shape[1])
+    return ranks.reshape(values.shape)
+
+
+def _blurred(x: Tensor) -> Tensor:
+    """The pictures without detail: a Gaussian, a 16th of the shorter side its deviation."""
+    sigma = max(1.0, min(x.shape[2:]) / 16)
+    for dim in (2, 3):
+        # not wider than the picture, beyond which its edge is repeated
+        reach = min(round(3 * sigma), x.shape[dim])
+        at = torch.arange(-reach, reach + 1, device=x.device, dtype=torch.float32)
+        kernel = torch.softmax(-(at**2) / (2 * sigma**2), 0).to(x.dtype)
+        shape = [1, 1, 1, 1]
+        shape[dim] = -1
+        pad = (0, 0, reach, reach) if dim == 2 else (reach, reach, 0, 0)
+        padded = F.pad(x, pad, mode="replicate")
+        x = F.conv2d(padded.flatten(0, 1)[:, None], kernel.view(shape)).view_as(x)
+    return x
+
+
+# ------------------------------------------------------------------ weight randomisation
+
+
+@dataclass(frozen=True, eq=False)
+class Randomisation(Result):
+    """How like the first map the map stays while weights are replaced, from the head downwards.
+
+    Attributes:
+        network, method, point: what was looked at.
+        modules: what was replaced, one after the other, each time with all that came before.
+        similarity: (modules, N) rank correlation of the signed maps, -1 to 1; 0 for a map that is
+            the same everywhere, which says nothing about place.
+        absolute: (modules, N) the same of the maps' sizes, without the signs.
+        random: (N,) rank correlation of a random map with the first.
+        seed: of the new weights and of the random map.
+    """
+
+    network: str
+    method: str
+    point: str
+    modules: list[str]
+    similarity: np.ndarray
+    absolute: np.ndarray
+    random: np.ndarray
+    seed: int
+
+    def at(self, module: str | int, level: float = 0.95) -> Interval:
+        """Mean similarity over pictures once ``module`` (a name, or a place in the list) and all
+        before it are replaced.
+
+        Raises:
+            ValueError: for a module that is not in the list, with near names.
+        """
+        if isinstance(module, str):
+            if module not in self.modules:
+                cure = f"Replaced were {', '.join(self.modules)}."
+                raise ValueError(unknown("module", module, self.modules, cure))
+            module = self.modules.index(module)
+        return interval(self.similarity[module], level)
+
+    def __str__(self) -> str:
+        return (
+            f"similarity after the head {self.at(0)}, after all weights {self.at(-1)}; of a random "
+            f"map {interval(self.random)}"
+        )
+
+    def plot(self):
+        """Similarity against what has been replaced, a `hirelab.viz.canvas.Still`."""
+        from .viz import bands
+
+        one = np.ones((3, 1))
+        lines = {
+            "with signs": np.hstack([one, _band(self.similarity.T)]),
+            "without signs": np.hstack([one, _band(self.absolute.T)]),
+        }
+        chance = interval(self.random)
+        return bands.cascade(
+            ["nothing", *self.modules], lines, (chance.low, chance.high), str(self)
+        )
+
+
+def randomisation_check(
+    model: nn.Module,
+    x: Tensor,
+    target: int | Sequence[int] | None = None,
+    point: str | None = None,
+    *,
+    method: str = "grad_cam",
+    modules: Sequence[str] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Randomisation:
+    """Replace the weights by noise, from the head downwards, and compare the maps.
+
+    The network itself is not touched: a copy of it is. New weights are normal, with the mean and
+    standard deviation of the tensor that they replace, so that activations keep their size; buffers
+    (BatchNorm's statistics) stay. The classes are those of the network as it came.
+
+    Args:
+        model, x, target, point, method, options: as in `hirelab.attribution.attribute`.
+        modules: what is replaced, in this order; by default the network's children, those in a
+            Sequential or ModuleList one by one, the last defined first.
+        seed: of the new weights and of the random map.
+
+    Raises:
+        ValueError: for a module that is not there or has no weights; and as `attribute`.
+    """
+    first = attribute(model, x, target, point, method=method, **options)
+    order = _from_head_down(model) if modules is None else list(modules)
+    names = dict(model.named_modules())
+    for name in order:
+        if not name or name not in names:
+            cure = "model.named_modules() lists them all."
+            raise ValueError(unknown("module", name, [n for n in names if n], cure))
+        if not any(True for _ in names[name].parameters()):
+            raise ValueError(f"{name} has no weights to replace; leave it out.")
+    copy = deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    similarity, absolute = [], []
+    for name in order:
+        _replace_weights(copy.get_submodule(name), generator)
+        maps = attribute(copy, x, first.targets, point, method=method, **options).maps
+        similarity.append(_rank_correlation(first.maps, maps))
+        absolute.append(_rank_correlation(np.abs(first.maps), np.abs(maps)))
+    chance = _random_maps(first.maps, np.random.default_rng(seed))
+    return Randomisation(
+        first.network,
+        method,
+        first.point,
+        order,
+        np.array(similarity),
+        np.array(absolute),
+        _rank_correlation(first.maps, chance),
+        seed,
+    )
+
+
+def _from_head_down(model: nn.Module) -> list[str]:
+    found = []
+    for name, child in model.named_children():
+        inside = isinstance(child, (nn.Sequential, nn.ModuleList))
+        parts = [(f"{name}.{n}", c) for n, c in child.named_children()] if inside else []
+        found += [n for n, c in parts or [(name, child)] if any(True for _ in c.parameters())]
+    return found[::-1]
+
+
+@torch.no_grad()
+def _replace_weights(module: nn.Module, generator: torch.Generator) -> None:
+    for parameter in module.parameters():
+        values = parameter.double()
+        mean, spread = values.mean(), values.std(correction=0)
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.copy_(mean + spread * noise.to(parameter.device))
+
+
+def _rank_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(N,) Spearman's correlation of two maps of every picture; 0 where one has a single value."""
+    found = []
+    for a, b in zip(one, other, strict=True):
+        a, b = (_ranks(v.ravel()) for v in (a, b))
+        size = np.sqrt((a @ a) * (b @ b))
+        found.append(a @ b / size if size > 0 else 0.0)
+    return np.array(found)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks around their mean; equal values share theirs."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count + 1) / 2)[place]
+    return ranks - ranks.mean()
+
+
+# ------------------------------------------------------------------ pointing game
+
+
+@dataclass(frozen=True, eq=False)
+class PointingGame(Result):
+    """Whether the highest place of every map lies in one of its picture's boxes.
+
+    Attributes:
+        network, method, point: of the attribution.
+        places: (N, 2) x and y of the highest place, in pixels.
+        hits: (N,) bool.
+        random: (N,) share of hits of random maps on the same token grid.
+        centre: (N,) bool, whether the picture's centre would hit: photographers aim, so a centred
+            object is found by anyone who points at the middle.
+        tolerance: pixels beside a box that still count.
+        seed: of the random maps.
+    """
+
+    network: str
+    method: str
+    point: str
+    places: np.ndarray
+    hits: np.ndarray
+    random: np.ndarray
+    centre: np.ndarray
+    tolerance: int
+    seed: int
+
+    def accuracy(self, of: str = "hits", level: float = 0.95) -> Interval:
+        """The mean share of hits over pictures: of the maps ("hits"), "random" ones, the "centre",
+        or "gain": hits less random, picture by picture."""
+        if of == "gain":
+            return interval(self.hits - self.random, level)
+        if of not in ("hits", "random", "centre"):
+            cure = "There are hits, random, centre and gain."
+            raise ValueError(unknown("share", of, ("hits", "random", "centre", "gain"), cure))
+        return interval(getattr(self, of), level)
+
+    def __str__(self) -> str:
+        return (
+            f"hits {self.accuracy()}, random map {self.accuracy('random')}, "
+            f"centre {self.accuracy('centre')}"
+        )
+
+
+def pointing_game(
+    attribution: Attribution,
+    boxes: Sequence[Any] | np.ndarray,
+    *,
+    tolerance: int = 0,
+    seed: int = 0,
+    draws: int = 100,
+) -> PointingGame:
+    """Play the pointing game with an attribution's maps.
+
+    Args:
+        attribution: the maps of N pictures.
+        boxes: for every picture its box (left, top, right, bottom), or several, (k, 4), in pixels
+            of the network's input from its left top corner; right and bottom are the first column
+            and row outside. An array (N, 4), or a list of N arrays.
+        tolerance: how many pixels beside a box still count (Zhang et al. take 15).
+        seed, draws: of the random maps, and how many there are for each picture.
+
+    Raises:
+        ValueError: for another number of boxes, an empty box, or one outside the picture.
+    """
+    high, wide = attribution.size
+    if len(boxes) != len(attribution):
+        raise ValueError(
+            f"There are boxes for {len(boxes)} pictures, and the attribution has "
+            f"{len(attribution)}; give one box, or an array of them, for each."
+        )
+    if index(tolerance) < 0 or index(draws) < 1:
+        raise ValueError(
+            f"tolerance is {tolerance} and draws {draws}; give at least 0 pixels and 1 random map."
+        )
+    inside = np.stack([_inside(i, b, high, wide, tolerance) for i, b in enumerate(boxes)])
+    rows, cols = _highest(attribution.upsampled)
+    generator, n = np.random.default_rng(seed), np.arange(len(attribution))
+    chance = np.zeros(len(attribution))
+    for _ in range(draws):
+        random = upsample(_random_maps(attribution.maps, generator), attribution.size)
+        chance += inside[(n, *_highest(random))]
+    return PointingGame(
+        attribution.network,
+        attribution.method,
+        attribution.point,
+        np.stack([cols, rows], 1),
+        inside[n, rows, cols],
+        chance / draws,
+        inside[:, high // 2, wide // 2],
+        index(tolerance),
+        seed,
+    )
+
+
+def _highest(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) rows and (N,) columns of the highest values."""
+    flat = maps.reshape(len(maps), -1).argmax(1)
+    return np.unravel_index(flat, maps.shape[1:])  # type: ignore[return-value]
+
+
+def _inside(i: int, boxes: Any, high: int, wide: int, tolerance: int) -> np.ndarray:
+    """(H, W) bool: where a place hits one of a picture's boxes."""
+    several = np.asarray(boxes, dtype=np.float64)
+    several = several[None] if several.ndim == 1 else several
+    if several.ndim != 2 or several.shape[1] != 4 or not len(several):
+        raise ValueError(
+            f"The boxes of picture {i} have shape {np.shape(boxes)}; give (left, top, right, "
+            "bottom), or several, (k, 4)."
+        )
+    y, x = np.mgrid[:high, :wide]
+    inside = np.zeros((high, wide), bool)
+    for left, top, right, bottom in several:
+        if not (0 <= left < right <= wide and 0 <= top < bottom <= high):
+            raise ValueError(
+                f"A box of picture {i} is ({left:g}, {top:g}, {right:g}, {bottom:g}); give left < "
+                f"right and top < bottom, inside the picture of {wide} x {high} pixels."
+            )
+        inside |= (
+            (x >= left - tolerance) & (x < right + tolerance)
+            & (y >= top - tolerance) & (y < bottom + tolerance)
+        )  # fmt: skip
+    return inside
