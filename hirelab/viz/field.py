@@ -1,0 +1,179 @@
+"""Receptive fields: a map in logarithmic colours, squares on it, and curves of mass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import maps, theme
+from .canvas import Box, Canvas, Still
+from .charts import _LINES, _figure, _still
+
+DECADES = 4  # powers of ten from the darkest colour to the brightest
+
+
+def logarithm(values: np.ndarray, decades: int = DECADES) -> np.ndarray:
+    """log10 of a map as a share of its largest value, from ``-decades`` to 0; for colours only."""
+    values = np.asarray(values, dtype=np.float64)
+    largest = values.max()
+    if largest <= 0:
+        return np.full(values.shape, -float(decades))
+    return np.log10(np.maximum(values / largest, 10.0**-decades))
+
+
+def square_box(centre: Sequence[float], side: float, picture: Sequence[int]) -> Box:
+    """Left, top, right, bottom in pixels of a square around a place, cut off at the picture."""
+    (down, right), half = centre, side / 2
+    return (
+        max(right - half, 0),
+        max(down - half, 0),
+        min(right + half, picture[1]),
+        min(down + half, picture[0]),
+    )
+
+
+def draw_field(
+    canvas: Canvas, values: np.ndarray, centre: Sequence[float], side: float, box: Box
+) -> None:
+    """The map in a box of its proportions, with the square of ``side`` pixels around ``centre``."""
+    left, top, right, bottom = box
+    high, wide = values.shape
+    canvas.picture(maps.heat(logarithm(values), -DECADES, 0), box)
+    x, y = (right - left) / wide, (bottom - top) / high
+    inner = square_box(centre, side, values.shape)
+    frame = (left + inner[0] * x, top + inner[1] * y, left + inner[2] * x, top + inner[3] * y)
+    wider = (frame[0] - 1, frame[1] - 1, frame[2] + 1, frame[3] + 1)
+    canvas.rect(wider, outline=theme.PAPER, width=4)  # seen on dark and on bright
+    canvas.rect(frame, outline=theme.FOCUS, width=2)
+    canvas.rect(box, outline=theme.LINE)
+
+
+def draw_scale(canvas: Canvas, box: Box, decades: int = DECADES) -> None:
+    """The colours of `draw_field`, with their values."""
+    left, _, right, bottom = box
+    ramp = np.linspace(-decades, 0, 256)[None]
+    canvas.picture(maps.heat(ramp, -decades, 0), box)
+    canvas.rect(box, outline=theme.LINE)
+    for step in range(decades + 1):
+        x = left + (right - left) * step / decades
+        canvas.line([(x, bottom), (x, bottom + 4)], theme.MUTED)
+        label = "1" if step == decades else f"{10.0 ** (step - decades):g}"
+        anchor = "la" if step == 0 else "ra" if step == decades else "ma"
+        canvas.text((x, bottom + 6), label, 15, theme.MUTED, anchor)
+
+
+def draw_curve(
+    canvas: Canvas, sides: np.ndarray, curve: np.ndarray, half: float, longest: float, box: Box
+) -> None:
+    """Share of mass against the square's side; both axes linear, the side up to ``longest``."""
+    left, top, right, bottom = box
+
+    def at(side: float, share: float) -> tuple[float, float]:
+        return left + (right - left) * side / longest, bottom - (bottom - top) * share
+
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        canvas.line([at(0, share), at(longest, share)], theme.LINE)
+        canvas.text((left - 8, at(0, share)[1]), f"{share:.0%}", 15, theme.MUTED, "rm")
+    step = 50 if longest <= 250 else 100 * max(1, round(longest / 500))
+    for side in range(0, int(longest) + 1, step):
+        x, y = at(side, 0)
+        canvas.line([(x, y), (x, y + 4)], theme.MUTED)
+        canvas.text((x, y + 7), str(side), 15, theme.MUTED, "ma")
+    inside = sides <= longest
+    steps = np.repeat(np.concatenate([[0], sides[inside], [longest]]), 2)[1:-1]
+    shares = np.repeat(np.concatenate([[0], curve[inside]]), 2)
+    canvas.line([at(s, c) for s, c in zip(steps, shares, strict=True)], theme.BLUE, 3)
+    if half <= longest:
+        canvas.line([at(half, 0), at(half, 0.5), at(0, 0.5)], theme.FOCUS, 2)
+
+
+def field_figure(
+    values: np.ndarray,
+    centre: Sequence[float],
+    side: float,
+    curves: tuple[np.ndarray, np.ndarray, np.ndarray],
+    title: str,
+    scale: str,
+    text: str,
+    decades: int = DECADES,
+) -> Still:
+    """A receptive field beside its curve of mass.
+
+    Args:
+        values: (H, W) linear map.
+        centre, side: of the half-mass square, in pixels; the place down first.
+        curves: sides (S,), the average map's shares (S,), every picture's (pictures, S).
+        title, scale: words above and under the map.
+        text: of the still.
+        decades: powers of ten in the colours.
+    """
+    from matplotlib import rc_context
+    from matplotlib.patches import Rectangle
+
+    sides, curve, each = curves
+    with rc_context({**theme.RC, "axes.grid": False}):
+        figure = _figure(9, 4.2)
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
+        figure.suptitle(title, x=0.015, ha="left", fontsize=12, fontweight="bold")
+        high, wide = values.shape
+        image = left.imshow(
+            logarithm(values, decades),
+            cmap=theme.SEQUENTIAL,
+            vmin=-decades,
+            vmax=0,
+            extent=(0, wide, high, 0),
+            interpolation="nearest",
+        )
+        box = square_box(centre, side, values.shape)
+        across, down = box[2] - box[0], box[3] - box[1]
+        for color, width in ((theme.PAPER, 4), (theme.FOCUS, 1.8)):
+            left.add_patch(
+                Rectangle(box[:2], across, down, fill=False, edgecolor=color, linewidth=width)
+            )
+        left.set(xlabel="pixels", ylabel="pixels")
+        ticks = range(-decades, 1)
+        bar = figure.colorbar(image, ax=left, ticks=ticks, shrink=0.85)
+        bar.ax.set_yticklabels(["1" if k == 0 else f"$10^{{{k}}}$" for k in ticks])
+        bar.set_label(f"{scale}, share of the largest", fontsize=9)
+        right.grid(True)
+        for row in each if len(each) > 1 else ():
+            right.step(sides, row, where="post", color=theme.LINE, linewidth=0.8)
+        right.step(sides, curve, where="post", color=theme.BLUE)
+        right.plot([side, side, 0], [0, 0.5, 0.5], color=theme.FOCUS, linewidth=1.4)
+        right.annotate(
+            f"half within {side:g} px",
+            (side, 0.5),
+            (6, -4),
+            textcoords="offset points",
+            fontsize=10,
+            va="top",
+        )
+        right.set(xlim=(0, sides[-1]), ylim=(0, 1.02))
+        right.set(xlabel="side of the square, pixels", ylabel="share of the mass (linear map)")
+        if len(each) > 1:
+            right.set_title(f"mean of {len(each)}, and each picture", fontsize=10)
+        return _still(figure, text)
+
+
+def curves_figure(
+    names: Sequence[str], relative: np.ndarray, curves: np.ndarray, text: str
+) -> Still:
+    """Share of mass against side, as a share of the picture's, a line for each name."""
+    from matplotlib import rc_context
+
+    with rc_context(theme.RC):
+        figure = _figure(8, 3.8)
+        axes = figure.subplots()
+        dashes = [line["linestyle"] for line in _LINES]
+        for i, (name, curve) in enumerate(zip(names, curves, strict=True)):
+            style = {**_LINES[i % len(_LINES)], "color": theme.CYCLE[i % len(theme.CYCLE)]}
+            style["linestyle"] = dashes[i % len(dashes)]
+            every = (5 * i % 25, 25)  # markers of different lines at different places
+            axes.plot(relative, curve, label=name, markersize=5, markevery=every, **style)
+        axes.axhline(0.5, color=theme.INK, linewidth=1)
+        axes.set(xlabel="side of the square, share of the picture's", ylabel="share of the mass")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        return _still(figure, text)

@@ -1,0 +1,172 @@
+"""ReceptiveFieldExplorer: which pixels a point of the network hears, by which path, and how far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import nn
+
+from ..datasets.samples import PHOTOGRAPHS, normalise, picture, square
+from ..models import create
+from ..models.hire_mlp import BRANCHES
+from ..receptive_field import PATHS, POSITIONS, ReceptiveField, receptive_field
+from ..viz import field, theme
+from ..viz.canvas import Canvas
+from .explorer import Explorer, choice, slider
+from .picture import SIDE, check_network, missing_stage, square_picture
+
+GIVEN, ALL = "the given one", "average of all"
+POINTS = {  # what is read of a block, by the names of its points
+    "block": "out",
+    "hire module": "hire.out",
+    "height branch": "hire.height.out",
+    "width branch": "hire.width.out",
+    "channel branch": "hire.channel.out",
+}
+_SAID = {
+    "full": "every path, the gate too",
+    "spatial": "every path but the gate",
+    "height": "height branches only",
+    "width": "width branches only",
+    "channel": "channel branches only",
+    "shift off": "every path but the gate, shifts off",
+}
+
+
+class ReceptiveFieldExplorer(Explorer):
+    """How strongly each pixel moves one position of a block: the gradient's magnitude.
+
+    Colours are logarithmic; every number is measured on the linear map.
+
+    Args:
+        model: a Hire-MLP; by default an untrained Hire-MLP-Tiny, and the sheet says so.
+        picture: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        settings: see ``ReceptiveFieldExplorer.Settings``.
+    """
+
+    title = "Effective receptive field"
+
+    @dataclass(frozen=True)
+    class Settings:
+        stage: int = slider(3, 1, 4, "stage")
+        block: int = slider(2, 1, 24, "block")
+        point: str = choice("block", POINTS, "point")
+        position: str = choice("centre", POSITIONS, "position")
+        paths: str = choice("spatial", PATHS, "paths")
+        picture: str = choice(GIVEN, (GIVEN, *PHOTOGRAPHS, ALL), "picture")
+
+    def __init__(self, model: nn.Module | None = None, picture: Any = None, **settings: Any):
+        self._untrained = model is None
+        self._model = create("hire_mlp_tiny", seed=0) if model is None else check_network(model)
+        self._picture_given = square_picture(picture)
+        # Of a fixed network and pictures, so kept; each is a map of the picture's size.
+        self._measure: Callable[[Any], ReceptiveField] = lru_cache(maxsize=32)(self._run)
+        super().__init__(**settings)
+
+    def problem(self, s: Settings) -> str | None:
+        stages = self._model.stages
+        if s.stage > len(stages):
+            return missing_stage(stages, s.stage)
+        depth = len(stages[s.stage - 1].blocks)
+        if s.block > depth:
+            return f"Block {s.block} is not there: stage {s.stage} has {depth}, 1 to {depth}."
+        hire = stages[s.stage - 1].blocks[s.block - 1].hire
+        for what in (s.point.removesuffix(" branch"), s.paths):
+            if what in BRANCHES and getattr(hire, what) is None:
+                return f"The {what} branch is not there: the network was built without."
+        own = s.point.removesuffix(" branch")
+        if s.paths in BRANCHES and own in BRANCHES and own != s.paths:
+            return f"The {own} branch is not there where only {s.paths} branches let through."
+        return None
+
+    def pictures(self, s: Settings) -> list[Image.Image]:
+        """What is measured."""
+        if s.picture == GIVEN:
+            return [self._picture_given]
+        return [
+            square(picture(n), SIDE) for n in (PHOTOGRAPHS if s.picture == ALL else [s.picture])
+        ]
+
+    def _run(self, s: Settings) -> ReceptiveField:
+        name = f"stages.{s.stage - 1}.blocks.{s.block - 1}.{POINTS[s.point]}"
+        x = normalise(self.pictures(s))
+        return receptive_field(self._model, x, name, s.position, s.paths, batch=4)
+
+    def field(self, s: Settings | None = None) -> ReceptiveField:
+        """The measurement behind the picture."""
+        return self._measure(s or self.settings)
+
+    def facts(self, s: Settings) -> dict[str, Any]:
+        measured = self.field(s)
+        half, most = measured.area(0.5, 0.99)
+        return {
+            "row": measured.position[0],
+            "column": measured.position[1],
+            "half_mass_side": round(measured.half_mass_side, 1),
+            "area_50": _rounded(half),
+            "area_99": _rounded(most),
+            "crossed": _rounded(measured.crossed),
+        }
+
+    def draw(self, s: Settings) -> Image.Image:
+        measured = self.field(s)
+        canvas = Canvas(theme.WIDTH, 524)
+        row, column = measured.position
+        title = f"What stage {s.stage}, block {s.block} hears at row {row}, column {column}"
+        canvas.text((6, 6), title, theme.TITLE, bold=True)
+        where = "block's end" if s.point == "block" else s.point
+        note = f"{where}; {_SAID[s.paths]}{'; untrained weights' * self._untrained}"
+        canvas.text((6, 38), note, theme.SMALL, theme.MUTED)
+        self._draw_picture(canvas, s, measured, (6, 102, 326, 422))
+
+        canvas.text((352, 74), "|gradient| to the pixels", theme.SMALL, bold=True)
+        field.draw_field(
+            canvas, measured.map, measured.centre, measured.half_mass_side, (352, 102, 672, 422)
+        )
+        field.draw_scale(canvas, (352, 436, 672, 450))
+        canvas.text((352, 478), "share of the largest, log colours", 15, theme.MUTED)
+
+        canvas.text((700, 74), "mass in a square around, linear", theme.SMALL, bold=True)
+        box = (758, 106, 1064, 422)
+        half, longest = measured.half_mass_side, max(measured.map.shape)
+        field.draw_curve(canvas, measured.sides, measured.curve, half, longest, box)
+        canvas.text((911, 450), "side of the square, pixels", 15, theme.MUTED, "ma")
+        canvas.swatch((758, 472), theme.FOCUS, f"half of it within {half:g} pixels")
+        crossed = f"nearer round the border: {_rounded(100 * measured.crossed):g}%"
+        canvas.text((758, 498), crossed, theme.SMALL, theme.MUTED)
+        return canvas.image
+
+    def _draw_picture(
+        self, canvas: Canvas, s: Settings, measured: ReceptiveField, box: tuple
+    ) -> None:
+        left, top, right, bottom = box
+        pictures = self.pictures(s)
+        several = len(pictures) > 1
+        words = f"{len(pictures)} pictures, averaged" if several else "the picture"
+        canvas.text((left, 74), words, theme.SMALL, bold=True)
+        shown = np.mean([np.asarray(p, np.float64) for p in pictures], axis=0)
+        canvas.picture(shown.round().astype(np.uint8), box, smooth=True)
+        rows, columns = measured.grid
+        row, column = measured.position
+        high, wide = (bottom - top) / rows, (right - left) / columns
+        cell = (
+            left + column * wide,
+            top + row * high,
+            left + (column + 1) * wide,
+            top + (row + 1) * high,
+        )
+        around = (cell[0] - 2, cell[1] - 2, cell[2] + 2, cell[3] + 2)
+        canvas.rect(around, outline=theme.PAPER, width=5)
+        canvas.rect(around, outline=theme.FOCUS, width=3)
+        canvas.rect(box, outline=theme.LINE)
+        canvas.swatch((left, bottom + 14), theme.FOCUS, f"the position, of {rows} x {columns}")
+
+
+def _rounded(share: float) -> float:
+    """Three significant figures, and no trace of rounding errors."""
+    return float(f"{share:.3g}") if share > 1e-6 else 0.0
