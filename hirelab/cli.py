@@ -1,4 +1,4 @@
-"""The command line: ``hirelab lab | info | notebooks | gallery | bench``.
+"""The command line: ``hirelab lab | info | data | train | evaluate | ...``; see ``--help``.
 
 Every command is a few lines that import what they call only when they run, so that
 ``hirelab --help`` answers at once.
@@ -88,6 +88,32 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--save-minutes", type=float, default=5, help="between checkpoints")
     train.add_argument("--tensorboard", action="store_true", help="also write for TensorBoard")
 
+    evaluate = command("evaluate", _evaluate, "Accuracy of a network on validation pictures.")
+    evaluate.add_argument(
+        "network", help="a shipped one (hire_mlp_pico.imagenette), a run's folder, or a checkpoint"
+    )
+    evaluate.add_argument("--data", help="a data set's name, a folder or a zip (default: its own)")
+    evaluate.add_argument("--size", type=int, help="pixels a side (default: its own)")
+    evaluate.add_argument("--by-class", action="store_true", help="also every class's accuracy")
+
+    ship = command("ship", _ship, "Publish a finished run's weights in data/weights.")
+    ship.add_argument("run", type=Path, help="the folder of the run")
+    ship.add_argument("name", help="NETWORK.TAG, such as hire_mlp_pico.imagenette")
+    ship.add_argument("--notes", default="", help="for the manifest")
+
+    data = commands.add_parser("data", help="List, get and check data sets.")
+    actions = data.add_subparsers(metavar="ACTION", required=True)
+    for name, argument, text in (
+        ("list", None, "What is known by name, and what of it is here."),
+        ("get", "name", "Download a data set from its publisher, or go on with it."),
+        ("check", "source", "Read every picture of a data set, a folder or a zip."),
+        ("where", "name", "Print where a data set lies."),
+    ):
+        action = actions.add_parser(name, help=text, description=text)
+        action.set_defaults(command=_data, action=name, argument=None)
+        if argument:
+            action.add_argument("argument", metavar=argument.upper())
+
     bench = command("bench", _bench, "Run the benchmarks, all or those named.")
     bench.add_argument("names", nargs="*", help="benchmark names (see --list)")
     bench.add_argument("--list", action="store_true", help="say what there is, run nothing")
@@ -157,9 +183,9 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from hirelab import training
+    from hirelab import recipes, training
 
-    recipe, arguments = training.preset(options.preset, options.set)
+    recipe, arguments = recipes.preset(options.preset, options.set)
     run = training.train(
         options.model,
         options.data,
@@ -174,6 +200,39 @@ def _train(options: argparse.Namespace) -> int:
         command=shlex.join(["hirelab", *sys.argv[1:]]),
     )
     return 0 if run.done else 130
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from hirelab import training
+
+    judged = training.judge(options.network, options.data, options.size)
+    print(judged)
+    for name, share in judged.by_class().items() if options.by_class else ():
+        print(f"{share:6.1f} %  {name}")
+
+
+def _ship(options: argparse.Namespace) -> None:
+    from hirelab.models import weights
+
+    made = weights.ship(options.run, options.name, options.notes)
+    print(f"{weights.path_of(options.name)}: {made['megabytes']} MB, top-1 {made['top1']} %")
+
+
+def _data(options: argparse.Namespace) -> int:
+    from hirelab.datasets import fetch
+    from hirelab.datasets.subsets import locate
+
+    if options.action == "list":
+        print(fetch.listing())
+    elif options.action == "get":
+        print(fetch.get(options.argument))
+    elif options.action == "where":
+        print(locate(options.argument))
+    else:
+        checked = fetch.check(options.argument)
+        print(checked)
+        return 0 if checked.ok else 1
+    return 0
 
 
 def _bench(options: argparse.Namespace) -> int:

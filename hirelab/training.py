@@ -1,8 +1,9 @@
 """One training loop, short enough to read: Accelerate runs it anywhere, timm brings the parts.
 
-    Recipe, PRESETS   what a run does; `imagenet` is the paper's, the others say how they differ
-    train             runs a recipe, or goes on with one that was stopped
-    evaluate          accuracy of a network on the validation pictures
+    train      runs a recipe (see `recipes`), or goes on with one that was stopped
+    history    the rows of a run, an epoch each
+    load_run   the network that a finished run trained
+    judge      accuracy of a network, by its name, its run or its file
 
 **Randomness is a function of the seed and of a position, and of nothing else.** The order of an
 epoch follows from (seed, epoch), the augmentation of a picture from (seed, epoch, place in that
@@ -16,7 +17,6 @@ synchronised BatchNorm so is the function that is trained.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import json
 import math
@@ -25,7 +25,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import TorchDynamoPlugin
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from timm.data import Mixup, create_transform
 from timm.data.random_erasing import RandomErasing
 from timm.loss import SoftTargetCrossEntropy
@@ -53,183 +53,12 @@ from ._names import unknown
 from .datasets.cache import Squares, decoded
 from .datasets.samples import IMAGENET_MEAN, IMAGENET_STD
 from .datasets.subsets import open_pictures
-from .results import Result, versions
+from .evaluation import Evaluation, evaluate, normalised
+from .recipes import Recipe
+from .results import versions
 from .sync_norm import synchronise
 
-__all__ = ["PRESETS", "Evaluation", "Recipe", "evaluate", "history", "preset", "train"]
-
-
-# --- the recipe --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a training run does, besides network, data and seed. The defaults are the paper's.
-
-    Source: arXiv 2108.13341 v1 section 4.1 and the authors' training command. Where these differ
-    (batch and learning rate of Tiny, drop path), the paper's text is taken; see `PRESETS`.
-
-    Attributes:
-        epochs, warmup_epochs, cooldown_epochs: the learning rate rises linearly over the warm-up,
-            falls as a cosine until ``epochs`` and stays at ``min_lr`` for the cool-down after them.
-        batch: pictures a step, over all processes together.
-        lr, min_lr, warmup_lr, weight_decay: of AdamW.
-        size: pixels a side, at the end of training and in validation.
-        start_size: pixels a side at the beginning, from where it grows (see `size_at`); 0: ``size``.
-        crop: share of a validation picture's side that the network sees, as timm's crop_pct.
-        scale: smallest share of a picture's area that a training crop keeps.
-        repeats: repeated augmentation (Hoffer et al. 2020): how often a picture comes in a batch.
-        augment, color_jitter, erase: timm's RandAugment string, and strengths; "" and 0 for none.
-        mixup, cutmix, mix_probability, smoothing: alphas of the two, how often either, and label
-            smoothing.
-        drop_path: highest rate of stochastic depth.
-        ema: decay of the averaged weights that are validated and kept; 0 for none.
-        precision: "no", "bf16" or "fp16" for mixed precision.
-        compile: run the network through torch.compile.
-        evaluate_every: epochs between validations; the last epoch is always validated.
-    """
-
-    epochs: int = 300
-    warmup_epochs: int = 20
-    cooldown_epochs: int = 10
-    batch: int = 1024
-    lr: float = 1e-3
-    min_lr: float = 1e-5
-    warmup_lr: float = 1e-6
-    weight_decay: float = 0.05
-    size: int = 224
-    start_size: int = 0
-    crop: float = 0.875
-    scale: float = 0.08
-    repeats: int = 3
-    augment: str = "rand-m9-mstd0.5-inc1"
-    color_jitter: float = 0.4
-    erase: float = 0.25
-    mixup: float = 0.8
-    cutmix: float = 1.0
-    mix_probability: float = 1.0
-    smoothing: float = 0.1
-    drop_path: float = 0.0
-    ema: float = 0.0
-    precision: str = "bf16"
-    compile: bool = False
-    evaluate_every: int = 1
-
-    def __post_init__(self) -> None:
-        wrong = [
-            f"{name} is {value!r} and must be {cure}"
-            for name, value, good, cure in (
-                ("epochs", self.epochs, self.epochs >= 1, "at least 1"),
-                ("batch", self.batch, self.batch >= 2, "at least 2, for BatchNorm and mixup"),
-                ("lr", self.lr, self.lr > 0, "above 0"),
-                ("size", self.size, self.size >= 32, "at least 32 pixels"),
-                ("crop", self.crop, 0 < self.crop <= 1, "above 0 and at most 1"),
-                ("scale", self.scale, 0 < self.scale <= 1, "above 0 and at most 1"),
-                ("repeats", self.repeats, self.repeats >= 1, "at least 1"),
-                ("ema", self.ema, 0 <= self.ema < 1, "from 0 to below 1"),
-                ("precision", self.precision, self.precision in PRECISIONS, "no, bf16 or fp16"),
-            )
-            if not good
-        ]
-        if wrong:
-            raise UserError("; ".join(wrong))
-
-    @property
-    def total_epochs(self) -> int:
-        """Epochs with the cool-down."""
-        return self.epochs + self.cooldown_epochs
-
-    @property
-    def stored_size(self) -> int:
-        """Side of the decoded squares: the validation crop is their middle, without resizing."""
-        return round(self.size / self.crop)
-
-    def size_at(self, epoch: int) -> int:
-        """Pixels a side in an epoch: three steps from ``start_size`` to ``size``.
-
-        Half of the epochs at the first size, three tenths half-way, the last fifth at the full
-        one: early epochs learn as much from fewer pixels. Multiples of 32, the network's stride.
-        """
-        first = self.start_size or self.size
-        done = epoch / self.epochs
-        share = 0 if done < 0.5 else 0.5 if done < 0.8 else 1
-        return self.size if share == 1 else round((first + share * (self.size - first)) / 32) * 32
-
-    def differences(self, other: Recipe | None = None) -> dict[str, tuple[Any, Any]]:
-        """{setting: (the other's value, this one's)}; the other is by default the paper's."""
-        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other or PRESETS["imagenet"])
-        return {k: (theirs[k], v) for k, v in mine.items() if v != theirs[k]}
-
-
-PRECISIONS = ("no", "bf16", "fp16")
-
-PRESETS: dict[str, Recipe] = {
-    "imagenet": (_paper := Recipe()),
-    # Tiny with the authors' command instead of the paper's text: 8 GPUs with 256 pictures each.
-    "imagenet-authors-tiny": dataclasses.replace(_paper, batch=2048, lr=2e-3),
-    # A hundredth of the pictures: smaller batches for as many steps, crops that keep more of the
-    # object, milder augmentation because the network is small and sees few epochs, averaged weights
-    # instead of a long cool-down. 64 to 128 pixels, which two cores can train in two hours.
-    "subset": (
-        _subset := dataclasses.replace(
-            _paper,
-            epochs=100,
-            warmup_epochs=5,
-            cooldown_epochs=0,
-            batch=64,
-            size=128,
-            start_size=64,
-            scale=0.3,
-            repeats=1,
-            augment="rand-m6-n1-mstd0.5-inc1",
-            erase=0.0,
-            mixup=0.2,
-            mix_probability=0.7,
-            drop_path=0.05,
-            ema=0.999,
-            evaluate_every=5,
-        )
-    ),
-    "subset-long": dataclasses.replace(_subset, epochs=300, warmup_epochs=10, drop_path=0.1),
-    # A few minutes, to see the loop at work.
-    "quick": dataclasses.replace(
-        _subset, epochs=3, warmup_epochs=1, size=64, start_size=0, precision="no", evaluate_every=1
-    ),
-}
-
-
-def preset(name: str, changes: Sequence[str] = ()) -> tuple[Recipe, dict[str, Any]]:
-    """A recipe of `PRESETS` with changes "NAME=VALUE"; and the network's, "model.NAME=VALUE".
-
-    Values are Python literals; what is none is a string.
-
-    Raises:
-        UserError: an unknown preset or setting (with near names), a value of the wrong type.
-    """
-    if name not in PRESETS:
-        raise UserError(unknown("preset", name, PRESETS, f"There are {', '.join(PRESETS)}."))
-    recipe: dict[str, Any] = {}
-    network: dict[str, Any] = {}
-    types = {f.name: type(getattr(PRESETS[name], f.name)) for f in dataclasses.fields(Recipe)}
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals:
-            raise UserError(f"--set takes NAME=VALUE, not {change!r}")
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = text
-        if key.startswith("model."):
-            network[key.removeprefix("model.")] = value
-            continue
-        if key not in types:
-            raise UserError(unknown("setting", key, types, f"A recipe has {', '.join(types)}."))
-        if types[key] is float and type(value) is int:
-            value = float(value)
-        if type(value) is not types[key]:
-            raise UserError(f"{key} is {value!r} and must be a {types[key].__name__}")
-        recipe[key] = value
-    return dataclasses.replace(PRESETS[name], **recipe), network
+__all__ = ["Run", "history", "judge", "load_run", "train", "validation"]
 
 
 # --- data --------------------------------------------------------------------------------------
@@ -314,106 +143,52 @@ def _together(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     return torch.stack([x for x, _ in items]), torch.tensor([y for _, y in items])
 
 
-def _normalised(x: Tensor) -> Tensor:
-    """Bytes (N, 3, H, W) as a network takes them."""
-    mean, std = (x.new_tensor(v, dtype=torch.float32) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return (x.float() / 255 - mean[:, None, None]) / std[:, None, None]
+# --- judging ---------------------------------------------------------------------------------
 
 
-# --- evaluation --------------------------------------------------------------------------------
+def judge(
+    network: str | Path, data: str | Path | None = None, size: int | None = None
+) -> Evaluation:
+    """`evaluate` a network by what it is called: what `hirelab evaluate` prints.
 
+    Args:
+        network: a shipped network's name, the folder of a finished run, or a checkpoint's file.
+        data: a data set; default that which the network was trained on (needed for a file).
+        size: pixels a side; default the network's own, 224 for a file.
 
-@dataclass(frozen=True, eq=False)
-class Evaluation(Result):
-    """What a network says about labelled pictures.
-
-    Attributes:
-        classes: names of the classes, in words.
-        labels: (N,), the right class of every picture.
-        probabilities: float32 (N, classes).
-        size: pixels a side. data: fingerprint of the pictures. skipped: how many were unreadable.
+    Raises:
+        UserError: no such network, no such data, other classes than the network has.
     """
+    from .models import create, load
+    from .models.weights import manifest, shipped
 
-    classes: list[str]
-    labels: np.ndarray
-    probabilities: np.ndarray
-    size: int
-    data: str
-    skipped: int = 0
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """The most probable class of every picture, (N,)."""
-        return self.probabilities.argmax(1)
-
-    def top(self, k: int = 1) -> float:
-        """Share of pictures whose class is among the ``k`` most probable, in percent."""
-        own = self.probabilities[np.arange(len(self.labels)), self.labels]
-        return 100 * float(((self.probabilities > own[:, None]).sum(1) < k).mean())
-
-    @property
-    def loss(self) -> float:
-        """Mean negative logarithm of the right class's probability, in nats."""
-        own = self.probabilities[np.arange(len(self.labels)), self.labels]
-        return float(-np.log(np.maximum(own, 1e-12)).mean())
-
-    def confusion(self) -> np.ndarray:
-        """Counts (right class, predicted class)."""
-        table = np.zeros((len(self.classes),) * 2, dtype=np.int64)
-        np.add.at(table, (self.labels, self.predicted), 1)
-        return table
-
-    def by_class(self) -> dict[str, float]:
-        """Accuracy on the pictures of each class, in percent."""
-        table = self.confusion()
-        shares = 100 * np.diag(table) / np.maximum(table.sum(1), 1)
-        return {name: float(share) for name, share in zip(self.classes, shares, strict=True)}
-
-    def calibration(self, bins: int = 15) -> float:
-        """Expected calibration error in percent (Guo et al. 2017, eq. 3): the mean gap between
-        confidence and accuracy over equally wide bins of confidence."""
-        sure = self.probabilities.max(1)
-        right = self.predicted == self.labels
-        place = np.minimum((sure * bins).astype(int), bins - 1)
-        gaps = [abs((sure[place == b] - right[place == b]).sum()) for b in range(bins)]
-        return 100 * float(sum(gaps)) / len(sure)
-
-    def __str__(self) -> str:
-        return (
-            f"top-1 {self.top(1):.2f} %, top-5 {self.top(5):.2f} % on {len(self.labels):,} "
-            f"pictures at {self.size} x {self.size}; loss {self.loss:.3f}, "
-            f"calibration error {self.calibration():.1f} %"
-        )
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, squares: Squares, size: int, batch: int = 128) -> Evaluation:
-    """Classify the middle of every square, ``size`` pixels a side, in float32.
-
-    The network is left in the mode (training or not) in which it came.
-    """
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
-    stored = squares.pixels.shape[1]
-    if size > stored:
-        raise UserError(f"the stored squares are {stored} pixels wide and size is {size}")
-    start = round((stored - size) / 2)
-    found = []
-    try:
-        for first in range(0, len(squares), batch):
-            cut = squares.pixels[first : first + batch, start : start + size, start : start + size]
-            x = torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2).to(device)
-            found.append(model(_normalised(x)).float().softmax(1).cpu().numpy())
-    finally:
-        model.train(training)
-    return Evaluation(
-        squares.pictures.words(),
-        squares.labels,
-        np.concatenate(found),
-        size,
-        squares.pictures.fingerprint,
-        len(squares.skipped),
-    )
+    network = str(network)
+    if network in shipped():
+        facts = manifest(network)
+        net = create(network, pretrained=True)
+    elif Path(network).is_dir():
+        net, facts = load_run(network)
+    elif Path(network).is_file():
+        try:
+            net, facts = load(network), None
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if data is None:
+            raise UserError(f"{network} does not say what it was trained on: give --data")
+    else:
+        cure = "Give a shipped network's name, the folder of a run or a file of weights."
+        raise UserError(unknown("network", network, shipped(), cure))
+    if facts is None:
+        size, crop = size or 224, Recipe.crop
+        squares = decoded(open_pictures(data, "val"), round(size / crop))
+    else:
+        recipe = Recipe(**facts["asked"]["recipe"])
+        size = size or recipe.size
+        squares = validation(facts, data, round(size / recipe.crop))
+    classes = len(squares.pictures.classes)
+    if net.num_classes != classes:
+        raise UserError(f"the network has {net.num_classes} classes and the pictures {classes}")
+    return evaluate(net, squares, size)
 
 
 # --- training ----------------------------------------------------------------------------------
@@ -505,7 +280,9 @@ def train(
         "pictures": {"train": len(train_set), "val": len(val_set)},
         "skipped": {**train_set.skipped, **val_set.skipped},
     }
-    resuming = _claim(out, asked, command, world) if accelerator.is_main_process else False
+    resuming = (
+        _claim(out, asked, str(data), command, world) if accelerator.is_main_process else False
+    )
     accelerator.wait_for_everyone()
 
     _at(_seed(seed))
@@ -583,7 +360,7 @@ def train(
                 _at(number := _seed(seed, state.step, rank))
                 if torch.cuda.is_available():
                     torch.cuda.manual_seed(number)
-                x = erase(_normalised(x.to(accelerator.device, non_blocking=True)))
+                x = erase(normalised(x.to(accelerator.device, non_blocking=True)))
                 x, y = mix(x, y.to(accelerator.device))
                 schedule.step_update(state.step)
                 loss = _gradients(accelerator, prepared, criterion, x, y, part)
@@ -644,6 +421,42 @@ def train(
         print(result, flush=True)
     accelerator.wait_for_everyone()
     return Run(out, state.history, done=True)
+
+
+def load_run(out: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained network of a finished run, in evaluation mode, and what run.json says.
+
+    Raises:
+        UserError: ``out`` holds no run, or one that has not come to its end.
+    """
+    out = Path(out)
+    if not (out / "run.json").exists():
+        raise UserError(f"{out} has no run.json: it is no folder of `hirelab train`")
+    facts = json.loads((out / "run.json").read_text())
+    if not (out / "model.safetensors").exists():
+        raise UserError(f"{out} is not finished: run its command again ({facts['command']})")
+    asked = facts["asked"]
+    recipe = Recipe(**asked["recipe"])
+    net = _build(asked["model"], len(asked["classes"]), recipe, asked["model_arguments"])
+    net.load_state_dict(load_file(out / "model.safetensors"))
+    return net.eval(), facts
+
+
+def validation(
+    facts: Mapping[str, Any], data: str | Path | None = None, stored: int | None = None
+) -> Squares:
+    """The validation pictures of a run, or others of the same classes, as squares.
+
+    ``stored`` pixels a side, by default those of the run's recipe.
+
+    Raises:
+        UserError: the pictures are not those of the run (without ``data``), or of other classes.
+    """
+    asked = facts["asked"]
+    pictures = open_pictures(data or facts["source"], "val", asked["classes"])
+    if data is None and pictures.fingerprint != asked["data"]["val"]:
+        raise UserError(f"{facts['source']} has other validation pictures than the run had")
+    return decoded(pictures, stored or Recipe(**asked["recipe"]).stored_size)
 
 
 def history(out: str | Path) -> list[dict[str, float]]:
@@ -718,7 +531,7 @@ def _not_finite(
     )
 
 
-def _claim(out: Path, asked: dict[str, Any], command: str, world: int) -> bool:
+def _claim(out: Path, asked: dict[str, Any], source: str, command: str, world: int) -> bool:
     """Write run.json, or check that it asks for the same; whether there was one."""
     path = out / "run.json"
     asked = json.loads(json.dumps(asked))  # tuples become lists, as in the file
@@ -734,6 +547,7 @@ def _claim(out: Path, asked: dict[str, Any], command: str, world: int) -> bool:
         raise UserError(f"{out} holds files of something else: choose another --out")
     facts = {
         "asked": asked,
+        "source": source,
         "command": command,
         "started": time.strftime("%Y-%m-%d"),
         "processes": world,

@@ -54,8 +54,23 @@ from ..rearrange import (
     unshift,
 )
 from .checkpoints import architecture, checkpoint_filter_fn, load_into, read
+from .weights import path_of
 
 __all__ = ["HireMLP"]
+
+# The classes of Imagenette, in the order of their WordNet ids, which is that of the logits.
+IMAGENETTE = (
+    "tench",
+    "English springer",
+    "cassette player",
+    "chain saw",
+    "church",
+    "French horn",
+    "garbage truck",
+    "gas pump",
+    "golf ball",
+    "parachute",
+)
 
 BRANCHES = ("height", "width", "channel")  # in the order of the gate's columns
 FUSIONS = ("gate", "sum")
@@ -618,6 +633,8 @@ def _init_weights(module: nn.Module) -> None:
 
 
 def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> HireMLP:
+    if kwargs.get("pretrained_cfg") == ISOLATED:  # weights of another network of the same shapes
+        kwargs.setdefault("cross_region", "none")
     try:
         return build_model_with_cfg(
             HireMLP,
@@ -627,6 +644,12 @@ def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> HireMLP:
             feature_cfg={"flatten_sequential": True, "out_indices": (0, 1, 2, 3)},
             **kwargs,
         )
+    except FileNotFoundError as error:
+        file = (kwargs.get("pretrained_cfg_overlay") or {}).get("file")
+        raise FileNotFoundError(
+            f"{error or file or 'The shipped weights'} of {variant} are not there; they lie in "
+            "data/weights of the checkout: clone it, and `pip install -e .` there."
+        ) from error
     except (URLError, ConnectionError, TimeoutError) as error:
         overlay = kwargs.get("pretrained_cfg_overlay") or {}
         url = overlay.get("url") or default_cfgs[variant].default.url
@@ -653,12 +676,29 @@ def _cfg(url: str = "", **kwargs: Any) -> dict[str, Any]:
     }
 
 
+def _shipped(name: str, **kwargs: Any) -> dict[str, Any]:
+    """Weights that lie in the checkout (data/weights, see `weights`)."""
+    return _cfg(
+        file=str(path_of(name)),
+        num_classes=len(IMAGENETTE),
+        label_names=IMAGENETTE,
+        input_size=(3, 128, 128),
+        pool_size=(4, 4),
+        crop_pct=0.875,
+        **kwargs,
+    )
+
+
+ISOLATED = "imagenette_isolated"
+"""Tag of the weights that were trained, and are built, with ``cross_region="none"``."""
+
 _RELEASE = "https://github.com/ggjy/Hire-Wave-MLP.pytorch/releases/download/log/"
 
 default_cfgs = generate_default_cfgs(
     {
         "hire_mlp_atto": _cfg(),
-        "hire_mlp_pico": _cfg(),
+        "hire_mlp_pico.imagenette": _shipped("hire_mlp_pico.imagenette"),
+        f"hire_mlp_pico.{ISOLATED}": _shipped(f"hire_mlp_pico.{ISOLATED}"),
         "hire_mlp_tiny": _cfg(_RELEASE + "hire_mlp_tiny.pth"),  # top-1 79.7 by the authors' README
         "hire_mlp_small": _cfg(_RELEASE + "hire_mlp_small.pth"),  # 82.1
         "hire_mlp_base": _cfg(_RELEASE + "hire_mlp_base.pth"),  # 83.2
@@ -727,14 +767,14 @@ def create(name: str, *, seed: int | None = None, **kwargs: Any) -> HireMLP:
     """A Hire-MLP in evaluation mode: ``timm.create_model(name, **kwargs).eval()``.
 
     Args:
-        name: one of `model_names`.
+        name: one of `model_names`, with ".TAG" for other than its first weights.
         seed: seeds the initial weights, and leaves PyTorch's own random state as it was.
         kwargs: any argument of `HireMLP`, and timm's (pretrained, features_only, ...).
 
     Raises:
         ValueError: for an unknown name; the message suggests near ones.
     """
-    if name not in default_cfgs:
+    if name.partition(".")[0] not in default_cfgs:
         cure = f"hirelab has {', '.join(model_names())}; other networks come from timm."
         raise ValueError(unknown("network", name, default_cfgs, cure))
     devices = range(torch.cuda.device_count())  # manual_seed seeds them too

@@ -557,7 +557,7 @@ def test_the_file_in_the_named_place_is_found(no_network, authors_file):
 
 
 def test_networks_without_released_weights_say_so():
-    for name in ("hire_mlp_large", "hire_mlp_pico", ATTO):
+    for name in ("hire_mlp_large", ATTO):
         assert not default_cfgs[name].default.url
         with pytest.raises(RuntimeError, match=r"[Nn]o pretrained weights"):
             timm.create_model(name, pretrained=True, dims=(4, 4, 4, 4), depths=(1, 1, 1, 1))
