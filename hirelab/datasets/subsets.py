@@ -78,7 +78,7 @@ def _imagenette(size: str, suffix: str, megabytes: int, *packs: str) -> DataSet:
     name = f"imagenette{suffix}"
     return DataSet(
         name,
-        f"Imagenette 2: ten easily told classes of ImageNet, shorter side {size}",
+        f"Imagenette 2, {size.replace('full', 'full size')}: ten easily told classes of ImageNet",
         *(10, 9469, 3925),
         url,
         md5,

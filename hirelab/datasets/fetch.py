@@ -1,0 +1,561 @@
+"""Published data sets brought here whole, listed, and checked.
+
+    get      a data set's name -> where it lies, downloaded and unpacked where it was not here
+    listing  what is known by name, what it costs, and where it is
+    check    a name, folder or zip -> `Checked`: what it holds and what is wrong with it
+
+At no moment is something half-made where `subsets.locate` looks. A download grows in a folder of
+its own and is gone on with by the next call; an archive is unpacked into a hidden folder that is
+renamed when all of it is there, and removed by the next call when the process was killed before.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import stat
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from .._files import UserError, write_atomic
+from .._names import unknown
+from .cache import locked, writing
+from .samples import picture
+from .subsets import (
+    ANNOTATIONS,
+    DATA_SETS,
+    WORDS,
+    DataSet,
+    annotations,
+    find,
+    layout,
+    locate,
+    own_folder,
+    search_folders,
+    some,
+)
+
+__all__ = ["Checked", "check", "get", "listing"]
+
+GROWTH = 4
+"""Pictures hardly compress: what unpacks to more than so many times its size is no data set."""
+
+ALLOWANCE = 64_000_000
+"""Bytes that an archive may unpack to beyond that, for the tables and names of small ones."""
+
+TIMEOUT = 30.0
+"""Seconds without a byte after which a connection counts as broken."""
+
+_BLOCK = 1 << 18
+
+
+# --- bringing it -------------------------------------------------------------------------------
+
+
+def get(source: str | DataSet) -> Path:
+    """Where a data set lies; brings it from its publisher if it is nowhere yet.
+
+    An archive of the publisher's file name in a folder of HIRELAB_DATA is used instead of a
+    download. A download that was broken off goes on where it stopped. Several calls at once, from
+    any processes, end with one data set.
+
+    Args:
+        source: a name in `subsets.DATA_SETS`, or a description of a data set.
+
+    Raises:
+        UserError: an unknown name; a publisher who wants a signature first; no connection; an
+            archive with another hash, with members that reach outside its folder, or that
+            unpacks to more than `GROWTH` times its size; too little room.
+    """
+    data = _known(source) if isinstance(source, str) else source
+    if not data.url:
+        return locate(data.name)  # which says where to ask for it
+    home = own_folder() / "data"
+    archive = home / ".downloads" / _file_name(data)
+    if (found := find(data)) and not _leftovers(data, home, archive):
+        return found
+    with writing(home, data.name):
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        waiting = f"another process is bringing {data.name}: waiting for it"
+        with locked(archive.with_suffix(".lock"), waiting) as alone:
+            found = find(data)
+            if alone:  # or another process may be at work in them
+                left = _leftovers(data, home, archive) if found else _half_unpacked(data, home)
+                for one in left:
+                    shutil.rmtree(one) if one.is_dir() else one.unlink()
+            if found:
+                return found
+            given = _given(data)
+            if given is None:
+                _download(data, archive)
+            _unpack(data, given or archive, home, ours=given is None)
+            if given is None:
+                _forget(archive)
+    found = find(data)
+    if found is None:
+        raise UserError(f"{data.name} was unpacked into {home} and is gone again")
+    return found
+
+
+def _known(name: str) -> DataSet:
+    if name not in DATA_SETS:
+        cure = f"Known by name: {', '.join(DATA_SETS)}."
+        raise UserError(unknown("data set", name, DATA_SETS, cure))
+    return DATA_SETS[name]
+
+
+def _file_name(data: DataSet) -> str:
+    return data.url.rpartition("/")[2]
+
+
+def _leftovers(data: DataSet, home: Path, archive: Path) -> list[Path]:
+    """What a killed process left behind a data set that is here."""
+    files = [one for one in (_notes(archive), archive) if one.exists()]
+    return [*_half_unpacked(data, home), *files]
+
+
+def _half_unpacked(data: DataSet, home: Path) -> list[Path]:
+    return list(home.glob(f".{data.name}.*"))
+
+
+def _given(data: DataSet) -> Path | None:
+    """The publisher's archive in a folder that is searched, its hash checked."""
+    for folder in search_folders():
+        path = folder / _file_name(data)
+        if path.is_file():
+            if (md5 := _md5(path)) != data.md5:
+                raise UserError(
+                    f"{path} is not what {data.name}'s publisher gives (its md5 is {md5} and not "
+                    f"{data.md5}): remove it, and `hirelab data get {data.name}` downloads "
+                    f"{data.megabytes:,} MB"
+                )
+            return path
+    return None
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        make = functools.partial(hashlib.md5, usedforsecurity=False)
+        return hashlib.file_digest(file, make).hexdigest()
+
+
+def _room(folder: Path, need: int, what: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise UserError(
+            f"{what} needs {need / 1e6:,.0f} MB and {folder} has {free / 1e6:,.0f} MB left: free "
+            f"some, or name another folder in HIRELAB_CACHE"
+        )
+
+
+# --- downloading -------------------------------------------------------------------------------
+
+
+def _notes(archive: Path) -> Path:
+    """Beside a download: of which version of the file it is the beginning, and how long that is."""
+    return archive.with_name(f"{archive.name}.json")
+
+
+def _forget(archive: Path) -> None:
+    # the notes first: bytes without them are not gone on with
+    _notes(archive).unlink(missing_ok=True)
+    archive.unlink(missing_ok=True)
+
+
+def _read_notes(archive: Path) -> dict[str, Any]:
+    """{"url", "validator", "size"} of a download that can be gone on with; {} of none."""
+    try:
+        notes = json.loads(_notes(archive).read_text())
+        known = {"url", "validator", "size"} <= set(notes)
+    except (FileNotFoundError, ValueError, TypeError):
+        return {}
+    return notes if known and archive.exists() else {}
+
+
+def _download(data: DataSet, archive: Path) -> None:
+    """Bring the rest of the archive, or all of it, and check its hash."""
+    while True:
+        before = _size(archive)
+        try:
+            _transfer(data, archive)
+            break
+        # what a connection that breaks raises, when it breaks: before, in or after the head
+        except (_Broken, urllib.error.URLError, http.client.HTTPException) as error:
+            if _size(archive) > before:
+                continue  # it brought something: go on from there
+            reason = error if isinstance(error, urllib.error.HTTPError) else _reason(error)
+            raise UserError(
+                f"{data.name} cannot be downloaded from {data.url} ({reason}): check the network "
+                f"and run the command again, which goes on where it stopped, or put "
+                f"{_file_name(data)}, got elsewhere, into a folder that HIRELAB_DATA names"
+            ) from error
+    if (md5 := _md5(archive)) != data.md5:
+        _forget(archive)
+        raise UserError(
+            f"what came from {data.url} is not what its publisher gave before (its md5 is {md5} "
+            f"and not {data.md5}): it was removed; run the command again"
+        )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _reason(error: Exception) -> str:
+    inner = getattr(error, "reason", error)
+    return str(getattr(inner, "strerror", None) or inner or type(inner).__name__)
+
+
+class _Broken(Exception):
+    """The connection ended too early."""
+
+
+def _transfer(data: DataSet, archive: Path) -> None:
+    """One request for what is missing, written behind what is there."""
+    notes = _read_notes(archive)
+    have = archive.stat().st_size if notes.get("url") == data.url else 0
+    if have and have == notes["size"]:
+        return
+    request = urllib.request.Request(data.url, headers={"Accept-Encoding": "identity"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+        if notes["validator"]:  # a file that has changed comes whole, not in part
+            request.add_header("If-Range", notes["validator"])
+    try:
+        with _network():
+            answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if have and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            _forget(archive)  # the file is another, shorter one: from the beginning
+            _transfer(data, archive)
+            return
+        raise
+    with answer:
+        _keep(data, archive, answer, have, notes)
+
+
+def _keep(
+    data: DataSet, archive: Path, answer: http.client.HTTPResponse, have: int, notes: dict[str, Any]
+) -> None:
+    """Write what the server answers behind what is there, or anew where it sends the whole."""
+    length = answer.headers.get("Content-Length")
+    size = int(length) if length and length.isdigit() else None
+    if have and answer.status == http.client.PARTIAL_CONTENT:
+        part = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+        if part is None or (int(part[1]), int(part[2])) != (have, notes["size"]):
+            _forget(archive)  # of another file than the one that was begun
+            _transfer(data, archive)
+            return
+        size = notes["size"]
+    else:
+        have = 0
+        _forget(archive)
+        validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        if validator and validator.startswith("W/"):  # which If-Range must not name
+            validator = answer.headers.get("Last-Modified")
+        archive.touch()
+        # without a size nothing tells a part from the whole: such a download begins anew
+        if size is not None:
+            facts = {"url": data.url, "validator": validator, "size": size}
+            write_atomic(_notes(archive), json.dumps(facts))
+    # it is unpacked before it is removed, and takes about as much room again
+    whole = size or data.megabytes * 1_000_000
+    _room(archive.parent, 2 * whole - have, data.name)
+    bar = tqdm(total=size, initial=have, unit="B", unit_scale=True, desc=data.name, disable=None)
+    with bar, open(archive, "ab") as file:
+        while block := _next(answer):
+            file.write(block)
+            bar.update(len(block))
+    if size is not None and archive.stat().st_size != size:
+        raise _Broken(f"it ended after {archive.stat().st_size:,} of {size:,} bytes")
+
+
+def _next(answer: http.client.HTTPResponse) -> bytes:
+    with _network():
+        return answer.read1(_BLOCK)
+
+
+@contextmanager
+def _network() -> Iterator[None]:
+    """Tells what the network does (`_Broken`) from what the disk does."""
+    try:
+        yield
+    except (urllib.error.URLError, http.client.HTTPException):
+        raise
+    except OSError as error:  # timeouts and resets
+        raise _Broken(str(error) or type(error).__name__) from error
+
+
+# --- unpacking ---------------------------------------------------------------------------------
+
+
+class _Refused(Exception):
+    """Why an archive is not unpacked."""
+
+
+def _unpack(data: DataSet, archive: Path, home: Path, ours: bool) -> None:
+    """Unpack beside, sort, and rename to where it is found."""
+    _room(home, archive.stat().st_size, data.name)
+    top = Path(tempfile.mkdtemp(prefix=f".{data.name}.", dir=home))
+    try:
+        inside = top / "new"
+        inside.mkdir()
+        try:
+            _unpack_into(archive, inside, data.name)
+        except _Refused as error:
+            if ours:
+                _forget(archive)
+            removed = "it was removed" if ours else "get another copy"
+            raise UserError(f"{archive.name} is not unpacked: {error}; {removed}") from error
+        entries = list(inside.iterdir())
+        if len(entries) == 1 and entries[0].is_dir():
+            inside = entries[0]
+        _sort(inside)
+        if hasattr(os, "sync"):
+            os.sync()  # or a power cut may leave the new name over empty files
+        try:
+            inside.rename(home / _folder_name(data))
+        except OSError:
+            if find(data) is None:  # or another process was faster
+                raise
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+
+
+def _folder_name(data: DataSet) -> str:
+    """What the unpacked folder is called: the archive's name without suffixes, as published."""
+    name = re.sub(r"(\.tar)?\.\w+$", "", _file_name(data))
+    if name not in data.files:
+        raise ValueError(f"{data.name} would be unpacked to {name}, which is not in {data.files}")
+    return name
+
+
+def _unpack_into(archive: Path, folder: Path, name: str) -> None:
+    """Unpack a zip or tar into an empty folder: files and folders, nothing outside, within bounds.
+
+    Raises:
+        _Refused: a damaged archive, a member that is none of these or whose name leads out, more
+            bytes than the archive's size allows.
+        UserError: too little room.
+    """
+    limit = GROWTH * archive.stat().st_size + ALLOWANCE
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                _unpack_zip(opened, folder, limit, name)
+        else:
+            with tarfile.open(archive) as opened:
+                _unpack_tar(opened, folder, limit, name)
+    except (_Refused, UserError):
+        raise
+    # the libraries have another exception for every kind of damage
+    except Exception as error:
+        # the disk's have a number, gzip's and bzip2's have none
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise _Refused(f"it is damaged or of an unknown kind ({error})") from error
+
+
+def _unpack_zip(archive: zipfile.ZipFile, folder: Path, limit: int, name: str) -> None:
+    members = archive.infolist()
+    total = 0
+    for member in members:
+        _inside(member.filename)
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise _Refused(f"its member {member.filename!r} is a link or no plain file")
+        total = _within(total + member.file_size, limit)
+    _room(folder, total, name)
+    for member in tqdm(members, f"unpacking {name}", unit=" files", disable=None):
+        # what a zip's table says of sizes may be false: zipfile reads no more than that
+        archive.extract(member, folder)
+
+
+def _unpack_tar(archive: tarfile.TarFile, folder: Path, limit: int, name: str) -> None:
+    total = 0
+    for member in tqdm(archive, f"unpacking {name}", unit=" files", disable=None):
+        _inside(member.name)
+        if not (member.isreg() or member.isdir()):
+            raise _Refused(f"its member {member.name!r} is a link or no plain file")
+        total = _within(total + member.size, limit)
+        archive.extract(member, folder, filter="data")
+
+
+def _inside(name: str) -> None:
+    """Refuses the name of a member that is absolute or leads up, on any system."""
+    parts = re.split(r"[\\/]", name)
+    if parts[0] == "" or ".." in parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
+        raise _Refused(f"its member {name!r} would be written outside its folder")
+
+
+def _within(total: int, limit: int) -> int:
+    if total > limit:
+        raise _Refused(
+            f"it would unpack to more than {limit / 1e6:,.0f} MB, which pictures of its size "
+            f"cannot be"
+        )
+    return total
+
+
+def _sort(folder: Path) -> None:
+    """Move the pictures that a table of Tiny-ImageNet's kind labels into class folders."""
+    table = folder / "val" / ANNOTATIONS
+    if not table.is_file():
+        return
+    for file, label in annotations(table.read_text()).items():
+        _inside(file), _inside(label)
+        target = table.parent / label / file
+        target.parent.mkdir(exist_ok=True)
+        (table.parent / "images" / file).rename(target)
+    (table.parent / "images").rmdir()
+
+
+# --- what there is -----------------------------------------------------------------------------
+
+
+def listing() -> str:
+    """A table of the data sets known by name: what they are, what they cost, where they are."""
+    rows = [("name", "what", "classes", "pictures", "MB", "where")]
+    for data in DATA_SETS.values():
+        where = find(data)
+        counts = (f"{n:,}" for n in (data.classes, data.train + data.val, data.megabytes))
+        rows.append((data.name, data.title, *counts, str(where) if where else "not here"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = ("<", "<", ">", ">", ">", "<")
+    return "\n".join(
+        "  ".join(
+            f"{cell:{side}{width}}" for cell, side, width in zip(row, aligned, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a source of labelled pictures holds, and what is wrong with it.
+
+    Attributes:
+        source: the folder or archive.
+        counts: {split: {class: pictures in it, readable or not}}.
+        unreadable: {path inside the source: why}.
+        problems: what else is wrong, a sentence each.
+        notes: what is no fault but worth knowing, a sentence each.
+    """
+
+    source: Path
+    counts: dict[str, dict[str, int]]
+    unreadable: dict[str, str]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every picture can be read and nothing else is wrong."""
+        return not self.unreadable and not self.problems
+
+    def __str__(self) -> str:
+        lines = [str(self.source)]
+        for split, classes in self.counts.items():
+            least, most = min(classes.values()), max(classes.values())
+            each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+            lines.append(
+                f"  {split}: {sum(classes.values()):,} pictures of {len(classes):,} classes, "
+                f"{each} of each"
+            )
+        classes = sorted({label for counts in self.counts.values() for label in counts})
+        if 0 < len(classes) <= 20:
+            width = max(map(len, classes))
+            for label in classes:
+                each = "".join(f"{counts.get(label, 0):>8,}" for counts in self.counts.values())
+                lines.append(f"    {label:<{width}}{each}  {WORDS.get(label, '')}".rstrip())
+        lines += [f"  {note}" for note in self.notes]
+        lines += [f"  wrong: {problem}" for problem in self.problems]
+        lines += [f"  unreadable: {name}: {why}" for name, why in self.unreadable.items()]
+        wrong = len(self.problems) + len(self.unreadable)
+        lines.append(f"  faults: {wrong:,}" if wrong else "  every picture can be read")
+        return "\n".join(lines)
+
+
+def check(source: str | os.PathLike[str]) -> Checked:
+    """Read every picture of a source, all splits, and say what is wrong.
+
+    Args:
+        source: see `subsets.locate`; the published counts are known of a name only.
+
+    Raises:
+        UserError: nothing there, or nothing that can be opened as a folder or zip.
+    """
+    path = locate(source)
+    there = layout(path)
+    rows = dict(there.pictures)
+    stray = list(there.outside)
+    if len(rows) > 1:  # what lies beside the splits belongs to none of them
+        stray += [name for name, _, _ in rows.pop("all", [])]
+    order = sorted(rows, key=lambda split: (split != "train", split != "val", split))
+    counts: dict[str, dict[str, int]] = {}
+    for split in order:
+        labels = sorted(label for _, label, _ in rows[split])
+        counts[split] = dict.fromkeys(labels, 0)
+        for label in labels:
+            counts[split][label] += 1
+
+    problems = [] if rows else ["it holds no pictures in class folders"]
+    for split, empty in there.empty.items():
+        if split in rows:
+            problems.append(f"class folders of {split} without a picture: {_all(empty)}")
+    if {"train", "val"} <= set(counts):
+        for one, other in (("train", "val"), ("val", "train")):
+            if missing := sorted(set(counts[one]) - set(counts[other])):
+                problems.append(f"classes of {one} that {other} lacks: {_all(missing)}")
+    if (known := DATA_SETS.get(str(source))) is not None:
+        problems += _differences(known, counts)
+
+    unreadable = {}
+    every = [name for split in order for name, _, _ in rows[split]]
+    for name in tqdm(every, "reading", unit=" pictures", disable=None):
+        try:
+            picture(there.files.read(name))
+        except (ValueError, OSError) as error:
+            unreadable[name] = str(error)
+
+    notes = []
+    if stray:
+        notes.append(f"pictures in no split's class folder: {len(stray):,} ({some(stray)})")
+    if there.others:
+        notes.append(f"files that are no pictures by their suffix: {there.others:,}")
+    return Checked(path, counts, unreadable, tuple(problems), tuple(notes))
+
+
+def _differences(known: DataSet, counts: dict[str, dict[str, int]]) -> list[str]:
+    """Where the counts are not the published ones."""
+    found = []
+    for split, published in (("train", known.train), ("val", known.val)):
+        classes = counts.get(split, {})
+        for what, here, there in (
+            ("pictures", sum(classes.values()), published),
+            ("classes", len(classes), known.classes),
+        ):
+            if here != there:
+                found.append(
+                    f"{known.name} as published has {there:,} {what} in {split}, this {here:,}"
+                )
+    return found
+
+
+def _all(names: list[str]) -> str:
+    return f"{len(names):,} ({some(names, 10)})"
