@@ -6,29 +6,21 @@ benchmarks/_report.py`` copies the kept tables into the README.
 
 from __future__ import annotations
 
-import platform
 import re
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-import torch
-
 from hirelab._files import ROOT, write_atomic
-from hirelab.results import versions
+from hirelab.results import hardware, versions
 
 RESULTS = ROOT / "data" / "results"
 
 
 def machine() -> str:
     """Where and with what the numbers were made, in a line."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())
-        model = found[1] if found else model
     kinds = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return f"{date.today()}: {model}, {torch.get_num_threads()} threads; {kinds}"
+    return f"{date.today()}: {hardware()}; {kinds}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -203,9 +203,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from hirelab import training
+    from hirelab import runs
 
-    judged = training.judge(options.network, options.data, options.size)
+    judged = runs.judge(options.network, options.data, options.size)
     print(judged)
     for name, share in judged.by_class().items() if options.by_class else ():
         print(f"{share:6.1f} %  {name}")

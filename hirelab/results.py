@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,21 @@ from ._files import write_atomic
 def versions() -> dict[str, str]:
     """The versions of what a number may depend on."""
     return {name: version(name) for name in ("hirelab", "torch", "timm", "numpy")}
+
+
+def hardware() -> str:
+    """The processor and the accelerators that torch sees here, and how many threads it uses."""
+    import torch  # results are read without it
+
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(one.split(":")[1].strip() for one in lines if one.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    gpus = torch.cuda.device_count()
+    extra = f", {gpus} x {torch.cuda.get_device_name()}" if gpus else ""
+    return f"{name}, {torch.get_num_threads()} threads{extra}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,10 +1,5 @@
 """One training loop, short enough to read: Accelerate runs it anywhere, timm brings the parts.
 
-    train      runs a recipe (see `recipes`), or goes on with one that was stopped
-    history    the rows of a run, an epoch each
-    load_run   the network that a finished run trained
-    judge      accuracy of a network, by its name, its run or its file
-
 **Randomness is a function of the seed and of a position, and of nothing else.** The order of an
 epoch follows from (seed, epoch), the augmentation of a picture from (seed, epoch, place in that
 order), mixup and drop path from (seed, step, process). So a run needs no state of a random
@@ -13,6 +8,8 @@ generator to go on after a stop, and the number of worker processes changes noth
 **Batches are global.** A step takes `Recipe.batch` pictures over all processes together; process r
 of n takes every n-th of them. The effective batch is kept on any number of processes, and with
 synchronised BatchNorm so is the function that is trained.
+
+`recipes` says what a run does, `runs` what its folder holds.
 """
 
 from __future__ import annotations
@@ -20,24 +17,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import platform
 import random
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from accelerate import Accelerator
 from accelerate.utils import TorchDynamoPlugin
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from timm.data import Mixup, create_transform
 from timm.data.random_erasing import RandomErasing
 from timm.loss import SoftTargetCrossEntropy
@@ -49,16 +44,15 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ._files import UserError, atomic, write_atomic
-from ._names import unknown
 from .datasets.cache import Squares, decoded
 from .datasets.samples import IMAGENET_MEAN, IMAGENET_STD
 from .datasets.subsets import open_pictures
-from .evaluation import Evaluation, evaluate, normalised
+from .evaluation import evaluate, normalised
 from .recipes import Recipe
-from .results import versions
+from .runs import History, build, claim
 from .sync_norm import synchronise
 
-__all__ = ["Run", "history", "judge", "load_run", "train", "validation"]
+__all__ = ["Run", "train"]
 
 
 # --- data --------------------------------------------------------------------------------------
@@ -143,60 +137,12 @@ def _together(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     return torch.stack([x for x, _ in items]), torch.tensor([y for _, y in items])
 
 
-# --- judging ---------------------------------------------------------------------------------
-
-
-def judge(
-    network: str | Path, data: str | Path | None = None, size: int | None = None
-) -> Evaluation:
-    """`evaluate` a network by what it is called: what `hirelab evaluate` prints.
-
-    Args:
-        network: a shipped network's name, the folder of a finished run, or a checkpoint's file.
-        data: a data set; default that which the network was trained on (needed for a file).
-        size: pixels a side; default the network's own, 224 for a file.
-
-    Raises:
-        UserError: no such network, no such data, other classes than the network has.
-    """
-    from .models import create, load
-    from .models.weights import manifest, shipped
-
-    network = str(network)
-    if network in shipped():
-        facts = manifest(network)
-        net = create(network, pretrained=True)
-    elif Path(network).is_dir():
-        net, facts = load_run(network)
-    elif Path(network).is_file():
-        try:
-            net, facts = load(network), None
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        if data is None:
-            raise UserError(f"{network} does not say what it was trained on: give --data")
-    else:
-        cure = "Give a shipped network's name, the folder of a run or a file of weights."
-        raise UserError(unknown("network", network, shipped(), cure))
-    if facts is None:
-        size, crop = size or 224, Recipe.crop
-        squares = decoded(open_pictures(data, "val"), round(size / crop))
-    else:
-        recipe = Recipe(**facts["asked"]["recipe"])
-        size = size or recipe.size
-        squares = validation(facts, data, round(size / recipe.crop))
-    classes = len(squares.pictures.classes)
-    if net.num_classes != classes:
-        raise UserError(f"the network has {net.num_classes} classes and the pictures {classes}")
-    return evaluate(net, squares, size)
-
-
 # --- training ----------------------------------------------------------------------------------
 
 
 @dataclass
-class _State:
-    """What a checkpoint holds besides tensors. ``step`` counts the steps taken, over all epochs."""
+class _Progress:
+    """Where a run stands, kept in its checkpoint: steps over all epochs, the open epoch's sums."""
 
     step: int = 0
     loss_sum: float = 0.0
@@ -207,11 +153,138 @@ class _State:
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run stands after `train`: its folder, the history's rows, and whether it is done."""
+    """Where a run stands after `train`: its folder, its history, and whether it came to its end."""
 
     out: Path
-    history: list[dict[str, float]]
+    history: History
     done: bool
+
+
+class _Trainer:
+    """Everything that one step needs, and everything that a checkpoint keeps."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        network: nn.Module,
+        recipe: Recipe,
+        classes: int,
+        steps: int,
+        seed: int,
+        part: int,
+    ) -> None:
+        self.accelerator, self.recipe, self.seed, self.part = accelerator, recipe, seed, part
+        if accelerator.num_processes > 1:
+            network = synchronise(network, accelerator.device)
+        self.optimizer = create_optimizer_v2(
+            network, "adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, eps=1e-8, foreach=True
+        )
+        self.schedule, _ = create_scheduler_v2(
+            self.optimizer,
+            "cosine",
+            num_epochs=recipe.epochs,
+            warmup_epochs=recipe.warmup_epochs,
+            cooldown_epochs=recipe.cooldown_epochs,
+            min_lr=recipe.min_lr,
+            warmup_lr=recipe.warmup_lr,
+            step_on_epochs=False,
+            updates_per_epoch=steps,
+        )
+        self.network = network.to(accelerator.device)
+        self.average = ModelEmaV3(network, recipe.ema, use_warmup=True) if recipe.ema else None
+        # what runs: the network, wrapped for several processes, half precision and the compiler
+        self.running, self.stepper = accelerator.prepare(network, self.optimizer)
+        mixes = recipe.mixup or recipe.cutmix
+        self.mix = Mixup(
+            recipe.mixup,
+            recipe.cutmix,
+            prob=recipe.mix_probability if mixes else 0.0,
+            label_smoothing=recipe.smoothing,
+            num_classes=classes,
+        )
+        self.erase = RandomErasing(recipe.erase, mode="pixel", device=accelerator.device)
+        self.criterion = SoftTargetCrossEntropy()
+        self.progress = _Progress()
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one, where the recipe averages."""
+        return self.average.module if self.average else self.network
+
+    def step(self, x: Tensor, y: Tensor, stopping: bool) -> tuple[float, bool]:
+        """One step on this process's share of a batch, bytes and labels.
+
+        Returns the mean loss, and whether any process was asked to stop, so that all stop at the
+        same step. A loss that is not finite leaves everything as it was.
+        """
+        device, step = self.accelerator.device, self.progress.step
+        _at(number := _seed(self.seed, step, self.accelerator.process_index))
+        if device.type == "cuda":
+            torch.cuda.manual_seed(number)
+        x = self.erase(normalised(x.to(device, non_blocking=True)))
+        x, y = self.mix(x, y.to(device))
+        self.schedule.step_update(step)
+        loss = self._gradients(x, y)
+        told = torch.stack([loss, torch.tensor(float(stopping), device=device)])
+        mean, asked = self.accelerator.reduce(told, "mean").tolist()
+        # Read at every step: a step on NaN would poison the weights that are still good.
+        if math.isfinite(mean):
+            self.stepper.step()
+            self.progress.step += 1
+            if self.average:
+                self.average.update(self.network, self.progress.step)
+        self.stepper.zero_grad(set_to_none=True)
+        return mean, asked > 0
+
+    def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
+        """Backward through the share, in parts where asked; the share's mean loss."""
+        size = self.part or len(x)
+        pieces = list(zip(x.split(size), y.split(size), strict=True))
+        total = x.new_zeros(())
+        for i, (piece, target) in enumerate(pieces):
+            last = i == len(pieces) - 1  # with it, gradients meet those of the other processes
+            with nullcontext() if last else self.accelerator.no_sync(self.running):
+                loss = self.criterion(self.running(piece), target) * (len(piece) / len(x))
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"model": self.network, "optimizer": self.stepper}
+        if self.average:
+            parts["average"] = self.average.module
+        if self.accelerator.scaler is not None:
+            parts["scaler"] = self.accelerator.scaler
+        return parts
+
+    def save(self, out: Path) -> None:
+        """Write the checkpoint and the history; the ones before stay until these are whole."""
+        content = {name: part.state_dict() for name, part in self._parts().items()}
+        try:
+            with atomic(out / CHECKPOINT) as temporary:
+                torch.save({**content, "state": dataclasses.asdict(self.progress)}, temporary)
+            rows = "".join(json.dumps(row) + "\n" for row in self.progress.history)
+            write_atomic(out / "history.jsonl", rows)
+        # torch reports a full disk as a RuntimeError of its writer
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"the checkpoint of step {self.progress.step:,} could not be written to {out} "
+                f"({error}); the one before is still there: make room, and run the same command "
+                f"again"
+            ) from error
+
+    def restore(self, out: Path) -> bool:
+        """Go back to the checkpoint, if there is one."""
+        if not (out / CHECKPOINT).exists():
+            return False
+        content = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)
+        for name, part in self._parts().items():
+            part.load_state_dict(content[name])
+        self.progress = _Progress(**content["state"])
+        return True
+
+
+CHECKPOINT = "checkpoint.pt"
 
 
 def train(
@@ -239,6 +312,7 @@ def train(
         checkpoint.pt      to go on from; written after each epoch and every ``save_minutes``
         model.safetensors  at the end: the weights (averaged ones, where the recipe averages)
         evaluation.npz     at the end: an `Evaluation` of them
+        curves.png         at the end: loss and accuracy against epochs
 
     Args:
         model: a network's name; ``model_arguments`` go to it besides classes and drop path.
@@ -247,7 +321,7 @@ def train(
         part: pictures a process computes at once; a share that is larger is taken in parts, whose
             gradients are added up. 0: the whole share. BatchNorm sees one part at a time.
         stop_after: stop, with a checkpoint, after so many steps of this call; 0 for never.
-        tensorboard: also write the history for TensorBoard, into ``out``.
+        tensorboard: also write the history for TensorBoard, into ``out``/tensorboard.
         command: written into run.json.
 
     Raises:
@@ -258,83 +332,41 @@ def train(
     # one graph a size: shapes that vary make slower code, and there are three sizes at most
     compiler = TorchDynamoPlugin(backend="inductor" if recipe.compile else "no", dynamic=False)
     accelerator = Accelerator(mixed_precision=recipe.precision, dynamo_plugin=compiler)
-    rank, world = accelerator.process_index, accelerator.num_processes
-    if recipe.batch % world:
+    main, world = accelerator.is_main_process, accelerator.num_processes
+    if recipe.batch % (2 * world):
         raise UserError(
-            f"a batch of {recipe.batch} does not divide over {world} processes: choose a multiple"
+            f"a batch of {recipe.batch} does not give {world} process{'es' * (world > 1)} an even "
+            f"number of pictures each, which mixup pairs: choose a multiple of {2 * world}"
         )
-    with accelerator.main_process_first():  # which decodes, while the others wait and then read
-        train_set, val_set = _open(data, recipe, accelerator.is_main_process)
+    with accelerator.local_main_process_first():  # it decodes; the others then find the squares
+        train_set, val_set = _open(data, recipe, main)
     steps = len(train_set) // recipe.batch
     if not steps:
         raise UserError(
             f"{len(train_set)} training pictures do not fill a batch of {recipe.batch}: lower it"
         )
+    classes = train_set.pictures.classes
     asked = {
         "model": model,
         "model_arguments": dict(model_arguments or {}),
         "seed": seed,
         "recipe": dataclasses.asdict(recipe),
-        "classes": list(train_set.pictures.classes),
+        "classes": list(classes),
         "data": {"train": train_set.pictures.fingerprint, "val": val_set.pictures.fingerprint},
         "pictures": {"train": len(train_set), "val": len(val_set)},
         "skipped": {**train_set.skipped, **val_set.skipped},
     }
-    resuming = (
-        _claim(out, asked, str(data), command, world) if accelerator.is_main_process else False
-    )
+    if main:
+        claim(out, asked, str(data), command, world)
     accelerator.wait_for_everyone()
 
     _at(_seed(seed))
-    net = _build(model, len(train_set.pictures.classes), recipe, model_arguments or {})
-    if world > 1:
-        net = synchronise(net, accelerator.device)
-    optimizer = create_optimizer_v2(
-        net, "adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, eps=1e-8, foreach=True
-    )
-    schedule, _ = create_scheduler_v2(
-        optimizer,
-        "cosine",
-        num_epochs=recipe.epochs,
-        warmup_epochs=recipe.warmup_epochs,
-        cooldown_epochs=recipe.cooldown_epochs,
-        min_lr=recipe.min_lr,
-        warmup_lr=recipe.warmup_lr,
-        step_on_epochs=False,
-        updates_per_epoch=steps,
-    )
-    net = net.to(accelerator.device)
-    average = ModelEmaV3(net, decay=recipe.ema, use_warmup=True) if recipe.ema else None
-    prepared, prepared_optimizer = accelerator.prepare(net, optimizer)
-    mix = Mixup(
-        recipe.mixup,
-        recipe.cutmix,
-        prob=recipe.mix_probability if recipe.mixup or recipe.cutmix else 0.0,
-        label_smoothing=recipe.smoothing,
-        num_classes=len(train_set.pictures.classes),
-    )
-    erase = RandomErasing(recipe.erase, mode="pixel", device=accelerator.device)
-    criterion = SoftTargetCrossEntropy()
-
-    tensors = {"model": net, "optimizer": prepared_optimizer}
-    if average:
-        tensors["average"] = average.module
-    if accelerator.scaler is not None:
-        tensors["scaler"] = accelerator.scaler
-    checkpoint = out / "checkpoint.pt"
-    state = _restore(checkpoint, tensors) if checkpoint.exists() else _State()
-    if state.step and accelerator.is_main_process:
-        print(f"going on after step {state.step:,} of {steps * recipe.total_epochs:,}", flush=True)
-    elif resuming:
-        print("no checkpoint was reached before the stop: starting again", flush=True)
-
-    def save() -> None:
-        if accelerator.is_main_process:
-            _save(checkpoint, tensors, state)
-            rows = "".join(json.dumps(row) + "\n" for row in state.history)
-            write_atomic(out / "history.jsonl", rows)
-
-    order = _Order(len(train_set), recipe, seed, rank, world)
+    network = build(model, len(classes), recipe, model_arguments or {})
+    trainer = _Trainer(accelerator, network, recipe, len(classes), steps, seed, part)
+    if trainer.restore(out) and main:
+        of = f"{steps * recipe.total_epochs:,}"
+        print(f"going on after step {trainer.progress.step:,} of {of}", flush=True)
+    order = _Order(len(train_set), recipe, seed, accelerator.process_index, world)
     loader = DataLoader(
         _Augmented(train_set, recipe, seed),
         batch_sampler=order,
@@ -342,129 +374,126 @@ def train(
         collate_fn=_together,
         pin_memory=accelerator.device.type == "cuda",
     )
-    taken, saved = 0, time.monotonic()
-    with _polite_stop() as stopped:
-        for epoch in range(state.step // steps, recipe.total_epochs):
-            order.epoch, order.first = epoch, state.step % steps
-            bar = tqdm(
-                loader,
-                f"epoch {epoch + 1}/{recipe.total_epochs}",
-                initial=order.first,
-                total=steps,
-                disable=None if accelerator.is_main_process else True,
-                leave=False,
-            )
-            net.train()
-            clock = time.monotonic()
-            for x, y in bar:
-                _at(number := _seed(seed, state.step, rank))
-                if torch.cuda.is_available():
-                    torch.cuda.manual_seed(number)
-                x = erase(normalised(x.to(accelerator.device, non_blocking=True)))
-                x, y = mix(x, y.to(accelerator.device))
-                schedule.step_update(state.step)
-                loss = _gradients(accelerator, prepared, criterion, x, y, part)
-                # Read at every step: a step on NaN would poison the weights that are still good.
-                if not math.isfinite(loss):
-                    raise UserError(_not_finite(loss, state.step, epoch, order, train_set, recipe))
-                prepared_optimizer.step()
-                prepared_optimizer.zero_grad(set_to_none=True)
-                state.step += 1
-                if average:
-                    average.update(net, state.step)
-                state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + 1
-                now = time.monotonic()
-                state.seconds, clock = state.seconds + now - clock, now
-                taken += 1
-                bar.set_postfix_str(
-                    f"loss {state.loss_sum / state.loss_count:.3f}, "
-                    f"{recipe.batch * state.loss_count / state.seconds:.0f} pictures/s"
-                )
-                last = state.step % steps == 0
-                if not last and now - saved > 60 * save_minutes:
-                    save()
-                    saved = time.monotonic()
-                if not last and (stopped() or taken == stop_after):
-                    save()
-                    return Run(out, state.history, done=False)
-            row = {
-                "epoch": epoch + 1,
-                "step": state.step,
-                "size": recipe.size_at(epoch),
-                "lr": optimizer.param_groups[0]["lr"],
-                "loss": state.loss_sum / state.loss_count,
-                "pictures_per_second": recipe.batch * state.loss_count / state.seconds,
-                "seconds": state.seconds,
-            }
-            final = epoch + 1 == recipe.total_epochs
-            if final or (epoch + 1) % recipe.evaluate_every == 0:
-                judged = evaluate(average.module if average else net, val_set, recipe.size)
-                row |= {"val_loss": judged.loss, "val_top1": judged.top(1)}
-            state.history.append(row)
-            state.loss_sum, state.loss_count, state.seconds = 0.0, 0, 0.0
-            save()
-            saved = time.monotonic()
-            if accelerator.is_main_process:
+    clock = _Clock(60 * save_minutes, stop_after)
+    with _polite_stop() as stopped, _board(out, tensorboard and main) as board:
+        for epoch in range(trainer.progress.step // steps, recipe.total_epochs):
+            order.epoch, order.first = epoch, trainer.progress.step % steps
+            if not _epoch(trainer, loader, order, train_set, out, clock, stopped):
+                return Run(out, History(trainer.progress.history), done=False)
+            row = _row(trainer, epoch, val_set)
+            if main:
+                trainer.save(out)
                 _say(row, recipe)
-                if tensorboard:
-                    _tensorboard(out, row)
-            if not final and (stopped() or (stop_after and taken >= stop_after)):
-                return Run(out, state.history, done=False)
-    if accelerator.is_main_process:
-        final_net = average.module if average else net
-        with atomic(out / "model.safetensors") as temporary:
-            # contiguous, since safetensors keeps no strides
-            values = {k: v.cpu().contiguous() for k, v in final_net.state_dict().items()}
-            save_file(values, temporary)
-        result = evaluate(final_net, val_set, recipe.size)
-        result.save(out / "evaluation.npz")
-        print(result, flush=True)
+                for name, value in row.items() if board else ():
+                    board.add_scalar(name, value, row["step"])
+            over = epoch + 1 == recipe.total_epochs
+            if not over and clock.stops(stopped()):
+                return Run(out, History(trainer.progress.history), done=False)
+    if main:
+        _finish(trainer, val_set, out)
     accelerator.wait_for_everyone()
-    return Run(out, state.history, done=True)
+    return Run(out, History(trainer.progress.history), done=True)
 
 
-def load_run(out: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The trained network of a finished run, in evaluation mode, and what run.json says.
+class _Clock:
+    """When a checkpoint is due, and when this call has taken its steps."""
 
-    Raises:
-        UserError: ``out`` holds no run, or one that has not come to its end.
+    def __init__(self, save_seconds: float, stop_after: int) -> None:
+        self.save_seconds, self.stop_after = save_seconds, stop_after
+        self.saved = self.last = time.monotonic()
+        self.taken = 0
+
+    def tick(self) -> float:
+        """Count a step; the seconds since the one before."""
+        now = time.monotonic()
+        passed, self.last = now - self.last, now
+        self.taken += 1
+        return passed
+
+    def save_due(self) -> bool:
+        if due := self.last - self.saved > self.save_seconds:
+            self.saved = self.last
+        return due
+
+    def stops(self, asked: bool) -> bool:
+        return asked or 0 < self.stop_after <= self.taken
+
+
+def _epoch(
+    trainer: _Trainer,
+    loader: DataLoader,
+    order: _Order,
+    squares: Squares,
+    out: Path,
+    clock: _Clock,
+    stopped: Callable[[], bool],
+) -> bool:
+    """The rest of an epoch; False if it was stopped before its end, with a checkpoint."""
+    progress, main = trainer.progress, trainer.accelerator.is_main_process
+    bar = tqdm(
+        loader,
+        f"epoch {order.epoch + 1}/{order.recipe.total_epochs}",
+        initial=order.first,
+        total=len(order),
+        disable=None if main else True,
+        leave=False,
+    )
+    trainer.network.train()
+    clock.last = time.monotonic()
+    for x, y in bar:
+        loss, asked = trainer.step(x, y, stopped())
+        if not math.isfinite(loss):
+            raise UserError(_not_finite(loss, progress.step, order, squares))
+        progress.loss_sum += loss
+        progress.loss_count += 1
+        progress.seconds += clock.tick()
+        speed = order.recipe.batch * progress.loss_count / progress.seconds
+        mean = progress.loss_sum / progress.loss_count
+        bar.set_postfix_str(f"loss {mean:.3f}, {speed:.0f} pictures/s")
+        if progress.step % len(order) == 0:
+            break  # the end of an epoch has a checkpoint of its own, after validation
+        stops = clock.stops(asked)
+        if main and (stops or clock.save_due()):
+            trainer.save(out)
+        if stops:
+            return False
+    bar.close()
+    return True
+
+
+def _row(trainer: _Trainer, epoch: int, val_set: Squares) -> dict[str, float]:
+    """Close an epoch: its row of the history, validated where the recipe says so.
+
+    Every process validates all pictures, which takes as long as waiting for one that does.
     """
-    out = Path(out)
-    if not (out / "run.json").exists():
-        raise UserError(f"{out} has no run.json: it is no folder of `hirelab train`")
-    facts = json.loads((out / "run.json").read_text())
-    if not (out / "model.safetensors").exists():
-        raise UserError(f"{out} is not finished: run its command again ({facts['command']})")
-    asked = facts["asked"]
-    recipe = Recipe(**asked["recipe"])
-    net = _build(asked["model"], len(asked["classes"]), recipe, asked["model_arguments"])
-    net.load_state_dict(load_file(out / "model.safetensors"))
-    return net.eval(), facts
+    progress, recipe = trainer.progress, trainer.recipe
+    row = {
+        "epoch": epoch + 1,
+        "step": progress.step,
+        "size": recipe.size_at(epoch),
+        "lr": trainer.optimizer.param_groups[0]["lr"],
+        "loss": progress.loss_sum / progress.loss_count,
+        "pictures_per_second": recipe.batch * progress.loss_count / progress.seconds,
+        "seconds": progress.seconds,
+    }
+    if epoch + 1 == recipe.total_epochs or (epoch + 1) % recipe.evaluate_every == 0:
+        judged = evaluate(trainer.judged, val_set, recipe.size)
+        row |= {"val_loss": judged.loss, "val_top1": judged.top(1)}
+    progress.history.append(row)
+    progress.loss_sum, progress.loss_count, progress.seconds = 0.0, 0, 0.0
+    return row
 
 
-def validation(
-    facts: Mapping[str, Any], data: str | Path | None = None, stored: int | None = None
-) -> Squares:
-    """The validation pictures of a run, or others of the same classes, as squares.
-
-    ``stored`` pixels a side, by default those of the run's recipe.
-
-    Raises:
-        UserError: the pictures are not those of the run (without ``data``), or of other classes.
-    """
-    asked = facts["asked"]
-    pictures = open_pictures(data or facts["source"], "val", asked["classes"])
-    if data is None and pictures.fingerprint != asked["data"]["val"]:
-        raise UserError(f"{facts['source']} has other validation pictures than the run had")
-    return decoded(pictures, stored or Recipe(**asked["recipe"]).stored_size)
-
-
-def history(out: str | Path) -> list[dict[str, float]]:
-    """The rows of a run's history, an epoch each."""
-    path = Path(out) / "history.jsonl"
-    if not path.exists():
-        raise UserError(f"{out} has no history.jsonl: it is no run, or none that ended an epoch")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def _finish(trainer: _Trainer, val_set: Squares, out: Path) -> None:
+    """Weights, their evaluation and the curves, in a finished run's folder."""
+    with atomic(out / "model.safetensors") as temporary:
+        # contiguous, since safetensors keeps no strides
+        values = {k: v.cpu().contiguous() for k, v in trainer.judged.state_dict().items()}
+        save_file(values, temporary)
+    result = evaluate(trainer.judged, val_set, trainer.recipe.size)
+    result.save(out / "evaluation.npz")
+    History(trainer.progress.history).plot().save(out / "curves.png")
+    print(result, flush=True)
 
 
 def _open(data: str | Path, recipe: Recipe, main: bool) -> tuple[Squares, Squares]:
@@ -479,128 +508,20 @@ def _open(data: str | Path, recipe: Recipe, main: bool) -> tuple[Squares, Square
     return pair[0], pair[1]
 
 
-def _build(name: str, classes: int, recipe: Recipe, arguments: Mapping[str, Any]) -> nn.Module:
-    import hirelab.models  # noqa: F401  (registers the networks with timm)
-
-    if not timm.is_model(name):
-        raise UserError(unknown("network", name, timm.list_models(), "See timm.list_models()."))
-    try:
-        return timm.create_model(
-            name, num_classes=classes, drop_path_rate=recipe.drop_path, **arguments
-        )
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name} with {dict(arguments)}: {error}") from error
-
-
-def _gradients(
-    accelerator: Accelerator,
-    model: nn.Module,
-    criterion: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    part: int,
-) -> float:
-    """Backward through the batch, in parts where asked; the mean loss of this process's share."""
-    part = part or len(x)
-    total = 0.0
-    starts = range(0, len(x), part)
-    for start in starts:
-        piece = x[start : start + part]
-        # gradients meet the other processes' once, with the last part
-        if start == starts[-1]:
-            loss = criterion(model(piece), y[start : start + part]) * (len(piece) / len(x))
-            accelerator.backward(loss)
-        else:
-            with accelerator.no_sync(model):
-                loss = criterion(model(piece), y[start : start + part]) * (len(piece) / len(x))
-                accelerator.backward(loss)
-        total += loss.detach()
-    return float(accelerator.reduce(torch.as_tensor(total, device=x.device), "mean"))
-
-
-def _not_finite(
-    loss: float, step: int, epoch: int, order: _Order, squares: Squares, recipe: Recipe
-) -> str:
+def _not_finite(loss: float, step: int, order: _Order, squares: Squares) -> str:
     keys = order.batch(step % len(order))
     names = [squares.pictures.names[squares.kept[index]] for _, _, index in keys]
+    recipe = order.recipe
     return (
-        f"the loss became {loss} at step {step + 1:,} (epoch {epoch + 1}), on the batch of "
+        f"the loss became {loss} at step {step + 1:,} (epoch {order.epoch + 1}), on the batch of "
         f"{names[0]}, {names[1]} and {len(names) - 2} more; the last checkpoint is from before. "
         f"Lower lr ({recipe.lr:g}) or raise warmup_epochs ({recipe.warmup_epochs}), with another "
         f"--out; in half precision, try precision=no"
     )
 
 
-def _claim(out: Path, asked: dict[str, Any], source: str, command: str, world: int) -> bool:
-    """Write run.json, or check that it asks for the same; whether there was one."""
-    path = out / "run.json"
-    asked = json.loads(json.dumps(asked))  # tuples become lists, as in the file
-    if path.exists():
-        before = json.loads(path.read_text())["asked"]
-        if before != asked:
-            raise UserError(
-                f"{out} holds another run ({_changed(before, asked)}): choose another --out, or "
-                f"remove it to start over"
-            )
-        return True
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} holds files of something else: choose another --out")
-    facts = {
-        "asked": asked,
-        "source": source,
-        "command": command,
-        "started": time.strftime("%Y-%m-%d"),
-        "processes": world,
-        "versions": versions(),
-        "hardware": hardware(),
-    }
-    write_atomic(path, json.dumps(facts, indent=1) + "\n")
-    return False
-
-
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
-    flat = [{**one, **one["recipe"]} for one in (before, now)]
-    keys = [k for k in flat[1] if k != "recipe" and flat[0].get(k) != flat[1][k]]
-    shown = [f"{k} {flat[0].get(k)!r}, not {flat[1][k]!r}" for k in keys[:3]]
-    return "; ".join(text if len(text) < 120 else text[:117] + "..." for text in shown)
-
-
-def hardware() -> str:
-    """The processor and the accelerator that torch runs on here, and how many threads."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(one.split(":")[1].strip() for one in lines if one.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    gpus = torch.cuda.device_count()
-    extra = f", {gpus} x {torch.cuda.get_device_name()}" if gpus else ""
-    return f"{name}, {torch.get_num_threads()} threads{extra}"
-
-
-def _save(path: Path, tensors: Mapping[str, Any], state: _State) -> None:
-    """Write a checkpoint; the one before stays until this one is whole."""
-    content = {name: part.state_dict() for name, part in tensors.items()}
-    try:
-        with atomic(path) as temporary:
-            torch.save({**content, "state": dataclasses.asdict(state)}, temporary)
-    # torch reports a full disk as a RuntimeError of its writer
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"the checkpoint of step {state.step:,} could not be written to {path.parent} "
-            f"({error}); the one before is still there: make room, and run the same command again"
-        ) from error
-
-
-def _restore(path: Path, tensors: Mapping[str, Any]) -> _State:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    for name, part in tensors.items():
-        part.load_state_dict(content[name])
-    return _State(**content["state"])
-
-
 @contextmanager
-def _polite_stop() -> Iterator:
+def _polite_stop() -> Iterator[Callable[[], bool]]:
     """While it lasts, the first Ctrl-C or SIGTERM only asks; what it gives says whether one did."""
     asked = []
 
@@ -622,6 +543,20 @@ def _polite_stop() -> Iterator:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _board(out: Path, wanted: bool) -> Iterator[Any]:
+    """A TensorBoard writer, or None where none is wanted."""
+    if not wanted:
+        yield None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("--tensorboard needs it: pip install 'hirelab[tensorboard]'") from error
+    with SummaryWriter(str(out / "tensorboard")) as writer:
+        yield writer
+
+
 def _say(row: Mapping[str, float], recipe: Recipe) -> None:
     left = (recipe.total_epochs - row["epoch"]) * row["seconds"] / 60
     judged = f", top-1 {row['val_top1']:.2f} %" if "val_top1" in row else ""
@@ -631,14 +566,3 @@ def _say(row: Mapping[str, float], recipe: Recipe) -> None:
         f"about {left:.0f} min left",
         flush=True,
     )
-
-
-def _tensorboard(out: Path, row: Mapping[str, float]) -> None:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UserError("--tensorboard needs it: pip install tensorboard") from error
-    with SummaryWriter(str(out / "tensorboard")) as writer:
-        for name, value in row.items():
-            if name not in ("epoch", "step"):
-                writer.add_scalar(name, value, row["step"])

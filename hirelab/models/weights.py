@@ -85,7 +85,7 @@ def ship(run: str | Path, name: str, notes: str = "") -> dict[str, Any]:
     """
     from ..evaluation import evaluate
     from ..recipes import Recipe
-    from ..training import history, load_run, validation
+    from ..runs import history, load_run, validation
 
     run = Path(run)
     network, _, tag = name.partition(".")
@@ -108,7 +108,7 @@ def ship(run: str | Path, name: str, notes: str = "") -> dict[str, Any]:
                 f"{MOST_BYTES / 1e6:.0f} MB are shipped: publish the manifest alone"
             )
     judged.save(FOLDER / f"{name}.evaluation.npz")
-    rows = "".join(json.dumps(row) + "\n" for row in history(run))
+    rows = "".join(json.dumps(row) + "\n" for row in history(run).rows)
     write_atomic(FOLDER / f"{name}.history.jsonl", rows)
     content = {
         "name": name,

@@ -53,6 +53,34 @@ def reach_growth(
         return _still(figure, text)
 
 
+def training_curves(
+    losses: dict[str, tuple[Sequence[float], Sequence[float]]],
+    accuracies: dict[str, tuple[Sequence[float], Sequence[float]]],
+) -> Still:
+    """Training loss, and top-1 accuracy on validation pictures (%), against epochs.
+
+    Both are {name of a run: (epochs, values)}; the text says how each run ended.
+    """
+    from matplotlib import rc_context
+
+    with rc_context(theme.RC):
+        figure = _figure(8, 3.4)
+        left, right = figure.subplots(1, 2)
+        for (name, (epochs, values)), line in zip(losses.items(), _LINES, strict=False):
+            left.plot(epochs, values, **{**line, "marker": ""})
+            right.plot(*accuracies[name], label=name, markersize=4, **line)
+        left.set(xlabel="epochs", ylabel="loss, augmented pictures", title="training")
+        right.set(xlabel="epochs", ylabel="top-1, %", title="validation")
+        if len(losses) > 1:
+            right.legend(loc="lower right")
+        said = [
+            f"{name or 'the run'}: loss {values[-1]:.2f}"
+            + (f", top-1 {accuracies[name][1][-1]:.1f} %" if accuracies[name][1] else "")
+            for name, (_, values) in losses.items()
+        ]
+        return _still(figure, "; ".join(said))
+
+
 def reach_matrices(matrices: dict[str, np.ndarray]) -> Still:
     """Who hears whom, a square each: row = who hears, column = who is heard.
 
