@@ -63,7 +63,10 @@ def cascade(
         _draw(axes, x, lines, markers=True)
         axes.axhline(0, color=theme.INK, linewidth=1)
         axes.set_xticks(x, names, rotation=40, ha="right", rotation_mode="anchor")
-        axes.set(ylabel="rank correlation with the first map\n(mean and 95 % interval)", ylim=(min(-0.5, chance[0]), 1.05))
+        axes.set(
+            ylabel="rank correlation with the first map\n(mean and 95 % interval)",
+            ylim=(min(-0.5, chance[0]), 1.05),
+        )
         axes.set(xlabel="weights replaced by noise, from left to right")
         axes.legend(loc="upper right")
         return _still(figure, text)
