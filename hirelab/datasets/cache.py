@@ -105,7 +105,7 @@ def _load(pictures: Pictures, size: int, array: Path, notes: Path) -> Squares | 
         said = json.loads(notes.read_text())
         pixels = np.load(array, mmap_mode="r")
         kept, skipped = np.array(said["kept"], dtype=np.int64), said["skipped"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     if pixels.dtype != np.uint8 or pixels.shape != (len(kept), size, size, 3):
         return None
@@ -205,6 +205,6 @@ def writing(folder: Path, what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{what} cannot be written to {folder} ({error.strerror or error}): free some room "
+            f"{what} cannot be written to {folder} ({error}): free some room "
             f"or check the folder's permissions, or name another folder in HIRELAB_CACHE"
         ) from error

@@ -361,6 +361,8 @@ def _unpack_into(archive: Path, folder: Path, name: str) -> None:
         else:
             with tarfile.open(archive) as opened:
                 _unpack_tar(opened, folder, limit, name)
+                while opened.fileobj.read(_BLOCK):
+                    pass  # to the end, where the compression's own checksum stands
     except (_Refused, UserError):
         raise
     # the libraries have another exception for every kind of damage
@@ -368,7 +370,8 @@ def _unpack_into(archive: Path, folder: Path, name: str) -> None:
         # the disk's have a number, gzip's and bzip2's have none
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise _Refused(f"it is damaged or of an unknown kind ({error})") from error
+        why = str(error).partition("\n")[0].rstrip(":")
+        raise _Refused(f"it is damaged or of an unknown kind ({why})") from error
 
 
 def _unpack_zip(archive: zipfile.ZipFile, folder: Path, limit: int, name: str) -> None:
