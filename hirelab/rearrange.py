@@ -23,7 +23,6 @@ The functions take plain numbers and strings, so that they can be scripted, trac
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from operator import index
@@ -227,21 +226,6 @@ def check_whole(name: str, value: object) -> int:
     except TypeError:
         pass
     raise ValueError(f"{name} is {value!r}; it counts tokens: give a whole number.")
-
-
-def compose_reach(blocks: Iterable[Rearrangement]) -> np.ndarray:
-    """(size, size) bool: what reaches what along one axis through several blocks in a row.
-
-    Every block keeps its tokens beside the rearranged branch (the residual connection), so the
-    diagonal is always True, also without restore.
-    """
-    total: np.ndarray | None = None
-    for block in blocks:
-        step = block.reach | np.eye(block.size, dtype=bool)
-        total = step if total is None else step @ total
-    if total is None:
-        raise ValueError("compose_reach got no block; give at least one Rearrangement.")
-    return total
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

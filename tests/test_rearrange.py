@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hirelab import rearrange as rr
-from hirelab.rearrange import EMPTY, Rearrangement, compose_reach
+from hirelab.rearrange import EMPTY, Rearrangement
 
 examples = settings(deadline=None, max_examples=150, derandomize=True)
 
@@ -325,53 +325,12 @@ def test_reach_is_the_pattern_of_the_jacobian(padding, cross_region, restore, di
         assert np.array_equal(r.reach, pattern), r
 
 
-@settings(examples, max_examples=60)
-@given(st.data(), st.integers(1, 9), DIMS)
-def test_reach_through_blocks_is_the_pattern_of_the_jacobian(data, size, dim):
-    blocks = data.draw(
-        st.lists(
-            st.builds(
-                Rearrangement,
-                size=st.just(size),
-                region=st.integers(1, 4),
-                shift=st.integers(-3, 3),
-                padding=st.sampled_from(rr.PADDINGS),
-                cross_region=st.sampled_from(rr.CROSS_REGIONS),
-                restore=st.booleans(),
-            ),
-            min_size=1,
-            max_size=4,
-        )
-    )
-
-    def network(x):
-        for i, r in enumerate(blocks):
-            x = x + branch(x, r, dim, mixing(r.region, i))
-        return x
-
-    assert np.array_equal(compose_reach(blocks), jacobian(network, size, dim) != 0)
-
-
 def test_reach_is_not_symmetric_where_a_token_lends_a_copy():
     reach = Rearrangement(14, 3, 0).reach
     assert np.flatnonzero(reach[:, 0]).tolist() == [0, 1, 2, 12, 13]  # row 0 influences these
     assert np.flatnonzero(reach[:, 13]).tolist() == [12, 13]  # row 13 only these
     assert np.flatnonzero(reach[0]).tolist() == [0, 1, 2]
     assert np.flatnonzero(reach[13]).tolist() == [0, 12, 13]
-
-
-def test_composition_has_an_order():
-    first, second = Rearrangement(6, 2, 0), Rearrangement(6, 3, 0)
-    forth = compose_reach([first, second])
-    assert not np.array_equal(forth, compose_reach([second, first]))
-    assert np.flatnonzero(forth[0]).tolist() == [0, 1, 2, 3]  # 0 hears 2, which heard 3 before
-
-
-def test_composing_impossible_chains_says_what_is_wrong():
-    with pytest.raises(ValueError, match="no block"):
-        compose_reach([])
-    with pytest.raises(ValueError, match=r"5.*7|7.*5"):
-        compose_reach([Rearrangement(7, 3), Rearrangement(5, 3)])
 
 
 @pytest.mark.parametrize("dim", [2, 3])

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from ..rearrange import AXES, CROSS_REGIONS, EMPTY, PADDINGS, Rearrangement, compose_reach
+from ..provenance import heard_by
+from ..rearrange import AXES, CROSS_REGIONS, EMPTY, PADDINGS, Rearrangement
 from ..viz import grids, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, choice, slider, toggle
@@ -60,9 +61,7 @@ class ShiftExplorer(Explorer):
         s = s or self.settings
         r, cycle = self.rearrangement(s), self._stages[s.stage - 1]["cycle"]
         blocks = [replace(r, shift=(b % cycle) * s.shift) for b in range(s.blocks)]
-        alone = np.arange(r.size) == s.token
-        after = [compose_reach(blocks[:n])[s.token] for n in range(1, s.blocks + 1)]
-        return [alone, *after]
+        return [heard_by((s.token,), blocks[:n], r.size) for n in range(s.blocks + 1)]
 
     def problem(self, s: Settings) -> str | None:
         missing = missing_stage(self._stages, s.stage)
