@@ -40,9 +40,12 @@ class Evaluation(Result):
         return self.probabilities.argmax(1)
 
     def top(self, k: int = 1) -> float:
-        """Share of pictures whose class is among the ``k`` most probable, in percent."""
-        own = self.probabilities[np.arange(len(self.labels)), self.labels]
-        return 100 * float(((self.probabilities > own[:, None]).sum(1) < k).mean())
+        """Share of pictures whose class is among the ``k`` most probable, in percent.
+
+        Of classes that are equally probable the first counts as more so, as in ``predicted``.
+        """
+        ranked = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
+        return 100 * float((ranked == self.labels[:, None]).any(1).mean())
 
     @property
     def loss(self) -> float:

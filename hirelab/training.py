@@ -211,7 +211,7 @@ class _Trainer:
         """The network that is validated and kept: the averaged one, where the recipe averages."""
         return self.average.module if self.average else self.network
 
-    def step(self, x: Tensor, y: Tensor, stopping: bool) -> tuple[float, bool]:
+    def step(self, x: Tensor, y: Tensor, stopped: Callable[[], bool]) -> tuple[float, bool]:
         """One step on this process's share of a batch, bytes and labels.
 
         Returns the mean loss, and whether any process was asked to stop, so that all stop at the
@@ -225,7 +225,7 @@ class _Trainer:
         x, y = self.mix(x, y.to(device))
         self.schedule.step_update(step)
         loss = self._gradients(x, y)
-        told = torch.stack([loss, torch.tensor(float(stopping), device=device)])
+        told = torch.stack([loss, torch.tensor(float(stopped()), device=device)])
         mean, asked = self.accelerator.reduce(told, "mean").tolist()
         # Read at every step: a step on NaN would poison the weights that are still good.
         if math.isfinite(mean):
@@ -441,7 +441,7 @@ def _epoch(
     trainer.network.train()
     clock.last = time.monotonic()
     for x, y in bar:
-        loss, asked = trainer.step(x, y, stopped())
+        loss, asked = trainer.step(x, y, stopped)
         if not math.isfinite(loss):
             raise UserError(_not_finite(loss, progress.step, order, squares))
         progress.loss_sum += loss

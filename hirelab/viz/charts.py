@@ -62,6 +62,7 @@ def training_curves(
     Both are {name of a run: (epochs, values)}; the text says how each run ended.
     """
     from matplotlib import rc_context
+    from matplotlib.ticker import MaxNLocator
 
     with rc_context(theme.RC):
         figure = _figure(8, 3.4)
@@ -69,6 +70,8 @@ def training_curves(
         for (name, (epochs, values)), line in zip(losses.items(), _LINES, strict=False):
             left.plot(epochs, values, **{**line, "marker": ""})
             right.plot(*accuracies[name], label=name, markersize=4, **line)
+        for axes in (left, right):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         left.set(xlabel="epochs", ylabel="loss, augmented pictures", title="training")
         right.set(xlabel="epochs", ylabel="top-1, %", title="validation")
         if len(losses) > 1:

@@ -1,0 +1,122 @@
+"""Figures of an evaluation against loops that say what they mean, and what evaluate() leaves."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import hirelab as hl
+from hirelab._files import UserError
+from hirelab.datasets.cache import Squares
+from hirelab.datasets.samples import normalise
+from hirelab.datasets.subsets import Pictures
+from hirelab.evaluation import Evaluation, evaluate, normalised
+
+
+@pytest.fixture(scope="module")
+def judged() -> Evaluation:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(200, 7))
+    labels = rng.integers(0, 7, 200)
+    scores[np.arange(200), labels] += 1.5
+    probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    return Evaluation(list("abcdefg"), labels, probabilities.astype(np.float32), 64, "data")
+
+
+def test_top_k_counts_the_right_class_among_the_k_most_probable(judged):
+    for k in range(1, 8):
+        right = 0
+        for row, label in zip(judged.probabilities, judged.labels, strict=True):
+            right += label in sorted(range(7), key=lambda c: -row[c])[:k]
+        assert judged.top(k) == pytest.approx(100 * right / 200)
+    assert judged.top(7) == 100
+
+
+def test_a_network_that_says_the_same_of_every_class_is_not_right_by_accident():
+    flat = Evaluation(["a", "b"], np.array([0, 1]), np.full((2, 2), 0.5, np.float32), 64, "data")
+    assert flat.by_class() == {"a": 100.0, "b": 0.0}
+    assert flat.top(1) == 50
+
+
+def test_loss_confusion_and_classes(judged):
+    own = [row[c] for row, c in zip(judged.probabilities, judged.labels, strict=True)]
+    assert judged.loss == pytest.approx(-sum(math.log(p) for p in own) / 200, rel=1e-5)
+    table = judged.confusion()
+    assert table.sum() == 200
+    for right, said in ((0, 0), (2, 5), (6, 1)):
+        both = (judged.labels == right) & (judged.probabilities.argmax(1) == said)
+        assert table[right, said] == both.sum()
+    assert judged.top(1) == pytest.approx(100 * np.trace(table) / 200)
+    for i, (name, share) in enumerate(judged.by_class().items()):
+        mine = judged.labels == i
+        right = (judged.probabilities.argmax(1) == i) & mine
+        assert (name, share) == ("abcdefg"[i], pytest.approx(100 * right.sum() / mine.sum()))
+
+
+def test_calibration_error(judged):
+    """Guo et al. 2017, eq. 3, bin by bin."""
+    sure, right = judged.probabilities.max(1), judged.predicted == judged.labels
+    error = 0.0
+    for b in range(15):
+        inside = (sure >= b / 15) & (sure < (b + 1) / 15)
+        if inside.any():
+            error += inside.mean() * abs(right[inside].mean() - sure[inside].mean())
+    assert judged.calibration() == pytest.approx(100 * error, rel=1e-4)
+    honest = np.array([[0.75, 0.25]] * 4, np.float32)
+    said = Evaluation(["a", "b"], np.array([0, 0, 0, 1]), honest, 64, "data")
+    assert said.calibration() == pytest.approx(0, abs=1e-5)
+    said = Evaluation(["a", "b"], np.array([1, 1, 1, 1]), honest, 64, "data")
+    assert said.calibration() == pytest.approx(75)
+
+
+def test_it_is_kept_and_found_again(judged, tmp_path):
+    judged.save(tmp_path / "e.npz")
+    again = Evaluation.load(tmp_path / "e.npz")
+    assert str(again) == str(judged)
+    assert np.array_equal(again.probabilities, judged.probabilities)
+
+
+def squares(count: int = 5, size: int = 40) -> Squares:
+    pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    labels = np.arange(count) % 3
+    pictures = Pictures(Path(), "val", ("a", "b", "c"), ("x",) * count, labels, "f", None)
+    return Squares(pictures, pixels, labels, np.arange(count), {"y": "damaged"})
+
+
+def test_evaluate_reads_the_middle_of_the_squares_in_any_batches():
+    model = hl.create("hire_mlp_atto", seed=0, num_classes=3, depths=(1, 1), dims=(8, 12), region=2)
+    data = squares()
+    found = evaluate(model, data, 32, batch=2)
+    with torch.no_grad():
+        expected = model(normalise(list(data.pixels[:, 4:36, 4:36]))).softmax(1).numpy()
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+    assert (found.skipped, found.size, found.data) == (1, 32, "f")
+    with pytest.raises(UserError, match="40 pixels wide and size is 48"):
+        evaluate(model, data, 48)
+
+
+def test_evaluate_gives_the_mode_back_also_after_an_error():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            assert not self.training
+            raise RuntimeError("odd")
+
+    model = Odd().train()
+    with pytest.raises(RuntimeError, match="odd"):
+        evaluate(model, squares(), 32)
+    assert model.training
+
+
+def test_bytes_are_normalised_as_everywhere():
+    pixels = squares(2).pixels
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    torch.testing.assert_close(normalised(x), normalise(list(pixels)))
