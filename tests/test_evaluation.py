@@ -89,7 +89,8 @@ def squares(count: int = 5, size: int = 40) -> Squares:
 
 
 def test_evaluate_reads_the_middle_of_the_squares_in_any_batches():
-    model = hl.create("hire_mlp_atto", seed=0, num_classes=3, depths=(1, 1), dims=(8, 12), region=2)
+    sizes = {"depths": (1, 1), "dims": (8, 12), "region": 2, "shift": 1, "shift_cycle": 2}
+    model = hl.create("hire_mlp_atto", seed=0, num_classes=3, **sizes)
     data = squares()
     found = evaluate(model, data, 32, batch=2)
     with torch.no_grad():

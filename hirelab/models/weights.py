@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from .._files import ROOT, UserError, atomic, write_atomic
 from .._names import unknown
@@ -58,6 +58,14 @@ def evaluation(name: str):
     return Evaluation.load(FOLDER / f"{name}.evaluation.npz")
 
 
+def history(name: str):
+    """The `runs.History` of a shipped network's training."""
+    from ..runs import read_history
+
+    manifest(name)
+    return read_history(FOLDER / f"{name}.history.jsonl")
+
+
 def halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """``state`` with its matrices and kernels in float16.
 
@@ -85,7 +93,8 @@ def ship(run: str | Path, name: str, notes: str = "") -> dict[str, Any]:
     """
     from ..evaluation import evaluate
     from ..recipes import Recipe
-    from ..runs import history, load_run, validation
+    from ..runs import history as rows_of
+    from ..runs import load_run, validation
 
     run = Path(run)
     network, _, tag = name.partition(".")
@@ -108,7 +117,7 @@ def ship(run: str | Path, name: str, notes: str = "") -> dict[str, Any]:
                 f"{MOST_BYTES / 1e6:.0f} MB are shipped: publish the manifest alone"
             )
     judged.save(FOLDER / f"{name}.evaluation.npz")
-    rows = "".join(json.dumps(row) + "\n" for row in history(run).rows)
+    rows = "".join(json.dumps(row) + "\n" for row in rows_of(run).rows)
     write_atomic(FOLDER / f"{name}.history.jsonl", rows)
     content = {
         "name": name,
@@ -130,6 +139,7 @@ def ship(run: str | Path, name: str, notes: str = "") -> dict[str, Any]:
         **facts,
     }
     write_atomic(FOLDER / f"{name}.json", json.dumps(content, indent=1) + "\n")
+    _write_card()
     return content
 
 
@@ -159,6 +169,15 @@ def card_tables() -> str:
     return "\n\n".join(_markdown(one) for one in (rows, by_class, wrong))
 
 
+def _write_card() -> None:
+    """Put `card_tables` between the markers of the model card."""
+    card = FOLDER / "README.md"
+    block = re.compile(r"(<!-- tables -->\n).*?(<!-- end -->)", re.DOTALL)
+    tables = card_tables()
+    text = card.read_text(encoding="utf-8")
+    write_atomic(card, block.sub(lambda m: f"{m[1]}{tables}\n{m[2]}", text))
+
+
 def interval(share: float, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share of ``count`` independent cases."""
     z = 1.96
@@ -170,9 +189,3 @@ def interval(share: float, count: int) -> tuple[float, float]:
 def _markdown(rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
-def read(name: str) -> dict[str, torch.Tensor]:
-    """The tensors of shipped weights as they lie there, in half precision."""
-    manifest(name)
-    return load_file(path_of(name))
