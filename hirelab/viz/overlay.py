@@ -13,7 +13,6 @@ import numpy as np
 
 from . import theme
 from .canvas import Canvas, Still, png
-from .maps import heat
 
 COLUMNS = 4  # pictures side by side in a row of a sheet
 _GAP, _TOP, _TITLE, _NOTE = 20, 62, 28, 26
@@ -33,16 +32,21 @@ def spotlight(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
             f"The picture has {picture.shape[:2]} pixels and the map {values.shape}; upsample the "
             "map to the picture's size first."
         )
-    positive = np.maximum(values, 0)
-    top = float(positive.max())
-    # the brighter half of the colour map, on a picture that is darker than it
-    colors = heat(positive, -top, top)  # refuses what is not finite
+    part = np.maximum(values, 0)
+    top = float(part.max())
+    if not np.isfinite(part).all():
+        raise ValueError("The map holds NaN or infinite values; there is no colour for them.")
+    # the picture is kept darker than the heat, so that this can be read without colour
     grey = picture @ np.array([0.299, 0.587, 0.114]) * 0.55 + 25
     if top <= 0:
         return np.repeat(grey[..., None], 3, 2).round().astype(np.uint8)
-    share = (positive / top)[..., None]
+    share = (part / top)[..., None]
     cover = 0.9 * share**0.75
-    return (grey[..., None] * (1 - cover) + colors * cover).round().astype(np.uint8)
+    return (
+        (grey[..., None] * (1 - cover) + np.array(theme.rgb(theme.YELLOW)) * cover)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def signed(values: np.ndarray) -> np.ndarray:
@@ -98,10 +102,14 @@ def draw_signed(canvas: Canvas, values: np.ndarray, box: tuple[float, float, flo
     canvas.rect(box, outline=theme.LINE)
 
 
-def _means(values: np.ndarray, window: int) -> np.ndarray:
-    """(N, H, W) means over windows of odd size, the edges repeated beyond the picture."""
-    for axis in (1, 2) if window > 1 else ():
-        pad = [(0, 0)] * 3
+def positive(values: np.ndarray, window: int = 1) -> np.ndarray:
+    """The positive part of maps (..., H, W), as means over windows of odd size.
+
+    The edges are repeated beyond the picture. A map with a value a pixel would be drawn as dust.
+    """
+    values = np.maximum(values, 0)
+    for axis in (-2, -1) if window > 1 else ():
+        pad = [(0, 0)] * values.ndim
         pad[axis] = (window // 2, window // 2)
         padded = np.pad(values, pad, mode="edge")
         values = np.lib.stride_tricks.sliding_window_view(padded, window, axis).mean(-1)
@@ -142,9 +150,9 @@ def sheet(
     )
     if smooth > 1:
         words = f"means over {smooth} x {smooth} pixels; {words}"
-    positive = _means(np.maximum(values, 0), smooth)
+    parts = positive(values, smooth)
     canvas.text((4, 32), words, theme.SMALL, theme.MUTED)
-    for i, (picture, map_, part) in enumerate(zip(pictures, values, positive, strict=True)):
+    for i, (picture, map_, part) in enumerate(zip(pictures, values, parts, strict=True)):
         row, column = (i, 0) if signed else divmod(i, per_row)
         top = _TOP + row * step
         boxes = []
