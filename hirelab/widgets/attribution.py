@@ -41,7 +41,7 @@ _METHODS = {
     "guided backpropagation": ("guided_backprop", {}),
     "occlusion": ("occlusion", {}),
 }
-_SIDE = 340  # of a panel, in logical pixels
+_SIDE = 310  # of a panel, in logical pixels
 
 
 class AttributionExplorer(Explorer):
@@ -64,7 +64,7 @@ class AttributionExplorer(Explorer):
 
     @dataclass(frozen=True)
     class Settings:
-        picture: str = choice(_GIVEN, (_GIVEN, *PHOTOGRAPHS), "picture")
+        photograph: str = choice(_GIVEN, (_GIVEN, *PHOTOGRAPHS), "picture")
         method: str = choice("Grad-CAM", _METHODS, "method")
         point: str = choice("block output", _POINTS, "Grad-CAM at")
         stage: int = slider(3, 1, 4, "stage")
@@ -121,7 +121,7 @@ class AttributionExplorer(Explorer):
         point = None
         if s.method == "Grad-CAM" and s.point != _LAST:
             point = f"stages.{s.stage - 1}.blocks.{s.block - 1}.{_POINTS[s.point]}"
-        return self._read(s.picture, s.method, point, None if s.target < 0 else s.target)
+        return self._read(s.photograph, s.method, point, None if s.target < 0 else s.target)
 
     def facts(self, s: Settings) -> dict[str, Any]:
         found = self.attribution(s)
@@ -142,7 +142,7 @@ class AttributionExplorer(Explorer):
 
     def draw(self, s: Settings) -> Image.Image:
         found, facts = self.attribution(s), self.facts(s)
-        canvas = Canvas(theme.WIDTH, 516)
+        canvas = Canvas(theme.WIDTH, 486)
         canvas.text((6, 6), f"{s.method} at {facts['at']}", theme.TITLE, bold=True)
         state = weights(self._model).trained
         note = f"shown: {facts['shown_class']}, {found.probabilities[0]:.1%}"
@@ -150,13 +150,13 @@ class AttributionExplorer(Explorer):
         if state is False:
             note += "; the weights are untrained"
         canvas.text((6, 38), note, theme.SMALL, theme.MUTED)
-        values, picture = found.upsampled[0], np.asarray(self._shown(s.picture))
+        values, picture = found.upsampled[0], np.asarray(self._shown(s.photograph))
         smooth = 1 if found.point else 7
         boxes = [self._box(column) for column in range(3)]
         heads = ("the picture", "what speaks for the class", "for and against")
         for box, words in zip(boxes, heads, strict=True):
             canvas.text((box[0], box[1] - 26), words, theme.SMALL, bold=True)
-        canvas.picture(picture, boxes[0], smooth=True)
+        canvas.photograph(picture, boxes[0], smooth=True)
         canvas.rect(boxes[0], outline=theme.LINE)
         overlay.draw_overlay(canvas, picture, overlay.positive(values, smooth), boxes[1])
         overlay.draw_signed(canvas, values, boxes[2])
@@ -164,7 +164,7 @@ class AttributionExplorer(Explorer):
         means = f"means over {smooth} x {smooth} pixels; " if smooth > 1 else ""
         words = f"{means}line: half the highest"
         canvas.text((boxes[1][0], below), words, 15, theme.MUTED)
-        canvas.text((boxes[0][0], below), s.picture, 15, theme.MUTED)
+        canvas.text((boxes[0][0], below), s.photograph, 15, theme.MUTED)
         canvas.text(
             (boxes[2][0], below), f"{values.min():.2g} to {values.max():.2g}", 15, theme.MUTED
         )
@@ -174,5 +174,5 @@ class AttributionExplorer(Explorer):
 
     @staticmethod
     def _box(column: int) -> tuple[float, float, float, float]:
-        left, top = 8 + column * (_SIDE + 22), 98
+        left, top = 8 + column * (_SIDE + 52), 98
         return (left, top, left + _SIDE, top + _SIDE)

@@ -1,0 +1,119 @@
+"""AttributionExplorer: it shows what `attribute` computes, of the reader's own picture too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import hirelab as hl
+from hirelab.attribution import attribute
+from hirelab.datasets.samples import normalise, picture, square
+from hirelab.viz import overlay, theme
+from hirelab.widgets.attribution import AttributionExplorer
+
+NAMES = ["ape", "bee", "cat", "dog", "eel"]
+
+
+@pytest.fixture(scope="module")
+def network():
+    model = hl.create("hire_mlp_atto", seed=0, num_classes=5)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.05)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("settings", "method", "point"),
+    [
+        ({}, "grad_cam", "stages.2.blocks.1.out"),
+        ({"point": "height regions, mixed", "stage": 2}, "grad_cam",
+         "stages.1.blocks.1.hire.height.mixed"),
+        ({"point": "last map of the network"}, "grad_cam", None),
+        ({"method": "gradient", "stage": 1, "block": 24}, "gradient", None),
+    ],
+)  # fmt: skip
+def test_it_shows_what_attribute_computes(network, settings, method, point):
+    explorer = AttributionExplorer(network, "coffee", NAMES, photograph="cat", target=3, **settings)
+    x = normalise([square(picture("cat"), 224)])
+    expected = attribute(network, x, 3, point, method=method)
+    np.testing.assert_array_equal(explorer.attribution().maps, expected.maps)
+    facts = explorer.state()
+    assert facts["shown_class"] == "dog"
+    assert facts["predicted"] == NAMES[int(expected.predicted[0])]
+    assert facts["probability"] == round(float(expected.probabilities[0]), 3)
+    assert facts["at"] == (expected.point or "pixels")
+
+
+def test_the_readers_own_picture_is_the_given_one(network, tmp_path):
+    own = Image.new("RGB", (300, 260), (20, 90, 200))
+    own.paste((250, 250, 250), (80, 60, 180, 200))
+    own.save(tmp_path / "mine.png")
+    from_file = AttributionExplorer(network, tmp_path / "mine.png")
+    x = normalise([square(own, 224)])
+    expected = attribute(network, x, None, "stages.2.blocks.1.out").maps
+    np.testing.assert_array_equal(from_file.attribution().maps, expected)
+    np.testing.assert_allclose(
+        AttributionExplorer(network, x[0]).attribution().maps, expected, rtol=1e-3, atol=1e-8
+    )
+    drawn = np.asarray(from_file.render())
+    assert (drawn == (20, 90, 200)).all(-1).sum() > 10_000  # it stands on the sheet
+    with pytest.raises(FileNotFoundError, match=r"mine\.pn"):
+        AttributionExplorer(network, tmp_path / "mine.pn")
+
+
+def test_impossible_choices_are_explained(network):
+    explorer = AttributionExplorer(network)
+    before = explorer.settings
+    for change, why in [
+        ({"target": 5}, "Class 5 is not there: the network has 0 to 4"),
+        ({"block": 9}, "Block 9 is not there: stage 3 has 3"),
+    ]:
+        with pytest.raises(ValueError, match=why):
+            explorer.set(**change)
+        assert explorer.settings is before
+    narrow = hl.create("hire_mlp_atto", seed=0, branches=("width",))
+    with pytest.raises(ValueError, match="The height branch is not there"):
+        AttributionExplorer(narrow, point="height branch")
+    with pytest.raises(ValueError, match="There are 5 names for 1000 classes"):
+        AttributionExplorer(narrow, names=NAMES)
+    with pytest.raises(ValueError, match="not a whole Hire-MLP"):
+        AttributionExplorer(torch.nn.Linear(2, 2))
+
+
+def test_untrained_weights_are_said(network):
+    head = (0, 70, 2160, 120)  # the line under the title
+    fresh = hl.create("hire_mlp_atto", seed=0, num_classes=5)
+    trained = hl.create("hire_mlp_atto", seed=0, num_classes=5)
+    with torch.no_grad():
+        trained.norm.running_mean.add_(0.1)
+    one, other = (AttributionExplorer(m).render().crop(head) for m in (fresh, trained))
+    assert (np.asarray(one) < 200).sum() > (np.asarray(other) < 200).sum()
+
+
+def test_the_line_runs_where_half_of_the_highest_value_ends():
+    from hirelab.viz.canvas import Canvas
+
+    values = np.zeros((4, 4))
+    values[1:3, 1:3] = 1.0
+    values[0, 0] = 0.5  # not above half
+    canvas = Canvas(80, 80, scale=1)
+    canvas.rect((0, 0, 80, 80), fill=theme.INK)
+    overlay.draw_outline(canvas, values, (0, 0, 80, 80))
+    white = (np.asarray(canvas.image) == 255).all(-1)
+    rows, cols = np.nonzero(white)
+    assert (rows.min(), cols.min()) >= (18, 18)
+    assert (rows.max(), cols.max()) <= (61, 61)
+    assert not white[24:56, 24:56].any()
+
+
+def test_means_over_pixels_are_drawn_and_keep_the_total():
+    values = np.zeros((9, 9))
+    values[4, 4], values[0, 0] = 9.0, -5.0
+    found = overlay.positive(values, 3)
+    assert found.sum() == pytest.approx(9)
+    np.testing.assert_allclose(found[3:6, 3:6], 1)
+    np.testing.assert_array_equal(overlay.positive(values), np.maximum(values, 0))
