@@ -11,6 +11,7 @@ depend on the gradient's scale; here it serves for drawing only.
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -401,7 +402,8 @@ def receptive_field(
             same weights with every shift set to 0.
         reduce: "absolute", "squared" or "positive" gradient, before the sum over colours.
         outputs: "all" sums the activations at the position over channels, "positive" the positive
-            ones (the usual recipe, with ``reduce="positive"``).
+            ones (the usual recipe, with ``reduce="positive"``). Right after a LayerNorm the sum of
+            all is constant, and only "positive" means something.
         batch: at most so many pictures a pass.
         dtype: torch.float32 or torch.float64, whatever the network's own is, for this measurement;
             by default the network's own, and float32 for one of half precision, whose gradients
@@ -423,13 +425,9 @@ def receptive_field(
         raise ValueError(f"batch is {batch}; a pass takes at least 1 picture.")
     name = _resolve(model, point)
     images = _check_images(images)
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    like = next((t for t in state.values() if t.is_floating_point()), images)
+    state = itertools.chain(model.parameters(), model.buffers())
+    like = next((t for t in state if t.is_floating_point()), images)
     precise = _precision(like.dtype, dtype)
-    state = {
-        f"model.{k}": t.detach().to(precise) if t.is_floating_point() else t.detach()
-        for k, t in state.items()
-    }
     if any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules()):
         batch = 1  # norms by the batch's own statistics mix its pictures
     reader = _Reader(model, name, layout, grid, call)
@@ -440,25 +438,26 @@ def receptive_field(
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(like.device.type, enabled=False))
         stack.enter_context(_evaluating(model))
+        stack.enter_context(_lent(model, precise))
         stack.enter_context(_travelling(model, paths))
         for start in range(0, len(images), batch):
             # a tensor of its own, as the caller's may be one of inference mode
             pixels = images[start : start + batch].to(like.device, precise, copy=True)
             pixels.requires_grad_()
             # a copy, as a network may begin in place, which leaves of the graph forbid
-            seen = torch.func.functional_call(reader, state, (pixels.clone(),))
+            seen = reader(pixels.clone())
             place = _place(position, name, seen.shape[2:])
             value = seen[:, :, place[0], place[1]]
             value = value.relu() if outputs == "positive" else value
-            gradient = None
-            if value.requires_grad:
-                (gradient,) = torch.autograd.grad(value.sum(), pixels, allow_unused=True)
+            gradient = _gradient(value, pixels, name)
             if gradient is None:
                 raise ValueError(
                     f"{name} has no gradient to the picture with paths={paths!r}: nothing leads "
                     "there that can be differentiated, or the paths are cut; choose another point "
                     "or paths."
                 )
+            if outputs == "all" and start == 0:
+                _warn_of_constant(seen.detach(), name)
             if not gradient.isfinite().all():
                 bad = (~gradient.isfinite()).flatten(1).any(1).nonzero().flatten() + start
                 raise ValueError(
@@ -523,6 +522,33 @@ def _precision(own: torch.dtype, asked: torch.dtype | None) -> torch.dtype:
     return asked or (own if own in exact else torch.float32)
 
 
+def _gradient(value: Tensor, pixels: Tensor, name: str) -> Tensor | None:
+    """The gradient of the value's sum to the pixels, or None where nothing leads there."""
+    if not value.requires_grad:
+        return None
+    try:
+        return torch.autograd.grad(value.sum(), pixels, allow_unused=True)[0]
+    except RuntimeError as error:
+        if "inplace operation" not in str(error):
+            raise
+        raise ValueError(
+            f"On the way to {name} the network changes in place what its gradient needs: build it "
+            "with inplace=False, or choose an earlier point."
+        ) from error
+
+
+def _warn_of_constant(seen: Tensor, name: str) -> None:
+    """Say when the sum over channels is the same everywhere, as after a LayerNorm."""
+    sums = seen.sum(1)
+    size = seen.abs().sum(1).mean()
+    if sums.numel() > 1 and size > 0 and sums.max() - sums.min() < 1e-5 * size:
+        warnings.warn(
+            f"The sum over the channels of {name} is the same everywhere, as a LayerNorm makes it; "
+            "its gradient is rounding error. Measure with outputs='positive', or before the norm.",
+            stacklevel=3,
+        )
+
+
 def _reduced(gradient: Tensor, reduce: str) -> Tensor:
     """(B, C, H, W) to (B, H, W)."""
     if reduce == "squared":
@@ -566,6 +592,28 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
             if recomputes is True:
                 module.grad_checkpointing = True
+
+
+@contextmanager
+def _lent(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """With parameters of a precision that ask for no gradients; the network's own afterwards.
+
+    Not `torch.func.functional_call`: it leaves its tensors behind where a module is registered
+    under two names.
+    """
+    own: list[tuple[dict[str, Any], str, Tensor]] = []
+    try:
+        for module in model.modules():
+            for store in (module._parameters, module._buffers):
+                for name, tensor in store.items():
+                    if tensor is not None:
+                        own.append((store, name, tensor))
+                        exact = tensor.detach()
+                        store[name] = exact.to(dtype) if exact.is_floating_point() else exact
+        yield
+    finally:
+        for store, name, tensor in own:
+            store[name] = tensor
 
 
 @contextmanager
@@ -628,12 +676,8 @@ class _Seen(Exception):
     """Raised by the hook at the point, to end the forward pass."""
 
 
-class _Reader(nn.Module):
-    """The network up to a point: pictures to the point's map, (B, C, rows, columns).
-
-    A module, so that `torch.func.functional_call` can lend it parameters of another precision that
-    ask for no gradients.
-    """
+class _Reader:
+    """The network up to a point: pictures to the point's map, (B, C, rows, columns)."""
 
     def __init__(
         self,
@@ -643,7 +687,6 @@ class _Reader(nn.Module):
         grid: Sequence[int] | None,
         call: int | None,
     ) -> None:
-        super().__init__()
         self.model, self.name, self.layout = model, name, layout
         self.grid, self.call = grid, call
         self.at = model.get_submodule(name)
@@ -652,7 +695,7 @@ class _Reader(nn.Module):
                 raise ValueError(f"{name} is a probe, whose layout is NCHW; leave layout out.")
             self.layout = "NCHW"
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         if isinstance(self.at, Probe) and isinstance(self.model, Probed):
             # these networks use each probe once, so the pass can end there
             _, cache = run_with_cache(self.model, x, self.name, grad=True, stop_early=True)
@@ -667,8 +710,15 @@ class _Reader(nn.Module):
                 f"{self.name} gives shape {list(value.shape)} for {len(x)} pictures, which is not "
                 "one map a picture; name a module around it."
             )
-        value, self.layout = self._map(value, tuple(x.shape[2:]))
+        value, self.layout = self._map(value, x)
         return value
+
+    def _halved(self, x: Tensor) -> tuple[int, ...] | None:
+        """The shape that the module gives for half of one picture, or None where none goes."""
+        try:
+            return tuple(self._read(x[:1, :, : x.shape[2] // 2]).shape)
+        except Exception:  # whatever a network says to a size that it is not made for
+            return None
 
     def _read(self, x: Tensor) -> Any:
         """What the module gives, of the only call or the one that was asked for."""
@@ -702,25 +752,28 @@ class _Reader(nn.Module):
         finally:
             handle.remove()
         if not values:
-            times = f"{count} times" if count else "not"
-            raise ValueError(f"{self.name} was called {times} in the pass; choose another.")
+            if not count:
+                raise ValueError(f"{self.name} is not used in the pass; choose another module.")
+            raise ValueError(
+                f"call is {self.call}; {self.name} is called {count} times: 0 to {count - 1}."
+            )
         return values[0]
 
-    def _map(self, value: Tensor, picture: tuple[int, int]) -> tuple[Tensor, str]:
+    def _map(self, value: Tensor, x: Tensor) -> tuple[Tensor, str]:
         """The tensor as (B, C, rows, columns), and its layout."""
-        shape = tuple(value.shape)
+        shape, picture = tuple(value.shape), tuple(x.shape[2:])
         prefix = int(getattr(self.model, "num_prefix_tokens", 0) or 0)
-        patches = getattr(getattr(self.model, "patch_embed", None), "grid_size", None)
         found = [
             (layout, grid)
             for layout in ([self.layout] if self.layout else LAYOUTS)
             for grid in _grids(shape, layout, picture, self.grid, prefix, bool(self.layout))
         ]
-        if len(found) > 1 and patches is not None:
-            found = [f for f in found if f[1] == tuple(patches)] or found
-        if len(found) > 1 and len(shape) == 3:
-            # 14 x 14 tokens of 256 channels could be 16 x 16 of 196: whole patches are likelier
-            found = [f for f in found if math.log2(picture[0] / f[1][0]).is_integer()] or found
+        if len(found) > 1:  # 16 x 16 tokens of 256 channels: which axis follows the picture?
+            sizes = self._halved(x)
+            found = [f for f in found if sizes and _follows(shape, sizes, f[0])] or found
+        if len(found) > 1:  # a network for one size only
+            patches = getattr(getattr(self.model, "patch_embed", None), "grid_size", None)
+            found = [f for f in found if patches and f[1] == tuple(patches)] or found
         if len(found) != 1 and not (found and math.prod(shape[1:]) == 1):
             raise ValueError(
                 f"{self.name} gives shape {list(shape)} for pictures of {picture[0]} x "
@@ -765,6 +818,15 @@ def _grids(
         if found:
             return found
     return []
+
+
+def _follows(whole: tuple[int, ...], half: tuple[int, ...], layout: str) -> bool:
+    """Whether the first axis of the map shrank with the picture and the channels stayed."""
+    tall = layout.index("H" if "H" in layout else "L")
+    channels = layout.index("C")
+    return (
+        len(half) == len(whole) and half[tall] < whole[tall] and half[channels] == whole[channels]
+    )
 
 
 def _proportional(rows: int, columns: int, picture: tuple[int, int]) -> bool:
