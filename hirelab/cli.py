@@ -88,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--save-minutes", type=float, default=5, help="between checkpoints")
     train.add_argument("--tensorboard", action="store_true", help="also write for TensorBoard")
 
+    command("recipes", _recipes, "Print the paper's recipe, and how the presets differ from it.")
+
     evaluate = command("evaluate", _evaluate, "Accuracy of a network on validation pictures.")
     evaluate.add_argument(
         "network", help="a shipped one (hire_mlp_pico.imagenette), a run's folder, or a checkpoint"
@@ -200,6 +202,12 @@ def _train(options: argparse.Namespace) -> int:
         command=shlex.join(["hirelab", *sys.argv[1:]]),
     )
     return 0 if run.done else 130
+
+
+def _recipes(options: argparse.Namespace) -> None:
+    from hirelab.recipes import table
+
+    print(table())
 
 
 def _evaluate(options: argparse.Namespace) -> None:

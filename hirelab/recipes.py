@@ -11,7 +11,7 @@ from typing import Any
 from ._files import UserError
 from ._names import unknown
 
-__all__ = ["PRESETS", "Recipe", "preset"]
+__all__ = ["PRESETS", "Recipe", "preset", "table"]
 
 
 @dataclass(frozen=True)
@@ -182,3 +182,17 @@ def preset(name: str, changes: Sequence[str] = ()) -> tuple[Recipe, dict[str, An
             raise UserError(f"{key} is {value!r} and must be a {types[key].__name__}")
         recipe[key] = value
     return dataclasses.replace(PRESETS[name], **recipe), network
+
+
+def table() -> str:
+    """The paper's recipe, and of every other preset the settings that differ, a column each."""
+    names = list(PRESETS)
+    rows = [["", *names]]
+    for f in dataclasses.fields(Recipe):
+        values = [getattr(one, f.name) for one in PRESETS.values()]
+        shown = [str(v) if v != "" else "none" for v in values]
+        rest = ["" if v == values[0] else text for v, text in zip(values, shown, strict=True)]
+        rows.append([f.name, shown[0], *rest[1:]])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
