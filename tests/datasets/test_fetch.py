@@ -302,6 +302,14 @@ def test_a_file_that_has_changed_is_begun_anew(server, tmp_path, etag, longer):
     assert left(tmp_path) == []
 
 
+def test_a_file_that_has_changed_and_kept_its_size_is_begun_anew(server, tmp_path):
+    good = tgz(FILES)
+    begun(server, bytes(reversed(good)))
+    data = server.describe(good)
+    server.etag = '"two"'
+    assert is_whole(fetch.get(data))
+
+
 def test_a_file_that_is_now_shorter_than_what_is_here_is_begun_anew(server, tmp_path):
     server.etag = None
     begun(server, tgz(FILES))
@@ -557,6 +565,7 @@ def test_too_little_room_is_said_before_the_download(server, tmp_path, monkeypat
     with pytest.raises(UserError, match=r"pets needs .* HIRELAB_CACHE"):
         fetch.get(data)
     assert find(data) is None
+    assert (home(tmp_path) / ".downloads/pets.tgz").stat().st_size == 0
     monkeypatch.undo()
     monkeypatch.setenv("HIRELAB_CACHE", str(tmp_path / "own"))
     assert is_whole(fetch.get(data))
