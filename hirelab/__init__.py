@@ -6,55 +6,85 @@ so the core needs neither matplotlib nor ipywidgets.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from . import edit
 from .datasets.samples import samples
 from .models import create, deploy, load, model_names
 from .probes import Cache, Point, Probe
+from .provenance import descendants, provenance
 from .rearrange import Rearrangement
+from .receptive_field import compare_fields, receptive_field
 
 if TYPE_CHECKING:
+    from .advice import advise
+    from .attribution import attribute, grad_cam
+    from .faithfulness import deletion_insertion, pointing_game, randomisation_check
     from .widgets import (
+        AttributionExplorer,
         BlockExplorer,
         CostExplorer,
+        ReachExplorer,
         RearrangementPlayer,
+        ReceptiveFieldExplorer,
         RegionExplorer,
         ShiftExplorer,
     )
 
 __version__ = "0.1.0"
 
-_EXPLORERS = (
-    "BlockExplorer",
-    "CostExplorer",
-    "RearrangementPlayer",
-    "RegionExplorer",
-    "ShiftExplorer",
-)
+# Where names are found that load when first used (PEP 562): widgets bring ipywidgets, and captum,
+# which attributions are made with, brings matplotlib.
+_LATER = {
+    "AttributionExplorer": "widgets",
+    "BlockExplorer": "widgets",
+    "CostExplorer": "widgets",
+    "ReachExplorer": "widgets",
+    "RearrangementPlayer": "widgets",
+    "ReceptiveFieldExplorer": "widgets",
+    "RegionExplorer": "widgets",
+    "ShiftExplorer": "widgets",
+    "advise": "advice",
+    "attribute": "attribution",
+    "deletion_insertion": "faithfulness",
+    "grad_cam": "attribution",
+    "pointing_game": "faithfulness",
+    "randomisation_check": "faithfulness",
+}
 __all__ = [
+    "AttributionExplorer",
     "BlockExplorer",
     "Cache",
     "CostExplorer",
     "Point",
     "Probe",
+    "ReachExplorer",
     "Rearrangement",
     "RearrangementPlayer",
+    "ReceptiveFieldExplorer",
     "RegionExplorer",
     "ShiftExplorer",
+    "advise",
+    "attribute",
+    "compare_fields",
     "create",
+    "deletion_insertion",
     "deploy",
+    "descendants",
     "edit",
+    "grad_cam",
     "load",
     "model_names",
+    "pointing_game",
+    "provenance",
+    "randomisation_check",
+    "receptive_field",
     "samples",
 ]
 
 
 def __getattr__(name: str):
-    """Explorers on first use (PEP 562)."""
-    if name in _EXPLORERS:
-        from . import widgets
-
-        return getattr(widgets, name)
+    if name in _LATER:
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,18 +2,24 @@
 
 from pathlib import Path
 
+from .attribution import AttributionExplorer
 from .block import BlockExplorer
 from .cost import CostExplorer
 from .explorer import Explorer
+from .field import ReceptiveFieldExplorer
 from .player import RearrangementPlayer
+from .reach import ReachExplorer
 from .region import RegionExplorer
 from .shift import ShiftExplorer
 
 __all__ = [
+    "AttributionExplorer",
     "BlockExplorer",
     "CostExplorer",
     "Explorer",
+    "ReachExplorer",
     "RearrangementPlayer",
+    "ReceptiveFieldExplorer",
     "RegionExplorer",
     "ShiftExplorer",
     "frozen_pages",
