@@ -58,7 +58,7 @@ class ReceptiveFieldExplorer(Explorer):
         point: str = choice("block", POINTS, "point")
         position: str = choice("centre", POSITIONS, "position")
         paths: str = choice("spatial", PATHS, "paths")
-        picture: str = choice(GIVEN, (GIVEN, *PHOTOGRAPHS, ALL), "picture")
+        photograph: str = choice(GIVEN, (GIVEN, *PHOTOGRAPHS, ALL), "picture")
 
     def __init__(self, model: nn.Module | None = None, picture: Any = None, **settings: Any):
         self._untrained = model is None
@@ -86,10 +86,11 @@ class ReceptiveFieldExplorer(Explorer):
 
     def pictures(self, s: Settings) -> list[Image.Image]:
         """What is measured."""
-        if s.picture == GIVEN:
+        if s.photograph == GIVEN:
             return [self._picture_given]
         return [
-            square(picture(n), SIDE) for n in (PHOTOGRAPHS if s.picture == ALL else [s.picture])
+            square(picture(n), SIDE)
+            for n in (PHOTOGRAPHS if s.photograph == ALL else [s.photograph])
         ]
 
     def _run(self, s: Settings) -> ReceptiveField:
@@ -150,7 +151,7 @@ class ReceptiveFieldExplorer(Explorer):
         words = f"{len(pictures)} pictures, averaged" if several else "the picture"
         canvas.text((left, 74), words, theme.SMALL, bold=True)
         shown = np.mean([np.asarray(p, np.float64) for p in pictures], axis=0)
-        canvas.picture(shown.round().astype(np.uint8), box, smooth=True)
+        canvas.photograph(shown.round().astype(np.uint8), box, smooth=True)
         rows, columns = measured.grid
         row, column = measured.position
         high, wide = (bottom - top) / rows, (right - left) / columns
