@@ -151,7 +151,7 @@ class ReceptiveFieldExplorer(Explorer):
         words = f"{len(pictures)} pictures, averaged" if several else "the picture"
         canvas.text((left, 74), words, theme.SMALL, bold=True)
         shown = np.mean([np.asarray(p, np.float64) for p in pictures], axis=0)
-        canvas.photograph(shown.round().astype(np.uint8), box, smooth=True)
+        canvas.picture(shown.round().astype(np.uint8), box, smooth=True)
         rows, columns = measured.grid
         row, column = measured.position
         high, wide = (bottom - top) / rows, (right - left) / columns
