@@ -156,7 +156,7 @@ class AttributionExplorer(Explorer):
         heads = ("the picture", "what speaks for the class", "for and against")
         for box, words in zip(boxes, heads, strict=True):
             canvas.text((box[0], box[1] - 26), words, theme.SMALL, bold=True)
-        canvas.photograph(picture, boxes[0], smooth=True)
+        canvas.picture(picture, boxes[0], smooth=True)
         canvas.rect(boxes[0], outline=theme.LINE)
         overlay.draw_overlay(canvas, picture, overlay.positive(values, smooth), boxes[1])
         overlay.draw_signed(canvas, values, boxes[2])
