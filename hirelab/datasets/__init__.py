@@ -1,6 +1,7 @@
-"""Pictures to look at: photographs that need no download, and the reader's own files.
+"""Pictures: photographs that need no download, the reader's own files, labelled sets to train on.
 
-Nothing here imports from elsewhere in `hirelab`.
+`samples` stands alone; `subsets`, `fetch` and `cache` bring and decode labelled pictures for training;
+`diagnostics` generates tasks, and networks to learn them.
 """
 
 from .samples import (
