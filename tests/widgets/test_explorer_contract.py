@@ -38,6 +38,14 @@ def block_explorer(**settings):
     return hl.BlockExplorer(NETWORK, "cat", **settings)
 
 
+def attribution_explorer(**settings):
+    return hl.AttributionExplorer(NETWORK, "cat", **settings)
+
+
+def field_explorer(**settings):
+    return hl.ReceptiveFieldExplorer(NETWORK, "cat", **settings)
+
+
 # how it is made, one possible change, and a combination of possible values that is impossible
 CONTRACT = {
     "RegionExplorer": (hl.RegionExplorer, {"region_height": 5}, {"stage": 4, "pick": 20}),
@@ -45,6 +53,9 @@ CONTRACT = {
     "RearrangementPlayer": (hl.RearrangementPlayer, {"frame": 20}, None),
     "BlockExplorer": (block_explorer, {"block": 1}, {"stage": 1, "block": 9}),
     "CostExplorer": (hl.CostExplorer, {"region": 5}, None),
+    "ReachExplorer": (hl.ReachExplorer, {"blocks": 2}, {"stage": 4, "row": 30}),
+    "AttributionExplorer": (attribution_explorer, {"target": 3}, {"stage": 1, "block": 9}),
+    "ReceptiveFieldExplorer": (field_explorer, {"block": 1}, {"stage": 1, "block": 9}),
 }
 every = pytest.mark.parametrize(
     ("make", "change", "impossible"), CONTRACT.values(), ids=CONTRACT.keys()
