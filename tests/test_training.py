@@ -24,6 +24,7 @@ from hirelab.cli import main
 from hirelab.datasets.cache import decoded
 from hirelab.datasets.subsets import open_pictures
 from hirelab.evaluation import Evaluation
+from hirelab.models import weights
 from hirelab.recipes import PRESETS, Recipe, preset
 from hirelab.runs import history, load_run
 from hirelab.training import _Augmented, _Order, train
@@ -422,3 +423,41 @@ def test_settings_on_the_command_line():
             preset("quick", [change])
     with pytest.raises(UserError, match=r"no preset 'quik'.*'quick'"):
         preset("quik")
+
+
+# ------------------------------------------------------------------ shipping
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch) -> Path:
+    """A folder of shipped weights of its own, with a card."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "README.md").write_text("before\n<!-- tables -->\nold\n<!-- end -->\nafter\n")
+    monkeypatch.setattr(weights, "FOLDER", folder)
+    return folder
+
+
+def test_a_finished_run_is_shipped_whole(straight, shelf):
+    made = weights.ship(straight, "hire_mlp_atto.small", "notes")
+    judged = weights.evaluation("hire_mlp_atto.small")
+    assert made == weights.manifest("hire_mlp_atto.small")
+    assert (made["top1"], made["notes"]) == (round(judged.top(1), 2), "notes")
+    assert weights.history("hire_mlp_atto.small").rows == history(straight).rows
+    kept, whole = load_file(shelf / "hire_mlp_atto.small.safetensors"), load_run(straight)[0]
+    for key, value in whole.state_dict().items():
+        torch.testing.assert_close(kept[key].to(value.dtype), value, atol=1e-3, rtol=1e-3)
+    card = (shelf / "README.md").read_text()
+    assert card == f"before\n<!-- tables -->\n{weights.card_tables()}\n<!-- end -->\nafter\n"
+
+
+def test_what_cannot_be_shipped_leaves_nothing(data, straight, shelf, tmp_path, monkeypatch):
+    run(data, tmp_path / "open", stop_after=1)
+    with pytest.raises(UserError, match="not finished"):
+        weights.ship(tmp_path / "open", "hire_mlp_atto.small")
+    with pytest.raises(UserError, match=r"trained hire_mlp_atto.*name it hire_mlp_atto\.TAG"):
+        weights.ship(straight, "hire_mlp_pico.small")
+    monkeypatch.setattr(weights, "MOST_BYTES", 1000)
+    with pytest.raises(UserError, match="MB are shipped"):
+        weights.ship(straight, "hire_mlp_atto.small")
+    assert [path.name for path in shelf.iterdir()] == ["README.md"]
