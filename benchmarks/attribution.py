@@ -55,8 +55,8 @@ def main() -> None:
                 "grad-cam": lambda c=package: c(x, None),
             }
             if ours:
-                deployed = hl.deploy(model)
-                candidates["deployed"] = lambda d=deployed, p=point: grad_cam(d, x, point=p).upsampled
+                folded = hl.deploy(model)
+                candidates["deployed"] = lambda m=folded, p=point: grad_cam(m, x, point=p).upsampled
             off = float(np.abs(candidates["grad-cam"]() - mine).max())
             rounds = in_turn(candidates, ROUNDS)
         shown = [
@@ -65,7 +65,7 @@ def main() -> None:
             if one != "grad-cam"
         ]
         grid = "{} x {}".format(*grad_cam(model, x[:1], point=point).maps.shape[1:])
-        rows.append([name, point, grid, shown[0], *shown[1:] or [""], f"{off:.0e}"])
+        rows.append([name, point, grid, shown[0], *(shown[1:] or [""]), f"{off:.0e}"])
     head = ["network", "point", "map", "times as fast", "deployed", "largest difference"]
     note = (
         f"Batch {BATCH}, {SIZE} px, {ROUNDS} rounds, goal 3 times as fast. Differences are of maps "

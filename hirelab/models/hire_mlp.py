@@ -648,8 +648,8 @@ def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> HireMLP:
         tag = kwargs.get("pretrained_cfg") or default_cfgs[variant].tags[0]
         overlay = kwargs.get("pretrained_cfg_overlay") or {}
         raise FileNotFoundError(
-            f"{overlay.get('file') or path_of(f'{variant}.{tag}')} is not there; the weights of "
-            f"{variant} lie in data/weights of the checkout: clone it, and `pip install -e .` there."
+            f"{overlay.get('file') or path_of(f'{variant}.{tag}')} is not there; shipped weights "
+            "lie in data/weights of the checkout: clone it, and `pip install -e .` there."
         ) from error
     except (URLError, ConnectionError, TimeoutError) as error:
         overlay = kwargs.get("pretrained_cfg_overlay") or {}
