@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ._files import UserError
 from .datasets.cache import Squares
 from .datasets.samples import IMAGENET_MEAN, IMAGENET_STD
+from .looking import evaluating
 from .results import Result
 
 __all__ = ["Evaluation", "evaluate", "normalised"]
@@ -88,20 +89,17 @@ def evaluate(model: nn.Module, squares: Squares, size: int, batch: int = 128) ->
 
     The network is left in the mode (training or not) in which it came.
     """
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
+    device = next(model.parameters()).device
     stored = squares.pixels.shape[1]
     if size > stored:
         raise UserError(f"the stored squares are {stored} pixels wide and size is {size}")
     start = round((stored - size) / 2)
     found = []
-    try:
+    with evaluating(model):
         for first in range(0, len(squares), batch):
             cut = squares.pixels[first : first + batch, start : start + size, start : start + size]
             x = torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2).to(device)
             found.append(model(normalised(x)).float().softmax(1).cpu().numpy())
-    finally:
-        model.train(training)
     return Evaluation(
         squares.pictures.words(),
         squares.labels,

@@ -98,31 +98,40 @@ def check_logits(output: object, n: int, model: nn.Module) -> Tensor:
 
 
 @contextmanager
-def at_rest(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients of parameters, no checkpointing; as before in the end.
-
-    Gradients are then taken only from the point looked at onwards, and what lies before it runs
-    without a graph.
-    """
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no checkpointing; afterwards every module as it was, error or not."""
     training = [(m, m.training) for m in model.modules()]
-    wanting = [p for p in model.parameters() if p.requires_grad]
     # A checkpointed part would run again in the backward pass, and with it what listens there.
     saving = [m for m in model.modules() if getattr(m, "grad_checkpointing", False) is True]
     try:
         model.eval()
-        for parameter in wanting:
-            parameter.requires_grad_(False)
         for module in saving:
             module.grad_checkpointing = False
-        with torch.inference_mode(False), torch.no_grad():
-            yield
+        yield
     finally:
         for module, mode in training:  # each its own: parts may be frozen in evaluation mode
             module.training = mode
-        for parameter in wanting:
-            parameter.requires_grad_(True)
         for module in saving:
             module.grad_checkpointing = True
+
+
+@contextmanager
+def at_rest(model: nn.Module) -> Iterator[None]:
+    """`evaluating`, and no gradients of parameters; as before in the end.
+
+    Gradients are then taken only from the point looked at onwards, and what lies before it runs
+    without a graph.
+    """
+    wanting = [p for p in model.parameters() if p.requires_grad]
+    with evaluating(model):
+        try:
+            for parameter in wanting:
+                parameter.requires_grad_(False)
+            with torch.inference_mode(False), torch.no_grad():
+                yield
+        finally:
+            for parameter in wanting:
+                parameter.requires_grad_(True)
 
 
 def to_network(model: nn.Module, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import platform
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +18,10 @@ from ._files import write_atomic
 
 def versions() -> dict[str, str]:
     """The versions of what a number may depend on."""
-    return {name: version(name) for name in ("hirelab", "torch", "timm", "numpy")}
+    return {name: _version(name) for name in ("hirelab", "torch", "timm", "numpy")}
+
+
+_version = cache(version)  # reads a file of the installed package, which takes milliseconds
 
 
 def hardware() -> str:
