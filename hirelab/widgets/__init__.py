@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..models import create
 from .attribution import AttributionExplorer
 from .block import BlockExplorer
 from .cost import CostExplorer
@@ -38,6 +39,11 @@ def frozen_pages(folder: str | Path) -> list[tuple[str, str]]:
     player = RearrangementPlayer()
     cost = CostExplorer()
     block = BlockExplorer(picture="cat", stage=1, block=1)
+    reach = ReachExplorer()
+    trained = create("hire_mlp_pico", pretrained=True)
+    names = trained.pretrained_cfg["label_names"]
+    field = ReceptiveFieldExplorer(trained, "cat")
+    attribution = AttributionExplorer(trained, "rocket", names)
     pages = [
         (region, "regions.html", {"region_height": range(1, 9), "region_width": range(1, 9)}),
         (
@@ -48,6 +54,13 @@ def frozen_pages(folder: str | Path) -> list[tuple[str, str]]:
         (player, "player.html", {"frame": range(player.settings.frame, player.last + 1)}),
         (cost, "cost.html", {"region": range(1, 9), "size": (7, 14, 28, 56)}),
         (block, "block.html", {"stage": range(1, 5), "block": range(1, 3)}),
+        (reach, "reach.html", {"blocks": range(1, 13)}),
+        (field, "field.html", {"stage": range(1, 5), "block": range(1, 3)}),
+        (
+            attribution,
+            "attribution.html",
+            {"point": ("block output", "height branch", "width branch"), "stage": range(1, 5)},
+        ),
     ]
     for explorer, name, over in pages:
         explorer.freeze(folder / name, **over)

@@ -708,7 +708,7 @@ def test_the_project_s_own_frozen_pages_are_possible(monkeypatch, tmp_path):
 
     monkeypatch.setattr(Explorer, "freeze", record)
     pages = frozen_pages(tmp_path)
-    assert len({name for _, name in pages}) == len(pages) == 5
+    assert len({name for _, name in pages}) == len(pages) == 8
     assert len(asked) > 100
 
 
