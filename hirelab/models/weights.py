@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +168,24 @@ def card_tables() -> str:
         right, said = np.unravel_index(flat, first.shape)
         counts = [str(table[right, said]) for table in tables.values()]
         wrong.append([f"{names[right]} for {names[said]}", *counts])
-    return "\n\n".join(_markdown(one) for one in (rows, by_class, wrong))
+    text = "\n\n".join(_markdown(one) for one in (rows, by_class, wrong))
+    if len(judged) != 2:
+        return text
+    first_right, second_right = (one.predicted == one.labels for one in judged.values())
+    only = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
+    return f"{text}\n\n" + (
+        f"Picture by picture: {only[0]} are right with the first network alone, {only[1]} with the "
+        f"second alone; two networks that are equally good would differ at least so much with "
+        f"probability {mcnemar(*only):.2g} (McNemar's exact test)."
+    )
+
+
+def mcnemar(first: int, second: int) -> float:
+    """Two-sided probability of so uneven a split of cases on which exactly one of two is right,
+    were both equally good (McNemar 1947, exact binomial form)."""
+    cases = first + second
+    tail = sum(math.comb(cases, k) for k in range(min(first, second) + 1))
+    return float(min(Fraction(1), Fraction(2 * tail, 2**cases)))
 
 
 def _write_card() -> None:

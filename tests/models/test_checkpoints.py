@@ -468,7 +468,7 @@ def test_the_release_addresses():
         assert (cfg.crop_pct, cfg.interpolation) == (0.9, "bicubic")
         assert cfg.mean == (0.485, 0.456, 0.406)
         assert cfg.std == (0.229, 0.224, 0.225)
-    for size in ("large", "pico", "atto"):
+    for size in ("large", "atto"):
         assert not timm.get_pretrained_cfg(f"hire_mlp_{size}").has_weights
 
 

@@ -136,6 +136,16 @@ def test_wilsons_interval():
         assert weights.interval(share, n) == pytest.approx(ends, abs=1e-9)
 
 
+def test_mcnemars_test():
+    """Against scipy's binomial test (scipy comes with scikit-image)."""
+    from scipy.stats import binomtest
+
+    for first, second in ((5, 5), (0, 8), (120, 171), (3, 4), (0, 0)):
+        expected = binomtest(first, first + second).pvalue if first + second else 1
+        assert weights.mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
+        assert weights.mcnemar(second, first) == weights.mcnemar(first, second)
+
+
 def test_unknown_names_suggest_near_ones():
     with pytest.raises(ValueError, match=r"'hire_mlp_pico\.imagenet'\. Did you mean"):
         weights.manifest("hire_mlp_pico.imagenet")
