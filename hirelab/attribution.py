@@ -151,6 +151,37 @@ class Attribution(Result):
         )
 
 
+def beside(found: Mapping[str, Attribution]):
+    """Signed maps of one picture side by side, such as of several points, classes or networks.
+
+    Args:
+        found: an attribution of the same single picture for every title.
+
+    Returns:
+        A `hirelab.viz.canvas.Still`; every map has its own scale.
+
+    Raises:
+        ValueError: for none, more than one picture in one, other pictures, or none to draw.
+    """
+    from .viz import overlay
+
+    kept = list(found.values())
+    if not kept or any(len(one) != 1 for one in kept):
+        raise ValueError(
+            f"There are attributions of {[len(one) for one in kept]} pictures; give at least one, "
+            "each of a single picture (x[:1] of a batch x)."
+        )
+    first = kept[0].pictures
+    if not first.size or any(not np.array_equal(one.pictures, first) for one in kept):
+        raise ValueError(
+            "The attributions are not of the same RGB picture, so there is none to draw them "
+            "beside; make them all from one."
+        )
+    notes = ["{} x {} tokens".format(*one.maps.shape[1:]) if one.point else "a value a pixel"
+             for one in kept]  # fmt: skip
+    return overlay.beside(first[0], [one.upsampled[0] for one in kept], list(found), notes)
+
+
 def upsample(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """(N, h, w) maps at (height, width) pixels: bilinear, a token at the centre of its cell."""
     return _upsample(torch.from_numpy(np.ascontiguousarray(maps)), size).numpy()

@@ -67,7 +67,10 @@ def signed(values: np.ndarray) -> np.ndarray:
 
 
 def draw_outline(
-    canvas: Canvas, values: np.ndarray, box: tuple[float, float, float, float]
+    canvas: Canvas,
+    values: np.ndarray,
+    box: tuple[float, float, float, float],
+    color: str = theme.PAPER,
 ) -> None:
     """A line around the places of a map above half of its highest value, if that is positive."""
     if values.max() <= 0:
@@ -78,10 +81,10 @@ def draw_outline(
     wide, high = (right - left) / cols, (bottom - top) / rows
     for y, x in np.argwhere(inside[:, 1:] != inside[:, :-1]):
         at = left + (x + 1) * wide
-        canvas.line([(at, top + y * high), (at, top + (y + 1) * high)], theme.PAPER, 2)
+        canvas.line([(at, top + y * high), (at, top + (y + 1) * high)], color, 2)
     for y, x in np.argwhere(inside[1:] != inside[:-1]):
         at = top + (y + 1) * high
-        canvas.line([(left + x * wide, at), (left + (x + 1) * wide, at)], theme.PAPER, 2)
+        canvas.line([(left + x * wide, at), (left + (x + 1) * wide, at)], color, 2)
 
 
 def draw_overlay(
@@ -180,3 +183,42 @@ def sheet(
         for title, map_ in zip(titles, values, strict=True)
     )
     return Still(png(canvas.image), f"{note}; {said}")
+
+
+def beside(
+    picture: np.ndarray, values: Sequence[np.ndarray], titles: Sequence[str], notes: Sequence[str]
+) -> Still:
+    """One picture once, and its signed maps beside it, each on a scale of its own.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        values: signed maps (H, W); a line runs around what is above half of the highest value.
+        titles, notes: a short text above each map, and one below before its range.
+    """
+    high, wide = picture.shape[:2]
+    side = min((theme.WIDTH - 8 - _GAP * len(values)) / (len(values) + 1), 230)
+    tall = side * high / wide
+    canvas = Canvas(theme.WIDTH, round(_TITLE + tall + 2 * _NOTE + 34))
+    boxes = []
+    for at in range(len(values) + 1):
+        left = 4 + at * (side + _GAP)
+        boxes.append((left, _TITLE, left + side, _TITLE + tall))
+    canvas.picture(picture, boxes[0])
+    canvas.rect(boxes[0], outline=theme.LINE)
+    canvas.text((boxes[0][0], 2), "the picture", theme.SMALL, bold=True)
+    said = []
+    for box, map_, title, note in zip(boxes[1:], values, titles, notes, strict=True):
+        canvas.picture(signed(map_), box)  # pixels stay sharp: half the bytes of a smooth one
+        draw_outline(canvas, map_, box, theme.INK)
+        canvas.rect(box, outline=theme.LINE)
+        canvas.text((box[0], 2), title, theme.SMALL, bold=True)
+        canvas.text((box[0], box[3] + 4), note, 15, theme.MUTED)
+        span = f"{map_.min():.2g} to {map_.max():.2g}"
+        canvas.text((box[0], box[3] + 24), span, 15, theme.MUTED)
+        said.append(f"{title}: {note}, {span}")
+    below = _TITLE + tall + 52
+    x = canvas.swatch((4, below), theme.BLUE, "for")
+    x = canvas.swatch((x, below), theme.ORANGE, "against")
+    words = "inside the line: above half of the highest value; each map has its own scale"
+    canvas.text((x, below), words, theme.SMALL, theme.MUTED)
+    return Still(png(canvas.image), "; ".join(said))

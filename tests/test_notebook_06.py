@@ -1,0 +1,132 @@
+"""What 06_grad_cam says in prose is so, and the figure that stands in it shows what it got."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+import hirelab as hl
+from hirelab import exercises
+from hirelab.attribution import beside
+from hirelab.models import weights
+from hirelab.rearrange import Rearrangement
+
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "06_grad_cam.ipynb"
+TAGS = ("imagenette", "imagenette_isolated")
+
+
+@pytest.fixture(scope="module")
+def prose() -> str:
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    return "\n".join(c.source for c in cells if c.cell_type == "markdown")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return hl.create("hire_mlp_pico", pretrained=True)
+
+
+@pytest.fixture(scope="module")
+def x() -> torch.Tensor:
+    return hl.samples(2, size=128)[0]
+
+
+def test_the_ten_classes_and_their_numbers(prose, model):
+    names = model.pretrained_cfg["label_names"]
+    assert f"ten things: {', '.join(names)}." in prose
+    assert (names[4], names[9]) == ("church", "parachute")
+    assert "class 4, a church, then 9, a parachute" in prose
+
+
+def test_what_the_two_networks_were_trained_and_judged_on(prose):
+    one, other = (weights.manifest(f"hire_mlp_pico.{tag}") for tag in TAGS)
+    recipe = one["asked"]["recipe"]
+    assert f"{recipe['start_size']} to {recipe['size']} pixels" in prose
+    assert recipe == other["asked"]["recipe"]  # "trained alike"
+    assert one["asked"]["data"] == other["asked"]["data"]
+    assert other["asked"]["model_arguments"] == {"cross_region": "none"}
+    judged = [weights.evaluation(f"hire_mlp_pico.{tag}") for tag in TAGS]
+    assert f"{len(judged[0].labels):,} validation pictures" in prose
+    # "answered the same ones", so the difference may be taken picture by picture
+    assert judged[0].data == judged[1].data
+    assert (judged[0].labels == judged[1].labels).all()
+    assert (judged[0].predicted == judged[1].predicted).mean() > 0.5
+
+
+def test_tokens_and_regions_at_128_pixels(prose, model):
+    shapes = {p.name: p.shape for p in model.points("stages.*.out", input_size=(3, 128, 128))}
+    sides = [shapes[f"stages.{i}.out"][2] for i in range(4)]
+    assert [128 // sides[0], 128 // sides[3]] == [4, 32]
+    assert "tokens grow from 4 to 32 pixels" in prose
+    assert sides[3] ** 2 == 16
+    assert "no more than 16 tokens" in prose
+    assert model.stages[0].blocks[0].hire.height.region == 4
+    assert "regions of 4 tokens" in prose
+    branch = model.stages[2].blocks[2].hire.height
+    r = branch.rearrangement(sides[2])
+    assert (r.regions, r.size, r.shift) == (3, 8, 2)
+    assert r.slots[0, 0] != 0  # "do not begin at row 0"
+    assert "3 regions where there were 8 rows" in prose
+    assert "whose branches shift by 2" in prose
+
+
+def test_the_exercise_s_grid():
+    shape = Rearrangement(14, 3, 2).slots.shape
+    assert (shape, 112 // 8) == ((5, 3), 14)
+    net = hl.create("hire_mlp_atto", seed=0)
+    point = "stages.1.blocks.1.hire.height.mixed"
+    net_x = hl.samples(1, size=112)[0]
+    rows = hl.grad_cam(net, net_x, point=point).maps.shape[1]
+    assert rows == exercises.map_rows.solve()
+    branch = net.stages[1].blocks[1].hire.height
+    assert (branch.region, branch.shift) == (3, 2)
+
+
+def test_coherence_is_one_at_the_last_map(prose, model, x):
+    held = hl.advise(model, x).coherence
+    assert held[-1] == pytest.approx(1)
+    assert held[0] < 0.9
+    assert "At the last map it is 1" in prose
+
+
+def test_the_signs_of_a_map_are_those_of_its_score_place_by_place(model, x):
+    found = hl.grad_cam(model, x)
+    bias = model.head.bias[torch.tensor(found.targets)].detach().numpy()
+    score = found.maps.sum((1, 2)) + bias  # "the map is the class's score, place by place"
+    assert score == pytest.approx(found.scores, rel=1e-4)
+
+
+# ------------------------------------------------------------------ maps beside each other
+
+
+def test_every_map_is_named_with_its_tokens_and_range(model, x):
+    maps = {p: hl.grad_cam(model, x[:1], point=p) for p in ("stages.2", "features")}
+    still = beside(maps)
+    for name, side in (("stages.2", 8), ("features", 4)):
+        values = maps[name].upsampled
+        said = f"{name}: {side} x {side} tokens, {values.min():.2g} to {values.max():.2g}"
+        assert said in still.text
+    assert still.data != beside(dict(reversed(maps.items()))).data
+
+
+def test_a_map_turned_round_has_its_colours_exchanged(model, x):
+    from hirelab.viz import overlay
+
+    values = hl.grad_cam(model, x[:1]).upsampled[0]
+    picture = np.zeros((*values.shape, 3), np.uint8)
+    for sign in (1, -1):
+        one = overlay.beside(picture, [sign * values], ["a"], ["b"])
+        low, high = sorted((sign * values.min(), sign * values.max()))
+        assert one.text == f"a: b, {low:.2g} to {high:.2g}"
+
+
+@pytest.mark.parametrize("wrong", ["none", "several", "others"])
+def test_maps_of_other_pictures_are_refused(model, x, wrong):
+    one, other = hl.grad_cam(model, x[:1]), hl.grad_cam(model, x[1:])
+    found = {"none": {}, "several": {"a": hl.grad_cam(model, x)}, "others": {"a": one, "b": other}}
+    with pytest.raises(ValueError, match=r"single picture|same RGB picture"):
+        beside(found[wrong])

@@ -1,0 +1,57 @@
+"""What 09_your_own says in prose is so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+import timm
+
+import hirelab as hl
+from hirelab.datasets.subsets import WORDS
+from hirelab.models import weights
+
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "09_your_own.ipynb"
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return nbformat.read(NOTEBOOK, as_version=4).cells
+
+
+@pytest.fixture(scope="module")
+def prose(cells) -> str:
+    return "\n".join(c.source for c in cells if c.cell_type == "markdown")
+
+
+def test_the_class_numbers_are_those_of_the_network(cells, prose):
+    known = weights.manifest("hire_mlp_pico.imagenette")["asked"]["classes"]
+    names = hl.create("hire_mlp_pico", pretrained=True).pretrained_cfg["label_names"]
+    assert [WORDS[number] for number in known] == list(names)
+    assert WORDS["n03888257"] == "parachute"
+    assert "`n03888257` is ImageNet's number of the parachute" in prose
+    assert WORDS["n02102040"] == "English springer"
+    assert any('"cat": "n02102040"' in cell.source for cell in cells)
+    assert len(names) == 10
+    assert "knows ten" in prose
+
+
+def test_a_new_resnet_of_timm_has_its_blocks_switched_off(prose):
+    blocks = [m for m in timm.create_model("resnet18").modules() if hasattr(m, "bn2")]
+    assert len(blocks) == 8
+    assert not any(block.bn2.weight.any() for block in blocks)
+    assert "timm starts the last norm of every residual block of a ResNet at zero" in prose
+
+
+def test_the_untrained_network_is_told_and_the_trained_one_is_not_accused():
+    told = "the weights are untrained"
+    assert told in str(hl.advise(timm.create_model("resnet18").eval()))
+    assert told not in str(hl.advise(hl.create("hire_mlp_pico", pretrained=True)))
+
+
+def test_the_defaults_need_no_network(cells):
+    lines = [line for c in cells if c.cell_type == "code" for line in c.source.splitlines()]
+    live = [line for line in lines if not line.lstrip().startswith("#")]
+    assert not any("timm" in line and "pretrained=True" in line for line in live)
+    assert "folder = None" in "\n".join(live)
