@@ -1,7 +1,7 @@
 """Pictures: photographs that need no download, the reader's own files, labelled sets to train on.
 
 `samples` stands alone; `subsets`, `fetch` and `cache` bring and decode labelled ones for training;
-`diagnostics` generates tasks, and networks to learn them.
+`diagnostics` generates tasks that isolate what the rearrangement is for.
 """
 
 from .samples import (

@@ -15,14 +15,10 @@ from hirelab.datasets.diagnostics import (
     UNSCORED,
     CopyFromDistance,
     MeetAcrossBorder,
-    Solved,
     Task,
     TextureInRegion,
-    line_reach,
-    reach_by_learning,
-    solve,
-    token_network,
 )
+from hirelab.learning import Solved, line_reach, reach_by_learning, solve, token_network
 
 TASKS = [
     CopyFromDistance(6, (1, -2, 5), symbols=3, region=2),
