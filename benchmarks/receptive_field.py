@@ -110,8 +110,8 @@ def main() -> None:
         tensors, objects = growth()
         text = (
             f"{table(head, rows)}\n\ntorch.mm: {product_speed() / 1e9:.0f} GMAC/s. Differences are "
-            "shares of the map's largest value. Seconds are medians, on a machine that did other "
-            f"work; ratios are of rounds. After {CALLS} calls {tensors} tensors and "
+            "shares of the map's largest value. Seconds are medians; "
+            f"ratios are of rounds. After {CALLS} calls {tensors} tensors and "
             f"{objects} objects of Python more than after 20."
         )
         publish("receptive_field", text)
