@@ -13,10 +13,12 @@ from textwrap import fill
 from typing import Any
 
 import torch
+from torch import nn
 
 from .cost import branch_cost
-from .provenance import reach_growth
+from .provenance import heard_by, reach_growth
 from .rearrange import Rearrangement, partition
+from .receptive_field import receptive_field
 
 
 @dataclass(frozen=True)
@@ -107,3 +109,36 @@ def _place_in_region(region: int, channel: int, token: int) -> int:
     tokens = torch.zeros(1, channel + 1, region, 1)
     tokens[0, channel, token] = 1
     return int(partition(tokens, 2, region).flatten().argmax())
+
+
+# ------------------------------------------------------------------ 05, receptive fields
+
+half_of_everything = Exercise(
+    "Suppose that a token in the very middle of a picture of 128 x 128 pixels heard every pixel "
+    "alike. What is the side, in pixels, of the smallest square around the middle that holds half "
+    "of the mass? (Squares there have even sides.)",
+    lambda: _averager_s_half(128),
+    "Half of the mass is half of the area, and not half of the side.",
+)
+heard_without_shift = Exercise(
+    "8 rows (0 to 7), regions of 3, circular padding, no shift in any block. Of which rows has row "
+    "7 heard after four blocks, itself included?",
+    lambda: heard_by((7,), [Rearrangement(8, 3)] * 4, 8).nonzero()[0].tolist(),
+    "The last region is filled with a copy of row 0, which goes on hearing its own region.",
+)
+
+
+def _averager_s_half(size: int) -> float:
+    """Half-mass side of a network that averages a picture, and so hears every pixel alike."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1))
+    return receptive_field(network, torch.ones(1, 3, size, size), "0").half_mass_side
+
+
+# ------------------------------------------------------------------ 06, Grad-CAM
+
+map_rows = Exercise(
+    "Stage 2 of a picture of 112 pixels: 14 x 14 tokens, regions of 3, shift 2, so the height "
+    "branch holds 5 x 14 regions at height.mixed. How many rows has the map of Grad-CAM there?",
+    lambda: len(Rearrangement(14, 3, 2).landing),
+    "Before Grad-CAM is computed, the padding is cropped away and every row is back at home.",
+)

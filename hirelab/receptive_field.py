@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ._names import unknown
+from .looking import evaluating
 from .models.hire_mlp import BRANCHES, AxisBranch
 from .probes import Edit, Point, Probe, Probed, UnknownPoint, edits, probes, run_with_cache
 from .rearrange import check_whole
@@ -42,6 +43,7 @@ PATHS = {
     "shift off": ("gate",),
 }
 REDUCES = ("absolute", "squared", "positive")
+_GRADIENT = {"absolute": "|gradient|", "squared": "gradient squared", "positive": "gradient > 0"}
 OUTPUTS = ("all", "positive")
 POSITIONS = ("centre", "corner", "top edge", "left edge")
 LAYOUTS = ("NCHW", "NHWC", "NLC", "NCL")
@@ -188,6 +190,7 @@ class ReceptiveField(Result):
         return {
             **areas,
             "half-mass side": _reach(self.sides, curves, 0.5),
+            "99% side": _reach(self.sides, curves, 0.99),
             "area under curve": _under(self.sides, curves),
             "crossed": crossed,
         }
@@ -209,14 +212,13 @@ class ReceptiveField(Result):
         from .viz import field
 
         said = ", ".join(f"{name} {value:.3g}" for name, value in self.numbers().items())
-        grad = {"absolute": "|gradient|", "squared": "gradient squared", "positive": "gradient > 0"}
         return field.field_figure(
             self.map,
             self.centre,
             self.half_mass_side,
             (self.sides, self.curve, self.curves),
             self.title,
-            f"{grad[self.reduce]}, mean of {self.pictures}",
+            f"{_GRADIENT[self.reduce]}, mean of {self.pictures}",
             f"{self.title}: {said}",
             decades,
         )
@@ -255,13 +257,26 @@ class FieldComparison(Result):
             for name, values, spread in zip(self.names, self.values, self.spread, strict=True)
         ]
 
-    def __repr__(self) -> str:
-        lines = [["", *self.columns], *self.rows()]
+    def table(self, *columns: str) -> str:
+        """The chosen columns as lines of text; all of them where none is named.
+
+        Raises:
+            ValueError: for a column that is not there.
+        """
+        for name in columns:
+            if name not in self.columns:
+                cure = f"There are {', '.join(self.columns)}."
+                raise ValueError(unknown("column", name, self.columns, cure))
+        kept = [0, *(1 + self.columns.index(name) for name in columns or self.columns)]
+        lines = [[line[i] for i in kept] for line in [["", *self.columns], *self.rows()]]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
             for line in lines
         )
+
+    def __repr__(self) -> str:
+        return self.table()
 
     def plot(self):
         """Share of mass against the square's side, a line a field; a `Still`."""
@@ -316,6 +331,50 @@ def compare_fields(fields: Mapping[str, ReceptiveField]) -> FieldComparison:
         relative,
         np.array(curves),
     )
+
+
+def side_by_side(
+    fields: Mapping[str, ReceptiveField], reachable: Mapping[str, np.ndarray] | None = None
+):
+    """Draw the maps of several receptive fields, each with its half-mass square; a `Still`.
+
+    Args:
+        fields: by name; every map has its own largest value.
+        reachable: for names of fields, the pixels (H, W) bool that can reach the position, as
+            ``provenance(...).pixels`` has them; their border is drawn.
+
+    Raises:
+        ValueError: for no field, fields of different reductions or pictures of different size, a
+            name without a field, or a mask of another size.
+    """
+    from .viz import field
+
+    if not fields:
+        raise ValueError("side_by_side got no field; give at least one, by name.")
+    kinds = {(f.map.shape, f.reduce) for f in fields.values()}
+    if len(kinds) > 1:
+        raise ValueError(
+            "The fields differ in input size or reduction, and share no scale; measure them alike, "
+            "or plot() each."
+        )
+    masks = dict(reachable or {})
+    for name, mask in masks.items():
+        if name not in fields:
+            known = f"The fields are {', '.join(fields)}."
+            raise ValueError(unknown("field", name, fields, known))
+        if np.shape(mask) != fields[name].map.shape:
+            raise ValueError(
+                f"The reachable pixels of {name} have shape {list(np.shape(mask))}, its field "
+                f"{list(fields[name].map.shape)}; take both for one input size."
+            )
+    panels = [
+        (name, f.map, f.centre, f.half_mass_side, masks.get(name)) for name, f in fields.items()
+    ]
+    said = "; ".join(
+        f"{name}: half of the mass within {f.half_mass_side:g} px" for name, f in fields.items()
+    )
+    (_, reduce), *_ = kinds
+    return field.fields_figure(panels, _GRADIENT[reduce], said)
 
 
 # ------------------------------------------------------------------ geometry
@@ -437,7 +496,7 @@ def receptive_field(
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(like.device.type, enabled=False))
-        stack.enter_context(_evaluating(model))
+        stack.enter_context(evaluating(model))
         stack.enter_context(_lent(model, precise))
         stack.enter_context(_travelling(model, paths))
         for start in range(0, len(images), batch):
@@ -575,23 +634,6 @@ def _place(position: str | Sequence[int], name: str, grid: Sequence[int]) -> tup
 
 
 # ------------------------------------------------------------------ the network, as it is measured
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode and without recomputing, every module as it was afterwards."""
-    modes = [(m, m.training, getattr(m, "grad_checkpointing", None)) for m in model.modules()]
-    try:
-        model.eval()
-        for module, _, recomputes in modes:
-            if recomputes is True:  # recomputing would meet our hooks a second time
-                module.grad_checkpointing = False
-        yield
-    finally:
-        for module, training, recomputes in modes:
-            module.training = training
-            if recomputes is True:
-                module.grad_checkpointing = True
 
 
 @contextmanager

@@ -23,6 +23,12 @@ ANSWERS = {
     "branch_weights": 5 * 96 * 96,
     # row 21 moves to place 23, in the region of places 20 to 23: rows 18 to 21
     "rows_that_hear": [18, 19, 20, 21],
+    # half of the area is a square of 128 / sqrt(2) = 90.5; the next even number holds it
+    "half_of_everything": 92,
+    # rows 6 and 7 share their region with a copy of row 0, which has heard of 1 and 2 by then
+    "heard_without_shift": [0, 1, 2, 6, 7],
+    # 5 regions of 3 are 15 rows, one of them padding
+    "map_rows": 5 * 3 - 1,
 }
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from . import maps, theme
-from .canvas import Box, Canvas, Still
+from .canvas import Box, Canvas, Still, png
 from .charts import _LINES, _figure, _still
 
 DECADES = 4  # powers of ten from the darkest colour to the brightest
+_SHADES = 10  # colours a power of ten: as many as are told apart, and pictures stay small
+_COLUMNS = 5  # panels beside each other in `fields_figure`
 
 
 def logarithm(values: np.ndarray, decades: int = DECADES) -> np.ndarray:
@@ -34,12 +38,21 @@ def square_box(centre: Sequence[float], side: float, picture: Sequence[int]) -> 
 
 
 def draw_field(
-    canvas: Canvas, values: np.ndarray, centre: Sequence[float], side: float, box: Box
+    canvas: Canvas,
+    values: np.ndarray,
+    centre: Sequence[float],
+    side: float,
+    box: Box,
+    reachable: np.ndarray | None = None,
 ) -> None:
-    """The map in a box of its proportions, with the square of ``side`` pixels around ``centre``."""
+    """The map in a box of its proportions, with the square of ``side`` pixels around ``centre``.
+
+    ``reachable``, (H, W) bool: its border is drawn as a white line inside it.
+    """
     left, top, right, bottom = box
     high, wide = values.shape
-    canvas.picture(maps.heat(logarithm(values), -DECADES, 0), box)
+    colors = maps.heat(np.round(logarithm(values) * _SHADES) / _SHADES, -DECADES, 0)
+    canvas.picture(colors if reachable is None else _bordered(colors, reachable), box)
     x, y = (right - left) / wide, (bottom - top) / high
     inner = square_box(centre, side, values.shape)
     frame = (left + inner[0] * x, top + inner[1] * y, left + inner[2] * x, top + inner[3] * y)
@@ -47,6 +60,19 @@ def draw_field(
     canvas.rect(wider, outline=theme.PAPER, width=4)  # seen on dark and on bright
     canvas.rect(frame, outline=theme.FOCUS, width=2)
     canvas.rect(box, outline=theme.LINE)
+
+
+def _bordered(colors: np.ndarray, mask: np.ndarray, fold: int = 4) -> np.ndarray:
+    """The picture ``fold`` times as large, the mask's border white, half a pixel wide."""
+    mask = np.kron(mask, np.ones((fold, fold), bool))
+    colors, pen = np.kron(colors, np.ones((fold, fold, 1), np.uint8)), fold // 2
+    padded = np.pad(mask, pen, constant_values=False)
+    high, wide = mask.shape
+    inner = mask.copy()
+    for down, right in ((0, pen), (2 * pen, pen), (pen, 0), (pen, 2 * pen)):
+        inner &= padded[down : down + high, right : right + wide]
+    colors[mask & ~inner] = theme.rgb(theme.PAPER)
+    return colors
 
 
 def draw_scale(canvas: Canvas, box: Box, decades: int = DECADES) -> None:
@@ -154,7 +180,44 @@ def field_figure(
         right.set(xlabel="side of the square, pixels", ylabel="share of the mass (linear map)")
         if len(each) > 1:
             right.set_title(f"mean of {len(each)}, and each picture", fontsize=10)
-        return _still(figure, text)
+        return _small(_still(figure, text))
+
+
+def fields_figure(
+    panels: Sequence[tuple[str, np.ndarray, Sequence[float], float, np.ndarray | None]],
+    scale: str,
+    text: str,
+) -> Still:
+    """Receptive fields side by side, each with its half-mass square and the same colours.
+
+    Args:
+        panels: name, (H, W) linear map, centre, side of the half-mass square in pixels, and
+            (H, W) bool where a border is drawn, or None; all of one size.
+        scale: what the colours say.
+        text: of the still.
+    """
+    lines = -(-len(panels) // _COLUMNS)
+    columns = -(-len(panels) // lines)  # six are three and three, not five and one
+    step = theme.WIDTH / max(columns, _COLUMNS - 1)
+    side = step - 18
+    rows, wide = panels[0][1].shape
+    high = side * rows / wide
+    line = high + 62
+    canvas = Canvas(theme.WIDTH, round(lines * line + 66))
+    for i, (name, values, centre, half, mask) in enumerate(panels):
+        left, top = 4 + i % columns * step, i // columns * line
+        canvas.text((left, top + 4), name, theme.SMALL, bold=True)
+        box = (left, top + 28, left + side, top + 28 + high)
+        draw_field(canvas, values, centre, half, box, mask)
+        canvas.text((left, top + 32 + high), f"half within {half:g} px", theme.SMALL, theme.MUTED)
+    y = lines * line + 12
+    draw_scale(canvas, (4, y, 364, y + 14))
+    x = canvas.swatch((394, y - 4), theme.FOCUS, "holds half of the mass")
+    if any(mask is not None for *_, mask in panels):
+        x = canvas.swatch((x, y - 4), theme.PAPER, "border of what can be heard of")
+    note = f"{scale}, share of each map's largest; pictures of {rows} x {wide} pixels"
+    canvas.text((394, y + 22), note, 15, theme.MUTED)
+    return Still(png(canvas.image), text)
 
 
 def curves_figure(
@@ -176,4 +239,10 @@ def curves_figure(
         axes.set(xlabel="side of the square, share of the picture's", ylabel="share of the mass")
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        return _still(figure, text)
+        return _small(_still(figure, text))
+
+
+def _small(still: Still) -> Still:
+    """With a palette: a map's noise makes a true-colour picture three times as large."""
+    image = Image.open(io.BytesIO(still.data)).convert("RGB")
+    return Still(png(image), still.text, still.figure)
