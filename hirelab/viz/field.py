@@ -13,7 +13,7 @@ from .canvas import Box, Canvas, Still, png
 from .charts import _LINES, _figure, _still
 
 DECADES = 4  # powers of ten from the darkest colour to the brightest
-_SHADES = 10  # colours a power of ten: as many as are told apart, and pictures stay small
+_SHADES = 10  # colours a power of ten: as many as are told apart, and few enough for a palette
 _COLUMNS = 5  # panels beside each other in `fields_figure`
 
 
@@ -24,6 +24,11 @@ def logarithm(values: np.ndarray, decades: int = DECADES) -> np.ndarray:
     if largest <= 0:
         return np.full(values.shape, -float(decades))
     return np.log10(np.maximum(values / largest, 10.0**-decades))
+
+
+def _stepped(logs: np.ndarray) -> np.ndarray:
+    """Logarithms as the colours have them."""
+    return np.round(logs * _SHADES) / _SHADES
 
 
 def square_box(centre: Sequence[float], side: float, picture: Sequence[int]) -> Box:
@@ -51,7 +56,7 @@ def draw_field(
     """
     left, top, right, bottom = box
     high, wide = values.shape
-    colors = maps.heat(np.round(logarithm(values) * _SHADES) / _SHADES, -DECADES, 0)
+    colors = maps.heat(_stepped(logarithm(values)), -DECADES, 0)
     canvas.picture(colors if reachable is None else _bordered(colors, reachable), box)
     x, y = (right - left) / wide, (bottom - top) / high
     inner = square_box(centre, side, values.shape)
@@ -78,7 +83,7 @@ def _bordered(colors: np.ndarray, mask: np.ndarray, fold: int = 4) -> np.ndarray
 def draw_scale(canvas: Canvas, box: Box, decades: int = DECADES) -> None:
     """The colours of `draw_field`, with their values."""
     left, _, right, bottom = box
-    ramp = np.linspace(-decades, 0, 256)[None]
+    ramp = _stepped(np.linspace(-decades, 0, 1024))[None]
     canvas.picture(maps.heat(ramp, -decades, 0), box)
     canvas.rect(box, outline=theme.LINE)
     for step in range(decades + 1):
@@ -134,7 +139,7 @@ def field_figure(
         text: of the still.
         decades: powers of ten in the colours.
     """
-    from matplotlib import rc_context
+    from matplotlib import colormaps, rc_context
     from matplotlib.patches import Rectangle
 
     sides, curve, each = curves
@@ -146,7 +151,7 @@ def field_figure(
         high, wide = values.shape
         image = left.imshow(
             logarithm(values, decades),
-            cmap=theme.SEQUENTIAL,
+            cmap=colormaps[theme.SEQUENTIAL].resampled(decades * _SHADES),
             vmin=-decades,
             vmax=0,
             extent=(0, wide, high, 0),
