@@ -98,7 +98,7 @@ def evaluate(model: nn.Module, squares: Squares, size: int, batch: int = 128) ->
     with evaluating(model):
         for first in range(0, len(squares), batch):
             cut = squares.pixels[first : first + batch, start : start + size, start : start + size]
-            x = torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2).to(device)
+            x = torch.from_numpy(np.array(cut)).permute(0, 3, 1, 2).to(device)
             found.append(model(normalised(x)).float().softmax(1).cpu().numpy())
     return Evaluation(
         squares.pictures.words(),
