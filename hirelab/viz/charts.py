@@ -115,3 +115,158 @@ def reach_matrices(matrices: dict[str, np.ndarray]) -> Still:
             ncols=2,
         )
         return _still(figure, "; ".join(said))
+
+
+def cost_shares(
+    networks: Sequence[str], parts: Sequence[str], params: np.ndarray, macs: np.ndarray
+) -> Still:
+    """Where parameters and multiply-adds sit: a bar a network, cut into parts.
+
+    ``params`` and ``macs`` are shares, (networks, parts), each row summing to 1.
+    """
+    from matplotlib import rc_context
+    from matplotlib.patches import Patch
+
+    looks = (
+        {"facecolor": theme.LINE, "hatch": ""},
+        {"facecolor": theme.SKY, "hatch": "//"},
+        {"facecolor": theme.GREEN, "hatch": "\\\\"},
+        {"facecolor": theme.PAPER, "hatch": ".."},
+        {"facecolor": theme.ORANGE, "hatch": ""},
+        {"facecolor": theme.PAPER, "hatch": ""},
+    )
+    with rc_context({**theme.RC, "axes.grid": False, "hatch.linewidth": 0.6}):
+        figure = _figure(10, 1.5 + 0.42 * len(networks))
+        both = figure.subplots(1, 2, sharey=True)
+        titles = ("parameters, % of all", "multiply-adds, % of all")
+        for axes, shares, title in zip(both, (params, macs), titles, strict=True):
+            ends = 100 * np.cumsum(shares, axis=1)
+            for i, look in zip(range(len(parts)), looks, strict=False):
+                widths = 100 * shares[:, i]
+                axes.barh(networks, widths, 0.78, ends[:, i] - widths, edgecolor=theme.INK, **look)
+                for row, width in enumerate(widths):
+                    if width >= 4.5:  # narrower ones have no room for two digits
+                        at = (ends[row, i] - width / 2, row)
+                        box = {"facecolor": theme.PAPER, "edgecolor": "none", "pad": 1.0}
+                        axes.text(*at, f"{width:.0f}", ha="center", va="center", bbox=box)
+            axes.set(xlim=(0, 100), title=title)
+            axes.tick_params(axis="y", length=0)
+            axes.spines["left"].set_visible(False)
+        both[0].invert_yaxis()
+        figure.legend(
+            handles=[
+                Patch(edgecolor=theme.INK, label=part, **look)
+                for part, look in zip(parts, looks, strict=False)
+            ],
+            loc="outside lower center",
+            ncols=3,
+            handlelength=2.4,
+        )
+        said = [
+            f"{name}: "
+            + ", ".join(
+                f"{part} {100 * p:.0f} and {100 * m:.0f} %"
+                for part, p, m in zip(parts, params[i], macs[i], strict=True)
+            )
+            for i, name in enumerate(networks)
+        ]
+        return _still(figure, "of parameters and of multiply-adds; " + "; ".join(said))
+
+
+def cost_growth(networks: Sequence[str], sides: np.ndarray, macs: np.ndarray) -> Still:
+    """Multiply-adds of a picture against its pixels, and of a pixel against the side.
+
+    ``macs`` is (networks, sides). Linear cost is a straight line left and a level one right.
+    """
+    from matplotlib import rc_context
+
+    with rc_context(theme.RC):
+        figure = _figure(10, 4.0)
+        left, right = figure.subplots(1, 2)
+        for name, row, line in zip(networks, macs, _LINES, strict=False):
+            left.plot(sides**2 / 1e6, row / 1e9, label=name, markersize=6, **line)
+            right.plot(sides, row / sides**2 / 1e3, markersize=6, **line)
+        left.set(xlabel="pixels of the picture, millions", ylabel="multiply-adds, billions")
+        left.set(xlim=0, ylim=0, title="a picture")
+        room, ticks = (sides.max() - sides.min()) / 9, []
+        for side in sorted(sides):  # a number wherever it stands clear of the one before
+            if not ticks or side - ticks[-1] > room:
+                ticks.append(side)
+        right.set(xlabel="side of the picture, pixels", ylabel="multiply-adds, thousands")
+        right.set(ylim=0, title="a pixel", xticks=ticks)
+        figure.legend(loc="outside lower center", ncols=len(networks), handlelength=3.5)
+        factors = macs[:, -1] / macs[:, 0]
+        said = [f"{n} {f:.1f} times" for n, f in zip(networks, factors, strict=True)]
+        pixels = (sides[-1] / sides[0]) ** 2
+        return _still(figure, f"{pixels:.1f} times the pixels cost: {', '.join(said)}")
+
+
+def feature_pyramid(
+    input_size: tuple[int, int],
+    dims: np.ndarray,
+    sizes: np.ndarray,
+    pixels: np.ndarray,
+    region: np.ndarray,
+    padded: np.ndarray,
+) -> Still:
+    """Every stage's grid laid over the picture, cut into regions along height and along width.
+
+    Args:
+        input_size: (height, width) of the picture in pixels.
+        dims, pixels: (stages,) channels, and pixels from one token to the next.
+        sizes: (stages, 2) rows and columns of tokens.
+        region, padded: (stages, 2) tokens in a region and padded slots, along height and width;
+            no region (0) where the network has no branch along that axis.
+    """
+    from matplotlib import rc_context
+    from matplotlib.patches import Patch, Rectangle
+
+    far = ((sizes + padded) * pixels[:, None]).max(0)  # pixels, down and across
+    with rc_context({**theme.RC, "axes.grid": False, "hatch.linewidth": 0.8}):
+        width = 2.7 * len(dims)
+        figure = _figure(width, 1.5 + 2 * (2.2 * min(max(far[0] / far[1], 0.5), 1.6) + 0.5))
+        grid = figure.subplots(2, len(dims), sharex=True, sharey=True, squeeze=False)
+        said = []
+        for (row, stage), axes in np.ndenumerate(grid):
+            step, h = int(pixels[stage]), int(region[stage, row])
+            tokens, pad = sizes[stage], int(padded[stage, row])
+
+            def strip(start: int, stop: int, row=row, tokens=tokens, step=step, **look):
+                """Tokens ``start`` to ``stop`` of the axis in question, all of the other."""
+                length, across = (stop - start) * step, int(tokens[1 - row]) * step
+                corner = (0, start * step) if row == 0 else (start * step, 0)
+                sides = (across, length) if row == 0 else (length, across)
+                return Rectangle(corner, *sides, linewidth=0.8, edgecolor=theme.INK, **look)
+
+            size = int(tokens[row])
+            for n, start in enumerate(range(0, size, h or size)):
+                fill = theme.UNHEARD if n % 2 else theme.LINE
+                stop = min(start + (h or size), size)
+                axes.add_patch(strip(start, stop, facecolor=fill))
+            for slot in range(size, size + pad):
+                axes.add_patch(strip(slot, slot + 1, facecolor=theme.PAPER, hatch="////"))
+            frame = {"fill": False, "edgecolor": theme.VERMILION, "linestyle": "--"}
+            axes.add_patch(Rectangle((0, 0), input_size[1], input_size[0], linewidth=1.8, **frame))
+            axes.set(xlim=(-6, far[1] + 6), ylim=(far[0] + 6, -6), aspect="equal")
+            kind = "row" if row == 0 else "column"
+            count = -(-size // h) if h else 0
+            what = f"{pad} {kind}{'s' * (pad > 1)} padded" if pad else "none padded"
+            note = f"{count} regions of {h}, {what}" if h else "no branch"
+            axes.set_xlabel(note.replace(", ", ",\n"), fontsize=10)
+            axes.tick_params(labelsize=9)
+            if row == 0:
+                title = f"stage {stage + 1}: {tokens[0]} x {tokens[1]}"
+                axes.set_title(f"{title}\n{dims[stage]} channels", fontsize=11)
+            if stage == 0:
+                axes.set_ylabel(f"cut along {'height' if row == 0 else 'width'}\npixels")
+            said.append(f"stage {stage + 1} {'height' if row == 0 else 'width'}: {note}")
+        figure.legend(
+            handles=[
+                Patch(facecolor=theme.LINE, edgecolor=theme.INK, label="regions, in turn pale"),
+                Patch(facecolor=theme.PAPER, edgecolor=theme.INK, hatch="////", label="padding"),
+                Patch(fill=False, edgecolor=theme.VERMILION, linestyle="--", label="the picture"),
+            ],
+            loc="outside lower center",
+            ncols=3,
+        )
+        return _still(figure, "; ".join(said))
