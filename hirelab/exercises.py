@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .cost import branch_cost
+from .architecture import pyramid
+from .cost import branch_cost, count_macs
+from .models.hire_mlp import HireBlock
 from .provenance import heard_by, reach_growth
 from .rearrange import Rearrangement, partition
 from .receptive_field import receptive_field
@@ -142,3 +144,36 @@ map_rows = Exercise(
     lambda: len(Rearrangement(14, 3, 2).landing),
     "Before Grad-CAM is computed, the padding is cropped away and every row is back at home.",
 )
+
+
+# ------------------------------------------------------------------ 04, architecture and cost
+
+unpadded_side = Exercise(
+    "At 192 x 192 pixels no stage of hire_mlp_tiny pads anything. What is the next larger side, "
+    "among the multiples of 32, of which that is true?",
+    lambda: next(s for s in range(224, 1024, 32) if not pyramid("hire_mlp_tiny", s).padded.any()),
+    "Stage by stage a token stands for 4, 8, 16 and 32 pixels, and regions hold 4, 3, 3 and 2.",
+)
+block_macs = Exercise(
+    "A block works on 24 x 24 tokens of 96 channels, in regions of 3, and its channel MLP is four "
+    "times as wide. How many multiply-adds does it do, without its gate?",
+    lambda: _block_macs(dim=96, region=3, size=24),
+    "Height, width, channel branch and projection do H * W * C * C each, the channel MLP eight "
+    "times that.",
+)
+
+
+def _block_macs(dim: int, region: int, size: int) -> int:
+    """Counted on a built block."""
+    axes = {
+        "region": region,
+        "shift": 0,
+        "padding": "circular",
+        "cross_region": "shift",
+        "restore": True,
+        "fc_layers": 2,
+    }
+    hire = {"branches": ("height", "width", "channel"), "fusion": "gate", "axis_settings": axes}
+    block = HireBlock(dim, hire, 4.0, 0.0, device="meta").eval()
+    whole = count_macs(block, torch.empty(1, dim, size, size, device="meta"))
+    return whole - count_macs(block.hire.gate, torch.empty(1, dim, device="meta"))
