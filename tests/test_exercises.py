@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,10 @@ ANSWERS = {
     "heard_without_shift": [0, 1, 2, 6, 7],
     # 5 regions of 3 are 15 rows, one of them padding
     "map_rows": 5 * 3 - 1,
+    # grids of s/4, s/8, s/16, s/32 tokens in regions of 4, 3, 3, 2: s divides by 16, 24, 48 and 64
+    "unpadded_side": 2 * math.lcm(4 * 4, 8 * 3, 16 * 3, 32 * 2),
+    # three branches, the projection, and a channel MLP of twice four
+    "block_macs": 24 * 24 * 96 * 96 * (3 + 1 + 2 * 4),
 }
 
 
