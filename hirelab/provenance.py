@@ -40,7 +40,7 @@ PATHS = {
     "height": ("height",),
     "width": ("width",),
     "channel": ("channel",),
-    "unshifted": ("height", "width", "channel"),  # spatial, every shift taken as 0
+    "shift off": ("height", "width", "channel"),  # spatial, every shift taken as 0
 }
 
 
@@ -149,7 +149,7 @@ def provenance(
             gates and vectors, which have no tokens.
         point: the name of a point of the model, or of a module with a result; "input" for pixels.
         paths: what a block lets through beside its residual connections: "full"; "spatial", all
-            but the gate; "height", "width" or "channel", this branch alone; "unshifted", spatial
+            but the gate; "height", "width" or "channel", this branch alone; "shift off", spatial
             with every shift 0. It says what enters ``fused``: a point inside a branch, and a gate,
             reads what it reads.
         size: of the input in pixels, (height, width), or one number for a square.
@@ -314,7 +314,7 @@ class _Wiring:
     def _branch(self, at: str, name: str, branch: AxisBranch) -> str:
         along = 0 if branch.axis == "height" else 1
         r = branch.rearrangement(self.shapes[at][along])
-        if self.paths == "unshifted":
+        if self.paths == "shift off":
             r = replace(r, shift=0)
 
         def link(source: str, leaf: str, reach: np.ndarray | None = None) -> str:

@@ -67,7 +67,7 @@ def cut(value: Tensor, point) -> Tensor:
 CUTS = {
     "full": (),
     "spatial": ("gate",),
-    "unshifted": ("gate",),
+    "shift off": ("gate",),
     "height": ("gate", "width", "channel"),
     "width": ("gate", "height", "channel"),
     "channel": ("gate", "height", "width"),
@@ -199,7 +199,7 @@ def test_every_point_hears_and_is_heard_as_the_jacobian_says(seed, paths):
             assert np.array_equal(on[name].ravel(), expected), (source, name, token)
 
 
-@pytest.mark.parametrize("paths", ["height", "width", "channel", "unshifted"])
+@pytest.mark.parametrize("paths", ["height", "width", "channel", "shift off"])
 def test_paths_through_one_branch_and_without_shifts(paths):
     model, size = mixed_network(0)
     found = {}
@@ -209,7 +209,7 @@ def test_paths_through_one_branch_and_without_shifts(paths):
         token = (shape[0] - 1, shape[1] // 2)
         found[point] = provenance(model, token, point, paths, size)
         assert [branch.shift for branch in model.axis_branches().values()] == before
-    if paths == "unshifted":
+    if paths == "shift off":
         model.set_rearrangement(shift=0)
     for point, back in found.items():
         truth = jacobian(model, point, size, paths)

@@ -293,6 +293,23 @@ def test_the_support_is_what_the_index_maps_allow(paths, padding):
             assert (field.map > 0)[allowed].all()
 
 
+@pytest.mark.parametrize("paths", [p for p in PATHS if p != "full"])
+@pytest.mark.parametrize("size", [96, (70, 130)])
+def test_in_a_whole_network_nothing_is_outside_its_provenance_and_nothing_is_missing(paths, size):
+    """All four stages, stem and downsampling: two files that share no code agree on every pixel."""
+    network = hl.create("hire_mlp_atto", seed=0)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+    height, width = (size, size) if isinstance(size, int) else size
+    images = pictures(2, height, width)
+    for point, place in (("stages.1.blocks.1", (2, 3)), ("stages.2", (1, 4)), ("stages.3", (2, 0))):
+        field = receptive_field(network, images, point, place, paths, dtype=torch.float64)
+        allowed = hl.provenance(network, place, point, paths, size).pixels
+        assert allowed.any()
+        np.testing.assert_array_equal(field.map > 0, allowed)
+
+
 def test_the_gate_makes_every_field_global(network):
     full = receptive_field(network, pictures(2), "stages.0", dtype=torch.float64)
     assert (full.map > 0).all()
