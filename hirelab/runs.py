@@ -84,6 +84,8 @@ def claim(out: Path, asked: dict[str, Any], source: str, command: str, world: in
             for left in out.glob(f".{name}.*"):  # see `_files.atomic`
                 left.unlink()
         return True
+    if out.is_file():
+        raise UserError(f"{out} is a file: give --out a folder, new or empty")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} holds files of something else: choose another --out")
     facts = {

@@ -162,6 +162,9 @@ def test_a_folder_belongs_to_one_run(data, straight, tmp_path):
     (tmp_path / "letter.txt").write_text("not a run")
     with pytest.raises(UserError, match="files of something else"):
         run(data, tmp_path)
+    with pytest.raises(UserError, match="is a file"):
+        run(data, tmp_path / "letter.txt")
+    assert (tmp_path / "letter.txt").read_text() == "not a run"
 
 
 # ------------------------------------------------------------------ bad ends
