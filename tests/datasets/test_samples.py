@@ -484,7 +484,7 @@ def test_the_bytes_of_a_file_open_as_the_file(tmp_path):
     whole = (tmp_path / "cat.png").read_bytes()
     assert same(picture(whole), corners())
     for damaged in (b"", b"cat", whole[: len(whole) // 2]):
-        with pytest.raises(ValueError, match=rf"given file of {len(damaged)} bytes"):
+        with pytest.raises(ValueError, match=rf"given file of {len(damaged):,} bytes"):
             picture(damaged)
 
 
