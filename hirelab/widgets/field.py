@@ -138,7 +138,9 @@ class ReceptiveFieldExplorer(Explorer):
         field.draw_curve(canvas, measured.sides, measured.curve, half, longest, box)
         canvas.text((911, 450), "side of the square, pixels", 15, theme.MUTED, "ma")
         canvas.swatch((758, 472), theme.FOCUS, f"half of it within {half:g} pixels")
-        crossed = f"nearer round the border: {_rounded(100 * measured.crossed):g}%"
+        share = 100 * measured.crossed
+        shown = "none" if share == 0 else "under 0.1%" if share < 0.1 else f"{_rounded(share):g}%"
+        crossed = f"nearer round the border: {shown}"
         canvas.text((758, 498), crossed, theme.SMALL, theme.MUTED)
         return canvas.image
 
