@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from hirelab._files import ROOT, write_atomic
+from hirelab._shared.files import ROOT, write_atomic
 from hirelab.results import hardware, versions
 
 RESULTS = ROOT / "data" / "results"

@@ -16,7 +16,7 @@ from _timing import in_turn
 from pytorch_grad_cam import GradCAM
 
 import hirelab as hl
-from hirelab.attribution import grad_cam, upsample
+from hirelab.analysis.attribution import grad_cam, upsample
 
 BATCH, SIZE, ROUNDS = 16, 224, 5
 POINTS = (

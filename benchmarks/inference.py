@@ -21,7 +21,7 @@ from _timing import in_turn
 from torch import nn
 
 import hirelab as hl
-from hirelab.cost import count_macs
+from hirelab.analysis.cost import count_macs
 from hirelab.models.checkpoints import to_authors
 
 SIZES = {"hire_mlp_tiny": (2, 2, 4, 2), "hire_mlp_small": (3, 4, 10, 3)}

@@ -20,9 +20,9 @@ import hirelab as hl
 from hirelab.datasets.cache import decoded
 from hirelab.datasets.samples import PHOTOGRAPHS, picture, square
 from hirelab.datasets.subsets import open_pictures
-from hirelab.evaluation import normalised
-from hirelab.recipes import PRESETS
-from hirelab.training import _Augmented, _Order, _together
+from hirelab.training.evaluation import normalised
+from hirelab.training.recipes import PRESETS
+from hirelab.training.loop import _Augmented, _Order, _together
 
 RECIPE = dataclasses.replace(PRESETS["subset"], size=64, start_size=0)
 PLAIN = dataclasses.replace(RECIPE, augment="", color_jitter=0.0)

@@ -17,8 +17,8 @@ from _report import publish, table
 from _timing import in_turn, peak_bytes
 
 import hirelab as hl
-from hirelab._files import ROOT
-from hirelab.cost import count_macs
+from hirelab._shared.files import ROOT
+from hirelab.analysis.cost import count_macs
 from hirelab.paper import headline
 
 BATCH, ROUNDS = 8, 7

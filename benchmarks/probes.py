@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 
 import hirelab as hl
-from hirelab.probes import Probe
+from hirelab.hooks.points import Probe
 
 ROUNDS = 60
 WARM_UP = 3

@@ -16,7 +16,7 @@ from _report import publish, table
 from _timing import in_turn
 
 import hirelab as hl
-from hirelab.provenance import descendants, provenance
+from hirelab.analysis.provenance import descendants, provenance
 
 GOAL = 1.0  # seconds
 ROUNDS = 5

@@ -21,8 +21,8 @@ from _timing import in_turn
 from torch import Tensor, nn
 
 import hirelab as hl
-from hirelab.cost import count_macs
-from hirelab.receptive_field import receptive_field
+from hirelab.analysis.cost import count_macs
+from hirelab.analysis.receptive_field import receptive_field
 
 PICTURES, GOAL, ROUNDS = 16, 4.0, 5
 CALLS = 200

@@ -9,18 +9,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from . import edit
+from .hooks import edit
 from .datasets.samples import samples
 from .models import create, deploy, load, model_names
-from .probes import Cache, Point, Probe
-from .provenance import descendants, provenance
+from .hooks.points import Cache, Point, Probe
+from .analysis.provenance import descendants, provenance
 from .rearrange import Rearrangement
-from .receptive_field import compare_fields, receptive_field
+from .analysis.receptive_field import compare_fields, receptive_field
 
 if TYPE_CHECKING:
-    from .advice import advise
-    from .attribution import attribute, grad_cam
-    from .faithfulness import deletion_insertion, pointing_game, randomisation_check
+    from .analysis.advice import advise
+    from .analysis.attribution import attribute, grad_cam
+    from .analysis.faithfulness import deletion_insertion, pointing_game, randomisation_check
     from .widgets import (
         AttributionExplorer,
         BlockExplorer,

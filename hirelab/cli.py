@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hirelab._files import UserError, project_folder
+from hirelab._shared.files import UserError, project_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,26 +137,26 @@ def _notebooks_folder(options: argparse.Namespace) -> Path:
 
 
 def _lab(options: argparse.Namespace) -> None:
-    from hirelab.lab import open_lab
+    from hirelab.lab.jupyter import open_lab
 
     folder = _notebooks_folder(options)
     open_lab(folder, options.port, browser=not options.no_browser, root=options.allow_root)
 
 
 def _info(options: argparse.Namespace) -> None:
-    from hirelab.info import report
+    from hirelab.lab.info import report
 
     print(report())
 
 
 def _notebooks(options: argparse.Namespace) -> None:
-    from hirelab import publish
+    from hirelab.lab import gallery as publish
 
     publish.run_notebooks(publish.find(_notebooks_folder(options), options.names))
 
 
 def _gallery(options: argparse.Namespace) -> None:
-    from hirelab import publish
+    from hirelab.lab import gallery as publish
 
     notebooks = publish.find(_notebooks_folder(options))
     if options.thumbnails:
@@ -185,7 +185,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from hirelab import recipes, training
+    from hirelab.training import recipes, loop as training
 
     recipe, arguments = recipes.preset(options.preset, options.set)
     run = training.train(
@@ -205,13 +205,13 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _recipes(options: argparse.Namespace) -> None:
-    from hirelab.recipes import table
+    from hirelab.training.recipes import table
 
     print(table())
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from hirelab import runs
+    from hirelab.training import runs
 
     judged = runs.judge(options.network, options.data, options.size)
     print(judged)
@@ -244,7 +244,7 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from hirelab import bench
+    from hirelab.lab import bench
 
     failed = 0
     for path in bench.find(project_folder("benchmarks"), options.names):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 
-from ._files import project_folder
-from ._names import unknown
+from ._shared.files import project_folder
+from ._shared.errors import unknown
 
 
 @dataclass(frozen=True)

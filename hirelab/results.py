@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ._files import write_atomic
+from ._shared.files import write_atomic
 
 
 def versions() -> dict[str, str]:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab import architecture
-from hirelab.architecture import PARTS, CostGrowth, Family, NetworkCost, Pyramid
+from hirelab.analysis import architecture
+from hirelab.analysis.architecture import PARTS, CostGrowth, Family, NetworkCost, Pyramid
 
 
 def by_hooks(model: nn.Module, x: torch.Tensor) -> tuple[int, int]:

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import hirelab as hl
-from hirelab.advice import advise, weights
-from hirelab.attribution import METHODS, Attribution, attribute, grad_cam, upsample
-from hirelab.probes import UnknownPoint
+from hirelab.analysis.advice import advise, weights
+from hirelab.analysis.attribution import METHODS, Attribution, attribute, grad_cam, upsample
+from hirelab.hooks.points import UnknownPoint
 from hirelab.rearrange import EMPTY, PADDINGS
 from hirelab.viz import overlay, theme
 

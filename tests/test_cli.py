@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
-from hirelab import _files, bench, cli, info, lab
-from hirelab._files import UserError, pick, project_folder, write_atomic
+from hirelab._shared import files as _files
+from hirelab.lab import bench, info, jupyter as lab
+from hirelab import cli
+from hirelab._shared.files import UserError, pick, project_folder, write_atomic
 
 COMMANDS = ["lab", "info", "notebooks", "gallery", "bench"]
 

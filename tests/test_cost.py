@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab.cost import block_parts, branch_cost, count_macs
+from hirelab.analysis.cost import block_parts, branch_cost, count_macs
 from hirelab.models.hire_mlp import AxisBranch
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab._files import UserError
+from hirelab._shared.files import UserError
 from hirelab.datasets.cache import Squares
 from hirelab.datasets.samples import normalise
 from hirelab.datasets.subsets import Pictures
-from hirelab.evaluation import Evaluation, evaluate, normalised
+from hirelab.training.evaluation import Evaluation, evaluate, normalised
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hirelab import exercises
-from hirelab.exercises import Exercise
+from hirelab.lab import exercises
+from hirelab.lab.exercises import Exercise
 from hirelab.models import create
 from hirelab.rearrange import Rearrangement, partition
 

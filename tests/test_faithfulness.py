@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab.attribution import Attribution, grad_cam
-from hirelab.faithfulness import (
+from hirelab.analysis.attribution import Attribution, grad_cam
+from hirelab.analysis.faithfulness import (
     DeletionInsertion,
     PointingGame,
     Randomisation,
@@ -209,7 +209,7 @@ class Fixed(nn.Module):
 def test_similarity_is_spearmans():
     from scipy.stats import spearmanr
 
-    from hirelab.faithfulness import _rank_correlation
+    from hirelab.analysis.faithfulness import _rank_correlation
 
     rng = np.random.default_rng(0)
     one = rng.normal(size=(3, 5, 4))

@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 import numpy as np
 
-from hirelab import architecture
-from hirelab.architecture import cost_growth, family, network_cost, pyramid
+from hirelab.analysis import architecture
+from hirelab.analysis.architecture import cost_growth, family, network_cost, pyramid
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "04_architecture_and_cost.ipynb"
 

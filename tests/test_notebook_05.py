@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab.receptive_field import compare_fields, receptive_field, side_by_side
+from hirelab.analysis.receptive_field import compare_fields, receptive_field, side_by_side
 from hirelab.viz import field as drawing
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "05_receptive_field.ipynb"

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import hirelab as hl
-from hirelab import exercises
-from hirelab.attribution import beside
+from hirelab.lab import exercises
+from hirelab.analysis.attribution import beside
 from hirelab.models import weights
 from hirelab.rearrange import Rearrangement
 

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab import probes, rearrange
-from hirelab.probes import Probe, UnknownPoint
+from hirelab.hooks import points as probes
+from hirelab import rearrange
+from hirelab.hooks.points import Probe, UnknownPoint
 
 REARRANGEMENTS = list(itertools.product(rearrange.PADDINGS, rearrange.CROSS_REGIONS, (True, False)))
 BLOCK = "stages.2.blocks.1"  # of the smallest network: shift 1, region 3, maps of 4 x 4 at 64 px

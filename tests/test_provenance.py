@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import hirelab as hl
 from hirelab import results
 from hirelab.models import HireMLP
-from hirelab.probes import UnknownPoint, probes
-from hirelab.provenance import (
+from hirelab.hooks.points import UnknownPoint, probes
+from hirelab.analysis.provenance import (
     MANNERS,
     PATHS,
     Provenance,

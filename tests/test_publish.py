@@ -12,8 +12,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from hirelab import cli, publish
-from hirelab._files import UserError
+from hirelab import cli
+from hirelab.lab import gallery as publish
+from hirelab._shared.files import UserError
 
 
 def png(color: str = "red", size: tuple[int, int] = (40, 20)) -> bytes:

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab.probes import Probe, UnknownPoint
+from hirelab.hooks.points import Probe, UnknownPoint
 from hirelab.rearrange import CROSS_REGIONS, PADDINGS
-from hirelab.receptive_field import (
+from hirelab.analysis.receptive_field import (
     PATHS,
     POSITIONS,
     ReceptiveField,

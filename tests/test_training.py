@@ -18,16 +18,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from hirelab import training
-from hirelab._files import UserError
+from hirelab.training import loop as training
+from hirelab._shared.files import UserError
 from hirelab.cli import main
 from hirelab.datasets.cache import decoded
 from hirelab.datasets.subsets import open_pictures
-from hirelab.evaluation import Evaluation
+from hirelab.training.evaluation import Evaluation
 from hirelab.models import weights
-from hirelab.recipes import PRESETS, Recipe, preset
-from hirelab.runs import history, load_run
-from hirelab.training import _Augmented, _Order, train
+from hirelab.training.recipes import PRESETS, Recipe, preset
+from hirelab.training.runs import history, load_run
+from hirelab.training.loop import _Augmented, _Order, train
 
 NETWORK = {"depths": (1, 1), "dims": (8, 12), "region": 2, "shift": 1, "shift_cycle": 1}
 RECIPE = dataclasses.replace(

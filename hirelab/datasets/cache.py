@@ -24,7 +24,7 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from .._files import UserError, atomic, write_atomic
+from .._shared.files import UserError, atomic, write_atomic
 from .samples import picture, square
 from .subsets import Pictures, own_folder
 

@@ -26,8 +26,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from torchvision.datasets.imagenette import Imagenette
 
-from .._files import UserError
-from .._names import unknown
+from .._shared.files import UserError
+from .._shared.errors import unknown
 from .samples import suffixes
 
 __all__ = [

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..probes import Cache, Probe, Probed, UnknownPoint
+from ..hooks.points import Cache, Probe, Probed, UnknownPoint
 from ..rearrange import EMPTY, landing_slots, slot_tokens
 from .hire_mlp import AxisBranch, ConvNormAct, HireBlock, HireMLP, check_input
 

@@ -41,8 +41,8 @@ from timm.models import register_model as timm_register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from .._names import unknown
-from ..probes import Probe, Probed
+from .._shared.errors import unknown
+from ..hooks.points import Probe, Probed
 from ..rearrange import (
     AXES,
     Rearrangement,
@@ -54,7 +54,7 @@ from ..rearrange import (
     unshift,
 )
 from .checkpoints import architecture, checkpoint_filter_fn, load_into, read
-from .weights import path_of
+from .pretrained import path_of
 
 __all__ = ["HireMLP"]
 

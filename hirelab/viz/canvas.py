@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .._files import write_atomic
+from .._shared.files import write_atomic
 from . import theme
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom

@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from ..advice import weights
-from ..attribution import Attribution, attribute
+from ..analysis.advice import weights
+from ..analysis.attribution import Attribution, attribute
 from ..datasets.samples import PHOTOGRAPHS, normalise
 from ..models import create
 from ..viz import overlay, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, choice, slider
-from .picture import check_network, missing_stage, square_picture
+from .inputs import check_network, missing_stage, square_picture
 
 _GIVEN = "given"  # the picture that the explorer was made with
 _LAST = "last map of the network"
@@ -47,7 +47,7 @@ _SIDE = 310  # of a panel, in logical pixels
 class AttributionExplorer(Explorer):
     """Which places of a picture speak for a class, and which against it.
 
-    Region grids inside a shifted branch are carried back to places, see `hirelab.attribution`.
+    Region grids inside a shifted branch are carried back to places, see `hirelab.analysis.attribution`.
 
     Args:
         model: a Hire-MLP; by default an untrained Hire-MLP-Tiny, and the sheet says so.

@@ -15,7 +15,7 @@ from ..models import create
 from ..viz import maps, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, slider, toggle
-from .picture import check_network, missing_stage, square_picture
+from .inputs import check_network, missing_stage, square_picture
 
 # Where a point stands on the sheet, (row, column): the flow goes from left to right, and down.
 _PICTURE, _GATE = (0, 0), (3, 0)

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..cost import BranchCost, branch_cost
+from ..analysis.cost import BranchCost, branch_cost
 from ..viz import theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, choice, slider

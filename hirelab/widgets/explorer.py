@@ -28,8 +28,8 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from .._files import write_atomic
-from .._names import unknown
+from .._shared.files import write_atomic
+from .._shared.errors import unknown
 from ..viz import theme
 from ..viz.canvas import jpeg, png
 

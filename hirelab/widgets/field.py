@@ -14,11 +14,11 @@ from torch import nn
 from ..datasets.samples import PHOTOGRAPHS, normalise, picture, square
 from ..models import create
 from ..models.hire_mlp import BRANCHES
-from ..receptive_field import PATHS, POSITIONS, ReceptiveField, receptive_field
+from ..analysis.receptive_field import PATHS, POSITIONS, ReceptiveField, receptive_field
 from ..viz import field, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, choice, slider
-from .picture import SIDE, check_network, missing_stage, square_picture
+from .inputs import SIDE, check_network, missing_stage, square_picture
 
 GIVEN, ALL = "the given one", "average of all"
 POINTS = {  # what is read of a block, by the names of its points

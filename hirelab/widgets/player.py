@@ -12,7 +12,7 @@ from ..rearrange import AXES, CROSS_REGIONS, PADDINGS, Rearrangement
 from ..viz import animation, grids
 from ..viz.canvas import Still
 from .explorer import Explorer, choice, slider, toggle
-from .picture import missing_stage, square_picture, stage_table
+from .inputs import missing_stage, square_picture, stage_table
 
 LAST = len(animation.moments()) - 1
 

@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from ..provenance import MANNERS, heard_by
+from ..analysis.provenance import MANNERS, heard_by
 from ..rearrange import PADDINGS, Rearrangement
 from ..viz import reach, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, choice, slider
-from .picture import missing_stage, stage_table
+from .inputs import missing_stage, stage_table
 
 LONGEST = 64  # blocks in a row that are followed until a token has heard of the whole map
 

@@ -13,7 +13,7 @@ from ..rearrange import AXES, PADDINGS, Rearrangement
 from ..viz import grids, theme
 from ..viz.canvas import Box, Canvas
 from .explorer import Explorer, choice, slider
-from .picture import missing_stage, square_picture, stage_table
+from .inputs import missing_stage, square_picture, stage_table
 
 
 class RegionExplorer(Explorer):

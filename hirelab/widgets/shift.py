@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from ..provenance import heard_by
+from ..analysis.provenance import heard_by
 from ..rearrange import AXES, CROSS_REGIONS, EMPTY, PADDINGS, Rearrangement
 from ..viz import grids, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, choice, slider, toggle
-from .picture import missing_stage, square_picture, stage_table
+from .inputs import missing_stage, square_picture, stage_table
 
 
 class ShiftExplorer(Explorer):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hirelab._files import UserError
+from hirelab._shared.files import UserError
 from hirelab.datasets import cache, picture, square
 from hirelab.datasets.cache import decoded
 from hirelab.datasets.subsets import open_pictures

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from hirelab.datasets.diagnostics import (
+from hirelab.synthetic.tasks import (
     UNSCORED,
     CopyFromDistance,
     MeetAcrossBorder,
     Task,
     TextureInRegion,
 )
-from hirelab.learning import Solved, line_reach, reach_by_learning, solve, token_network
+from hirelab.synthetic.learning import Solved, line_reach, reach_by_learning, solve, token_network
 
 TASKS = [
     CopyFromDistance(6, (1, -2, 5), symbols=3, region=2),

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hirelab._files import UserError
+from hirelab._shared.files import UserError
 from hirelab.datasets import fetch
 from hirelab.datasets.subsets import DATA_SETS, DataSet, find, layout, open_pictures
 

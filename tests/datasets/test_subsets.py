@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hirelab._files import UserError
+from hirelab._shared.files import UserError
 from hirelab.datasets import picture, square, subsets
 from hirelab.datasets.subsets import DATA_SETS, find, layout, locate, open_pictures
 

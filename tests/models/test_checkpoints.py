@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import hirelab as hl
-from hirelab._files import project_folder
+from hirelab._shared.files import project_folder
 from hirelab.models import HireMLP
 from hirelab.models.checkpoints import (
     architecture,

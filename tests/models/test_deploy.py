@@ -22,7 +22,7 @@ import hirelab as hl
 from hirelab import rearrange as rr
 from hirelab.models import HireMLP
 from hirelab.models.deploy import _KEPT_SIZES, DeployedAxis
-from hirelab.probes import UnknownPoint
+from hirelab.hooks.points import UnknownPoint
 
 ATTO = "hire_mlp_atto"
 SMALL = {

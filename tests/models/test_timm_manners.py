@@ -15,7 +15,7 @@ from torch import nn
 
 import hirelab as hl
 from hirelab.models import HireMLP
-from hirelab.models.weights import shipped
+from hirelab.models.pretrained import shipped
 
 ATTO = "hire_mlp_atto"
 TWO = {"depths": (1, 2), "dims": (8, 12), "region": 3, "shift": 2, "shift_cycle": 2}

@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file
 
 import hirelab as hl
-from hirelab import runs
+from hirelab.training import runs
 from hirelab.datasets.subsets import DATA_SETS, WORDS, find
 from hirelab.models import weights
 from hirelab.models.hire_mlp import IMAGENETTE, ISOLATED
-from hirelab.recipes import Recipe
+from hirelab.training.recipes import Recipe
 
 NAMES = ["hire_mlp_pico.imagenette", f"hire_mlp_pico.{ISOLATED}"]
 every = pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import hirelab as hl
-from hirelab.attribution import attribute
+from hirelab.analysis.attribution import attribute
 from hirelab.datasets.samples import normalise, picture, square
 from hirelab.viz import overlay, theme
 from hirelab.widgets.attribution import AttributionExplorer

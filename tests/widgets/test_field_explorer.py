@@ -11,7 +11,7 @@ from torch import nn
 
 import hirelab as hl
 from hirelab.datasets.samples import normalise, picture, square
-from hirelab.receptive_field import PATHS, receptive_field
+from hirelab.analysis.receptive_field import PATHS, receptive_field
 from hirelab.viz import theme
 from hirelab.viz.canvas import Canvas
 from hirelab.viz.field import logarithm, square_box

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import hirelab as hl
-from hirelab.provenance import MANNERS, provenance, reach_growth
+from hirelab.analysis.provenance import MANNERS, provenance, reach_growth
 from hirelab.rearrange import PADDINGS
 from hirelab.viz import theme
 from hirelab.viz.canvas import Canvas

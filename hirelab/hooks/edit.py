@@ -15,7 +15,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from .probes import Named, Point
+from .points import Named, Point
 
 __all__ = ["add", "fix", "replace", "scale", "zero"]
 

@@ -19,7 +19,7 @@ such a mean says the same of all regions in a row of them: for `CopyFromDistance
 `TextureInRegion`, that is not exact; ``fusion="sum"`` builds networks without a gate, for which
 `Task.ceiling` holds everywhere.
 
-So the index maps alone say which places can be right; `hirelab.learning` trains networks on these
+So the index maps alone say which places can be right; `hirelab.synthetic.learning` trains networks on these
 tasks and measures what they learn beside it.
 """
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._files import UserError
-from ._names import unknown
+from .._shared.files import UserError
+from .._shared.errors import unknown
 
 __all__ = ["PRESETS", "Recipe", "preset", "table"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .looking import (
+from ..hooks.forward import (
     at_least_single,
     at_rest,
     called,
@@ -23,7 +23,7 @@ from .looking import (
     resolve,
     to_network,
 )
-from .results import Result
+from ..results import Result
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,10 @@ from captum.attr import (
 )
 from torch import Tensor, nn
 
-from ._names import unknown
+from .._shared.errors import unknown
 from .advice import weights
-from .datasets.samples import IMAGENET_MEAN, IMAGENET_STD, pixels
-from .looking import (
+from ..datasets.samples import IMAGENET_MEAN, IMAGENET_STD, pixels
+from ..hooks.forward import (
     LAYOUTS,
     at_least_single,
     at_rest,
@@ -55,7 +55,7 @@ from .looking import (
     scores,
     to_network,
 )
-from .results import Result
+from ..results import Result
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "grad_cam": {},
@@ -129,7 +129,7 @@ class Attribution(Result):
         return self._draw("signed", names)
 
     def _draw(self, view: str, names: Sequence[str] | None):
-        from .viz import overlay
+        from ..viz import overlay
 
         if not self.pictures.size:
             raise ValueError(
@@ -163,7 +163,7 @@ def beside(found: Mapping[str, Attribution]):
     Raises:
         ValueError: for none, more than one picture in one, other pictures, or none to draw.
     """
-    from .viz import overlay
+    from ..viz import overlay
 
     kept = list(found.values())
     if not kept or any(len(one) != 1 for one in kept):

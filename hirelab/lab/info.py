@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from hirelab._files import ROOT
+from hirelab._shared.files import ROOT
 
 PACKAGES = (
     "hirelab",

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ._names import unknown
-from .looking import evaluating
-from .models.hire_mlp import BRANCHES, AxisBranch
-from .probes import Edit, Point, Probe, Probed, UnknownPoint, edits, probes, run_with_cache
-from .rearrange import check_whole
-from .results import Result
+from .._shared.errors import unknown
+from ..hooks.forward import evaluating
+from ..models.hire_mlp import BRANCHES, AxisBranch
+from ..hooks.points import Edit, Point, Probe, Probed, UnknownPoint, edits, probes, run_with_cache
+from ..rearrange import check_whole
+from ..results import Result
 
 # What a path cuts, of the gate and the branches. What moves no token (norms, channel MLPs, residual
 # connections) and the convolutions between the stages always stay.
@@ -209,7 +209,7 @@ class ReceptiveField(Result):
     def plot(self, decades: int = 4):
         """The map in logarithmic colours of so many ``decades``, and the linear curve; a
         `hirelab.viz.canvas.Still`."""
-        from .viz import field
+        from ..viz import field
 
         said = ", ".join(f"{name} {value:.3g}" for name, value in self.numbers().items())
         return field.field_figure(
@@ -280,7 +280,7 @@ class FieldComparison(Result):
 
     def plot(self):
         """Share of mass against the square's side, a line a field; a `Still`."""
-        from .viz import field
+        from ..viz import field
 
         half = self.columns.index("half-mass side")
         said = "; ".join(
@@ -347,7 +347,7 @@ def side_by_side(
         ValueError: for no field, fields of different reductions or pictures of different size, a
             name without a field, or a mask of another size.
     """
-    from .viz import field
+    from ..viz import field
 
     if not fields:
         raise ValueError("side_by_side got no field; give at least one, by name.")

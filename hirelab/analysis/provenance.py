@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ._names import unknown
-from .models.hire_mlp import BRANCHES, AxisBranch, ConvNormAct, HireBlock, HireMLP
-from .probes import UnknownPoint, probes
-from .rearrange import Rearrangement, check_whole
-from .results import Result
+from .._shared.errors import unknown
+from ..models.hire_mlp import BRANCHES, AxisBranch, ConvNormAct, HireBlock, HireMLP
+from ..hooks.points import UnknownPoint, probes
+from ..rearrange import Rearrangement, check_whole
+from ..results import Result
 
 MANNERS = {
     "shift and restore": {},
@@ -116,7 +116,7 @@ class Provenance(Result):
 
     def plot(self):
         """The maps of the levels side by side, a `hirelab.viz.canvas.Still`."""
-        from .viz import reach
+        from ..viz import reach
 
         maps = {name: self[name] for name in self.levels}
         return reach.levels(
@@ -505,7 +505,7 @@ class ReachGrowth(Result):
 
     def plot(self):
         """The growth as curves, a `hirelab.viz.canvas.Still`."""
-        from .viz import charts
+        from ..viz import charts
 
         blocks = self.mean.shape[1] - 1
         until = {

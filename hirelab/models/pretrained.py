@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from .._files import ROOT, UserError, atomic, write_atomic
-from .._names import unknown
+from .._shared.files import ROOT, UserError, atomic, write_atomic
+from .._shared.errors import unknown
 
 FOLDER = ROOT / "data" / "weights"
 MOST_BYTES = 10_000_000
@@ -54,7 +54,7 @@ def manifest(name: str) -> dict[str, Any]:
 
 def evaluation(name: str):
     """The `evaluation.Evaluation` of a shipped network: its answer on every validation picture."""
-    from ..evaluation import Evaluation
+    from ..training.evaluation import Evaluation
 
     manifest(name)
     return Evaluation.load(FOLDER / f"{name}.evaluation.npz")
@@ -62,7 +62,7 @@ def evaluation(name: str):
 
 def history(name: str):
     """The `runs.History` of a shipped network's training."""
-    from ..runs import read_history
+    from ..training.runs import read_history
 
     manifest(name)
     return read_history(FOLDER / f"{name}.history.jsonl")
@@ -93,10 +93,10 @@ def ship(run: str | Path, name: str, notes: str = "") -> dict[str, Any]:
     Raises:
         UserError: the run is not finished or of another network, the file is too large.
     """
-    from ..evaluation import evaluate
-    from ..recipes import Recipe
-    from ..runs import history as rows_of
-    from ..runs import load_run, validation
+    from ..training.evaluation import evaluate
+    from ..training.recipes import Recipe
+    from ..training.runs import history as rows_of
+    from ..training.runs import load_run, validation
 
     run = Path(run)
     network, _, tag = name.partition(".")

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .datasets.diagnostics import UNSCORED, CopyFromDistance, Task, at_least
-from .models.hire_mlp import ConvNormAct, HireMLP
-from .provenance import heard
-from .rearrange import AXES
-from .results import Result
+from .tasks import UNSCORED, CopyFromDistance, Task, at_least
+from ..models.hire_mlp import ConvNormAct, HireMLP
+from ..analysis.provenance import heard
+from ..rearrange import AXES
+from ..results import Result
 
 __all__ = ["Solved", "line_reach", "reach_by_learning", "solve", "token_network"]
 

@@ -25,11 +25,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import paper
-from .models import create
-from .models.hire_mlp import HireMLP
-from .rearrange import EMPTY, Rearrangement, check_whole
-from .results import Result
+from .. import paper
+from ..models import create
+from ..models.hire_mlp import HireMLP
+from ..rearrange import EMPTY, Rearrangement, check_whole
+from ..results import Result
 
 # Name of a part, and how the path of its modules begins inside a stage or a block.
 PARTS = {
@@ -249,7 +249,7 @@ class Family(Result):
 
     def plot(self):
         """Shares of parameters and multiply-adds as bars, a `hirelab.viz.canvas.Still`."""
-        from .viz import charts
+        from ..viz import charts
 
         groups = {
             "stem, downsampling": ("stem", "downsampling"),
@@ -352,7 +352,7 @@ class CostGrowth(Result):
 
     def plot(self):
         """Cost of a picture, and of a pixel, against size, a `hirelab.viz.canvas.Still`."""
-        from .viz import charts
+        from ..viz import charts
 
         return charts.cost_growth(self.networks, self.sides, self.macs)
 
@@ -460,7 +460,7 @@ class Pyramid(Result):
 
     def plot(self):
         """The stages' grids, cut into regions, over the picture: a `hirelab.viz.canvas.Still`."""
-        from .viz import charts
+        from ..viz import charts
 
         return charts.feature_pyramid(
             self.input_size, self.dims, self.sizes, self.pixels, self.region, self.padded

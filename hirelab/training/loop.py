@@ -43,14 +43,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ._files import UserError, atomic, write_atomic
-from .datasets.cache import Squares, decoded
-from .datasets.samples import IMAGENET_MEAN, IMAGENET_STD
-from .datasets.subsets import open_pictures
+from .._shared.files import UserError, atomic, write_atomic
+from ..datasets.cache import Squares, decoded
+from ..datasets.samples import IMAGENET_MEAN, IMAGENET_STD
+from ..datasets.subsets import open_pictures
 from .evaluation import evaluate, normalised
 from .recipes import Recipe
 from .runs import History, build, claim
-from .sync_norm import synchronise
+from .distributed import synchronise
 
 __all__ = ["Run", "train"]
 

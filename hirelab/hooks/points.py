@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._names import unknown
-from .rearrange import AXES, Rearrangement, unpartition, unshift
+from .._shared.errors import unknown
+from ..rearrange import AXES, Rearrangement, unpartition, unshift
 
 KINDS = ("token grid", "region grid", "gate", "vector")
 Edit = Callable[[Tensor, "Point"], Tensor]
@@ -223,7 +223,7 @@ def match(model: nn.Module, patterns: str | Iterable[str] = "*") -> list[str]:
     if not known:
         raise UnknownPoint(
             f"{type(model).__name__} has no named points; use a network of hirelab, or put "
-            "hirelab.probes.Probe modules into yours."
+            "hirelab.hooks.points.Probe modules into yours."
         )
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     wanted: set[str] = set()
@@ -429,7 +429,7 @@ class Probed:
     def points(
         self, patterns: str | Iterable[str] = "*", input_size: Sequence[int] | None = None
     ) -> Table:
-        """The table of named points, see `hirelab.probes.points`; 224 x 224 unless told."""
+        """The table of named points, see `hirelab.hooks.points.points`; 224 x 224 unless told."""
         input_size = input_size or (self.in_chans, 224, 224)
         return points(self, patterns, input_size)
 
@@ -441,11 +441,11 @@ class Probed:
         grad: bool = False,
         stop_early: bool = False,
     ) -> tuple[Tensor | None, Cache]:
-        """Run and keep the tensors of the wanted points, see `hirelab.probes.run_with_cache`."""
+        """Run and keep the tensors of the wanted points, see `hirelab.hooks.points.run_with_cache`."""
         return run_with_cache(self, x, points, grad=grad, stop_early=stop_early)
 
     def edits(self, changes: Mapping[str, Edit]):
-        """Edit points while a block runs, see `hirelab.probes.edits`."""
+        """Edit points while a block runs, see `hirelab.hooks.points.edits`."""
         return edits(self, changes)
 
     def attached(self) -> list[Attachment]:

@@ -32,8 +32,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .._files import UserError, write_atomic
-from .._names import unknown
+from .._shared.files import UserError, write_atomic
+from .._shared.errors import unknown
 from .cache import locked, writing
 from .samples import picture
 from .subsets import (

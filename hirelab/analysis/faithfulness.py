@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._names import unknown
+from .._shared.errors import unknown
 from .attribution import Attribution, attribute, upsample
-from .looking import at_rest, called, check_pictures, check_targets, scores, to_network
-from .results import Result
+from ..hooks.forward import at_rest, called, check_pictures, check_targets, scores, to_network
+from ..results import Result
 
 FILLS = ("mean", "blur")
 DRAWS = 2000  # of the bootstrap
@@ -130,7 +130,7 @@ class DeletionInsertion(Result):
 
     def plot(self):
         """Mean curves with their bands, a `hirelab.viz.canvas.Still`."""
-        from .viz import bands
+        from ..viz import bands
 
         panels = []
         for name, better in (("deletion", "lower is better"), ("insertion", "higher is better")):
@@ -291,7 +291,7 @@ class Randomisation(Result):
 
     def plot(self):
         """Similarity against what has been replaced, a `hirelab.viz.canvas.Still`."""
-        from .viz import bands
+        from ..viz import bands
 
         one = np.ones((3, 1))
         lines = {
@@ -322,7 +322,7 @@ def randomisation_check(
     (BatchNorm's statistics) stay. The classes are those of the network as it came.
 
     Args:
-        model, x, target, point, method, options: as in `hirelab.attribution.attribute`.
+        model, x, target, point, method, options: as in `hirelab.analysis.attribution.attribute`.
         modules: what is replaced, in this order; by default the network's children, those in a
             Sequential or ModuleList one by one, the last defined first.
         seed: of the new weights and of the random map.

@@ -20,13 +20,13 @@ import timm
 from safetensors.torch import load_file
 from torch import nn
 
-from ._files import UserError, write_atomic
-from ._names import unknown
-from .datasets.cache import Squares, decoded
-from .datasets.subsets import open_pictures
+from .._shared.files import UserError, write_atomic
+from .._shared.errors import unknown
+from ..datasets.cache import Squares, decoded
+from ..datasets.subsets import open_pictures
 from .evaluation import Evaluation, evaluate
 from .recipes import Recipe
-from .results import Result, hardware, versions
+from ..results import Result, hardware, versions
 
 __all__ = ["History", "build", "claim", "history", "judge", "load_run", "validation"]
 
@@ -55,7 +55,7 @@ class History(Result):
 
 def plot_histories(runs: Mapping[str, History]):
     """Loss and accuracy of several runs in one picture, a `hirelab.viz.canvas.Still`."""
-    from .viz import charts
+    from ..viz import charts
 
     return charts.training_curves(
         {name: run.column("loss") for name, run in runs.items()},
@@ -192,8 +192,8 @@ def judge(
     Raises:
         UserError: no such network, no such data, other classes than the network has.
     """
-    from .models import create, load
-    from .models.weights import manifest, shipped
+    from ..models import create, load
+    from ..models.pretrained import manifest, shipped
 
     network = str(network)
     if network in shipped():

@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from hirelab._files import UserError, pick, write_atomic
+from hirelab._shared.files import UserError, pick, write_atomic
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 600  # no cell should need this long; it ends a notebook that hangs

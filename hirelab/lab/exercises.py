@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from .architecture import pyramid
-from .cost import branch_cost, count_macs
-from .models.hire_mlp import HireBlock
-from .provenance import heard_by, reach_growth
-from .rearrange import Rearrangement, partition
-from .receptive_field import receptive_field
+from ..analysis.architecture import pyramid
+from ..analysis.cost import branch_cost, count_macs
+from ..models.hire_mlp import HireBlock
+from ..analysis.provenance import heard_by, reach_growth
+from ..rearrange import Rearrangement, partition
+from ..analysis.receptive_field import receptive_field
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hirelab._names import unknown
+from hirelab._shared.errors import unknown
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout that this package lies in (site-packages, where it was installed without one)."""

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .models.hire_mlp import AxisBranch
-from .probes import points
+from ..models.hire_mlp import AxisBranch
+from ..hooks.points import points
 
 
 @dataclass(frozen=True)

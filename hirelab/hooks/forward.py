@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import probes
-from ._names import unknown
-from .probes import Point, Probe, UnknownPoint
-from .rearrange import AXES, partition, shift
+from . import points as probes
+from .._shared.errors import unknown
+from .points import Point, Probe, UnknownPoint
+from ..rearrange import AXES, partition, shift
 
 LAYOUTS = ("NCHW", "NHWC", "tokens")
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._files import UserError
-from .datasets.cache import Squares
-from .datasets.samples import IMAGENET_MEAN, IMAGENET_STD
-from .looking import evaluating
-from .results import Result
+from .._shared.files import UserError
+from ..datasets.cache import Squares
+from ..datasets.samples import IMAGENET_MEAN, IMAGENET_STD
+from ..hooks.forward import evaluating
+from ..results import Result
 
 __all__ = ["Evaluation", "evaluate", "normalised"]
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hirelab._files import pick
+from hirelab._shared.files import pick
 
 _RUN = """
 import importlib, sys
