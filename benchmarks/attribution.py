@@ -1,6 +1,6 @@
-"""Grad-CAM of a batch of 16 pictures, beside the package grad-cam on the same network and layer.
+"""Grad-CAM of a batch of 16 images, beside the package grad-cam on the same network and layer.
 
-Both give maps at the pictures' size for the predicted classes: hirelab's are signed, the package's
+Both give maps at the images' size for the predicted classes: hirelab's are signed, the package's
 normalised. CPU, 1 thread, float32, both in turn in one run, so that a slow moment of the machine
 hits both; what counts is the ratio inside a round. The networks are untrained (the time does not
 depend on the weights). Checked first: the same maps, once ours are normalised as theirs are.

@@ -1,4 +1,4 @@
-"""Explorers: from a changed setting to the new picture's bytes, and memory over 500 changes.
+"""Explorers: from a changed setting to the new image's bytes, and memory over 500 changes.
 
 At 56 x 56 tokens, in the kernel, as a live view does it (draw and encode), every setting new, so
 that nothing comes from the cache. The goal is 100 ms. Beside it, drawn in the same run, a figure of
@@ -35,13 +35,13 @@ def changes(explorer: Explorer, settings: Iterable[dict]) -> list[float]:
 
     def change(setting: dict) -> None:
         explorer.set(**setting)
-        explorer._picture(explorer.settings)
+        explorer._image(explorer.settings)
 
     return [milliseconds(lambda s=s: change(s)) for s in settings]
 
 
 def matplotlib_figure() -> None:
-    """A figure of the explorers' size with one 56 x 56 picture, to PNG bytes."""
+    """A figure of the explorers' size with one 56 x 56 image, to PNG bytes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.8, 4.86), dpi=200)
@@ -73,7 +73,7 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     changes(shift, ({"token": i % 56, "shift": i // 56 - 4} for i in range(500)))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"500 changes     peak memory grew by {grown:.1f} MiB (32 pictures are kept)")
+    print(f"500 changes     peak memory grew by {grown:.1f} MiB (32 images are kept)")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Provenance of a token through all of hire_mlp_base at 224 px: seconds, and memory over 200 calls.
 
 The goal is under 1 s for a token. Beside it, in turn in the same run, what the usual way takes: the
-gradient of the same token with respect to the picture, whose zeros would have to be trusted.
+gradient of the same token with respect to the image, whose zeros would have to be trusted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Receptive field of 16 pictures: one backward pass for all, against the usual one a picture.
+"""Receptive field of 16 images: one backward pass for all, against the usual one an image.
 
 CPU, 1 thread, float32, hire_mlp_tiny at 224 x 224, at its last map; in turn in one run, ratios of
-rounds. The usual recipe is that of RepLKNet's published script, restated: pictures one by one, the
+rounds. The usual recipe is that of RepLKNet's published script, restated: images one by one, the
 positive activations at the middle of the last map summed, the positive part of the gradient to the
 pixels added up. The same map comes out; both do the same multiply-adds, so beside the ratio stands
 how many a second each does, and how many torch.mm does on a large product.
@@ -24,12 +24,12 @@ import hirelab as hl
 from hirelab.analysis.cost import count_macs
 from hirelab.analysis.receptive_field import receptive_field
 
-PICTURES, GOAL, ROUNDS = 16, 4.0, 5
+IMAGES, GOAL, ROUNDS = 16, 4.0, 5
 CALLS = 200
 
 
 def one_by_one(model: nn.Module, images: Tensor) -> np.ndarray:
-    """The usual recipe: a forward and a backward pass for every picture, averaged."""
+    """The usual recipe: a forward and a backward pass for every image, averaged."""
     total = np.zeros(images.shape[2:])
     for image in images:
         pixels = image[None].clone().requires_grad_()
@@ -44,7 +44,7 @@ def one_by_one(model: nn.Module, images: Tensor) -> np.ndarray:
 def at_once(model: nn.Module, images: Tensor) -> np.ndarray:
     """The same by `receptive_field`."""
     recipe = {"reduce": "positive", "outputs": "positive"}
-    return receptive_field(model, images, "features", batch=PICTURES, **recipe).map
+    return receptive_field(model, images, "features", batch=IMAGES, **recipe).map
 
 
 def product_speed() -> float:
@@ -79,13 +79,13 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         model = hl.create("hire_mlp_tiny", seed=0)
-        images = torch.randn(PICTURES, 3, 224, 224, generator=torch.manual_seed(0))
+        images = torch.randn(IMAGES, 3, 224, 224, generator=torch.manual_seed(0))
         candidates = {
-            "a pass a picture": partial(one_by_one, model, images),
+            "a pass an image": partial(one_by_one, model, images),
             "receptive_field": partial(at_once, model, images),
             "receptive_field, deploying first": lambda: at_once(hl.deploy(model), images),
         }
-        reference, apart = candidates["a pass a picture"](), {}
+        reference, apart = candidates["a pass an image"](), {}
         for name, run in candidates.items():
             apart[name] = abs(run() - reference).max() / reference.max()
             assert apart[name] < 1e-6, f"{name} is {apart[name]:.1e} apart"
@@ -94,19 +94,19 @@ def main() -> None:
         macs = count_macs(hl.create("hire_mlp_tiny", device="meta"), meta)
         rows = []
         for name in candidates:
-            middle, low, high = rounds.faster(name, "a pass a picture")
-            goal = f" (goal {GOAL:g})" if name != "a pass a picture" and middle < GOAL else ""
+            middle, low, high = rounds.faster(name, "a pass an image")
+            goal = f" (goal {GOAL:g})" if name != "a pass an image" and middle < GOAL else ""
             seconds = rounds.median(name)
             rows.append(
                 [
                     name,
                     f"{seconds:.2f}",
                     f"{middle:.2f} [{low:.2f}, {high:.2f}]{goal}",
-                    f"{2 * macs * PICTURES / seconds / 1e9:.0f}",
+                    f"{2 * macs * IMAGES / seconds / 1e9:.0f}",
                     f"{apart[name]:.0e}",
                 ]
             )
-        head = ["16 pictures", "s", "times as fast", "GMAC/s", "largest difference"]
+        head = ["16 images", "s", "times as fast", "GMAC/s", "largest difference"]
         tensors, objects = growth()
         text = (
             f"{table(head, rows)}\n\ntorch.mm: {product_speed() / 1e9:.0f} GMAC/s. Differences are "

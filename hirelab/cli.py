@@ -12,7 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hirelab._shared.files import UserError, project_folder
+from hirelab._shared.files import project_folder
+
+from ._shared.errors import HirelabError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.command(options) or 0
-    except UserError as error:
+    except HirelabError as error:
         print(f"hirelab: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -57,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     gallery = command("gallery", _gallery, "Write every notebook as a page that needs no Python.")
     gallery.add_argument("--out", type=Path, default=Path("gallery"), help="folder (%(default)s)")
     gallery.add_argument(
-        "--thumbnails", type=Path, metavar="DIR", help="write a small picture of each instead"
+        "--thumbnails", type=Path, metavar="DIR", help="write a small image of each instead"
     )
     _add_notebooks_folder(gallery)
 
@@ -84,13 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--workers", type=int, default=0, help="loading processes (%(default)s)")
-    train.add_argument("--part", type=int, default=0, help="pictures a process computes at once")
+    train.add_argument("--part", type=int, default=0, help="images a process computes at once")
     train.add_argument("--save-minutes", type=float, default=5, help="between checkpoints")
     train.add_argument("--tensorboard", action="store_true", help="also write for TensorBoard")
 
     command("recipes", _recipes, "Print the paper's recipe, and how the presets differ from it.")
 
-    evaluate = command("evaluate", _evaluate, "Accuracy of a network on validation pictures.")
+    evaluate = command("evaluate", _evaluate, "Accuracy of a network on validation images.")
     evaluate.add_argument(
         "network", help="a shipped one (hire_mlp_pico.imagenette), a run's folder, or a checkpoint"
     )
@@ -108,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, argument, text in (
         ("list", None, "What is known by name, and what of it is here."),
         ("get", "name", "Download a data set from its publisher, or go on with it."),
-        ("check", "source", "Read every picture of a data set, a folder or a zip."),
+        ("check", "source", "Read every image of a data set, a folder or a zip."),
         ("where", "name", "Print where a data set lies."),
     ):
         action = actions.add_parser(name, help=text, description=text)
@@ -132,7 +134,7 @@ def _notebooks_folder(options: argparse.Namespace) -> Path:
     if options.notebooks is None:
         return project_folder("notebooks")
     if not options.notebooks.is_dir():
-        raise UserError(f"--notebooks: there is no folder {options.notebooks}")
+        raise HirelabError(f"--notebooks: there is no folder {options.notebooks}")
     return options.notebooks
 
 
@@ -181,11 +183,12 @@ def _export(options: argparse.Namespace) -> None:
         out = options.out or Path(Path(source).stem)
         print(export(model, out, options.format, options.size, options.dynamic_size))
     except (ValueError, FileNotFoundError, ImportError) as error:
-        raise UserError(str(error)) from error
+        raise HirelabError(str(error)) from error
 
 
 def _train(options: argparse.Namespace) -> int:
-    from hirelab.training import recipes, loop as training
+    from hirelab.training import loop as training
+    from hirelab.training import recipes
 
     recipe, arguments = recipes.preset(options.preset, options.set)
     run = training.train(

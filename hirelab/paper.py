@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 
+from ._shared.errors import HirelabError, unknown
 from ._shared.files import project_folder
-from ._shared.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def headline(version: str = "v2") -> PaperTable:
     """Size, cost and ImageNet top-1 of the four networks, from one version of the paper."""
     rows = [row for row in _read("headline") if row["version"] == version]
     if not rows:
-        raise ValueError(f"There is no version {version!r} of the paper; give 'v1' or 'v2'.")
+        raise HirelabError(f"There is no version {version!r} of the paper; give 'v1' or 'v2'.")
     title = f"Paper, {version}: ImageNet top-1 (%)"
     return _table(title, rows, ("network", "params_M", "gflops", "top1"))
 
@@ -40,12 +40,14 @@ def ablation(table: str) -> PaperTable:
     """One ablation table of v1: Hire-MLP-Small, ImageNet top-1 (%).
 
     Raises:
-        ValueError: for an unknown table; the message names those that are there.
+        HirelabError: for an unknown table; the message names those that are there.
     """
     rows = _read("ablations")
     known = list(dict.fromkeys(row["table"] for row in rows))
     if table not in known:
-        raise ValueError(unknown("ablation table", table, known, f"There are {', '.join(known)}."))
+        raise HirelabError(
+            unknown("ablation table", table, known, f"There are {', '.join(known)}.")
+        )
     chosen = [row for row in rows if row["table"] == table]
     title = f"Paper, v1, Hire-MLP-Small: ImageNet top-1 (%) by {table.replace('_', '-')}"
     return _table(title, chosen, ("setting", "top1"))

@@ -16,7 +16,7 @@ The same idea is written twice, on purpose, and a test holds the two together fo
 * functions on NCHW tensors (`shift`, `partition`, `unpartition`, `unshift`), which the model runs;
 * index maps, which say *which token sits where*: `slot_tokens` and `landing_slots` as arithmetic on
   tensors, which the deployed network gathers by, and `Rearrangement`, the same for one axis of a
-  known size, which pictures, animations and reachability read.
+  known size, which images, animations and reachability read.
 
 The functions take plain numbers and strings, so that they can be scripted, traced and compiled.
 """
@@ -25,12 +25,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from operator import index
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ._shared.errors import check_whole
 
 PADDINGS = ("circular", "zero", "reflect", "replicate")
 CROSS_REGIONS = ("shift", "shuffle", "none")
@@ -127,7 +128,7 @@ class Rearrangement:
         restore: whether the tokens return to their places after the mixing.
 
     Raises:
-        ValueError: naming the setting, what it may be, and the cure.
+        HirelabError: naming the setting, what it may be, and the cure.
     """
 
     size: int
@@ -214,18 +215,6 @@ def check_settings(region: int, shift: int, padding: str, cross_region: str) -> 
         raise ValueError(
             f"cross_region is {cross_region!r}; choose one of {', '.join(CROSS_REGIONS)}."
         )
-
-
-def check_whole(name: str, value: object) -> int:
-    """The value as an int, or a ValueError that names it."""
-    try:
-        # bool is an int to Python, and np.int64 is not: ask what indexing asks. The attribute alone
-        # says little, since every array and tensor has it.
-        if not isinstance(value, bool):
-            return index(value)
-    except TypeError:
-        pass
-    raise ValueError(f"{name} is {value!r}; it counts tokens: give a whole number.")
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ._shared.errors import HirelabError
 from ._shared.files import write_atomic
 
 
@@ -63,7 +64,7 @@ class Result:
         """Read what `save` wrote. Nothing in the file is executed.
 
         Raises:
-            ValueError: for a file that holds something else, naming what.
+            HirelabError: for a file that holds something else, naming what.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -74,10 +75,10 @@ class Result:
             raise
         # zipfile, zlib, json and numpy each have errors of their own for a damaged file
         except Exception as error:
-            raise ValueError(f"{path} is not a result that hirelab saved: {error}.") from error
+            raise HirelabError(f"{path} is not a result that hirelab saved: {error}.") from error
         if kind != cls.__name__:
-            raise ValueError(f"{path} holds a {kind}; load it with that class.")
+            raise HirelabError(f"{path} holds a {kind}; load it with that class.")
         try:
             return cls(**values, **arrays)
         except TypeError as error:
-            raise ValueError(f"{path} is of another version of hirelab: {error}.") from error
+            raise HirelabError(f"{path} is of another version of hirelab: {error}.") from error

@@ -1,4 +1,4 @@
-"""What nbval does not compare here, beside pictures, which it never compares.
+"""What nbval does not compare here, beside images, which it never compares.
 
 `stderr`: a dependency's deprecation warning should not fail a notebook. `image/svg+xml`: matplotlib
 writes dates and random ids into it. Printed text and HTML are compared: they are ours, and the same

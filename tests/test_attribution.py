@@ -24,7 +24,7 @@ from hirelab.viz import overlay, theme
 BLOCK = "stages.2.blocks.1.hire"  # of the smallest network: shift 1, region 3, maps of 4 x 4
 
 
-def picture(batch: int = 2, high: int = 64, wide: int = 64, chans: int = 3) -> torch.Tensor:
+def image(batch: int = 2, high: int = 64, wide: int = 64, chans: int = 3) -> torch.Tensor:
     return torch.randn(batch, chans, high, wide, generator=torch.manual_seed(1))
 
 
@@ -94,7 +94,7 @@ def by_hand(tail, value: torch.Tensor, targets) -> np.ndarray:
 
 
 def test_at_the_final_norm_it_is_class_activation_mapping(model):
-    x = picture()
+    x = image()
     with torch.no_grad():
         features = model.forward_features(x)
     for target in (0, 4):
@@ -110,7 +110,7 @@ def test_at_the_final_norm_it_is_class_activation_mapping(model):
 
 @pytest.mark.parametrize("name", ["stages.0", "stages.1.out", "stages.2", "stages.2.blocks.1"])
 def test_at_an_inner_point_it_is_the_definition(model, name):
-    x = picture()
+    x = image()
     full = name if name.endswith(".out") else f"{name}.out"
 
     def tail(value):
@@ -139,12 +139,12 @@ def variants():
 @pytest.mark.parametrize("axis", ["height", "width"])
 def test_inside_a_branch_carrying_back_equals_computing_in_unshifted_space(settings, axis):
     model = make(**settings).double()
-    x = picture(high=96).double()  # 6 x 4 tokens in stage 3
+    x = image(high=96).double()  # 6 x 4 tokens in stage 3
     branch = f"{BLOCK}.{axis}"
     out, mixed = (grad_cam(model, x, 2, f"{branch}.{name}") for name in ("out", "mixed"))
     shifted, regions = (grad_cam(model, x, 2, f"{branch}.{n}") for n in ("shifted", "regions"))
     assert np.abs(out.maps).max() > 0
-    # after the mixing: the region grid, carried back, is the branch's result in picture order
+    # after the mixing: the region grid, carried back, is the branch's result in image order
     np.testing.assert_allclose(mixed.maps, out.maps, rtol=1e-9)
     assert mixed.maps.shape == (2, 6, 4)
     assert not np.allclose(shifted.maps, out.maps)
@@ -179,8 +179,8 @@ def by_hand_inside(model, x, branch: str, value: torch.Tensor, target: int) -> n
     return by_hand(tail, value, [target] * len(x))
 
 
-def test_a_picture_does_not_depend_on_its_batch(model):
-    x = picture(2, 32, 32)
+def test_a_image_does_not_depend_on_its_batch(model):
+    x = image(2, 32, 32)
     sizes = {"integrated_gradients": {"steps": 3}, "occlusion": {"window": 16, "stride": 16}}
     for method in ("grad_cam", "gradient", "integrated_gradients", "occlusion"):
         options = sizes.get(method, {})
@@ -193,7 +193,7 @@ def test_a_picture_does_not_depend_on_its_batch(model):
 
 def test_integrated_gradients_add_up_to_the_difference_of_the_logits():
     model = make(depths=(1, 1), dims=(8, 8), region=2, shift=1, shift_cycle=2).double()
-    x = picture(2, 16, 16).double()
+    x = image(2, 16, 16).double()
     with torch.no_grad():
         difference = (model(x) - model(torch.zeros_like(x)))[:, 3]
     few, many = (
@@ -206,7 +206,7 @@ def test_integrated_gradients_add_up_to_the_difference_of_the_logits():
 
 
 def test_the_gradient_is_autograds(model):
-    x = picture().requires_grad_()
+    x = image().requires_grad_()
     (expected,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
     found = attribute(model, x, 1, method="gradient")
     np.testing.assert_allclose(found.maps, expected.sum(1), rtol=1e-4, atol=1e-9)
@@ -215,7 +215,7 @@ def test_the_gradient_is_autograds(model):
 
 
 def test_smooth_grad_is_seeded_and_leaves_the_random_state(model):
-    x = picture()
+    x = image()
     before = torch.get_rng_state()
     one, same, other = (
         attribute(model, x, 1, method="smooth_grad", samples=3, seed=seed).maps
@@ -230,7 +230,7 @@ def test_smooth_grad_is_seeded_and_leaves_the_random_state(model):
 
 
 def test_occlusion_is_the_drop_of_the_logit(model):
-    x = picture(1)
+    x = image(1)
     found = attribute(model, x, 0, method="occlusion", window=32, stride=32).maps[0]
     with torch.no_grad():
         for top, left in [(0, 0), (0, 32), (32, 0), (32, 32)]:
@@ -248,7 +248,7 @@ def test_guided_backpropagation_passes_only_what_is_positive():
         nn.Conv2d(3, 6, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(6, 4),
     )  # fmt: skip
-    x = picture(high=9, wide=9)
+    x = image(high=9, wide=9)
     before = state(net)
     found = attribute(net, x, 2, method="guided_backprop").maps
     assert state(net) == before
@@ -266,7 +266,7 @@ def test_it_agrees_with_the_package_grad_cam(resnet, monkeypatch):
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    x, targets = picture(3, 96, 64), [1, 7, 4]
+    x, targets = image(3, 96, 64), [1, 7, 4]
     package = base_cam.scale_cam_image
 
     def resized_only(cam, size=None):  # the package's own scaling, without its normalisation
@@ -334,7 +334,7 @@ CHANNELS = {"swin": "NHWC", "mixer": "tokens", "vit": "tokens"}
 def test_any_network_of_timm(family):
     (high, wide), point, grid = SMALL[family]
     net = stir(timm_network(family))
-    x, before = picture(2, high, wide), state(net)
+    x, before = image(2, high, wide), state(net)
     found = grad_cam(net, x, [3, 0], point)
     assert state(net) == before
     assert found.maps.shape == (2, *grid)
@@ -375,18 +375,18 @@ def test_any_network_of_timm(family):
         np.testing.assert_array_equal(told.maps, found.maps)
 
 
-def test_shapes_that_lie_nowhere_on_the_picture_are_said():
+def test_shapes_that_lie_nowhere_on_the_image_are_said():
     mixer, swin = timm_network("mixer"), timm_network("swin")
     with pytest.raises(ValueError, match=r"shape \[2, 24, 9\], which cannot be laid .* layout="):
-        grad_cam(mixer, picture(2, 96, 96), point="blocks.1.mlp_tokens.fc2")
-    with pytest.raises(ValueError, match=r"pieces of 2 pictures \(windows, say\)"):
-        grad_cam(swin, picture(2, 112, 112), point="layers.0.blocks.0.attn.qkv")
+        grad_cam(mixer, image(2, 96, 96), point="blocks.1.mlp_tokens.fc2")
+    with pytest.raises(ValueError, match=r"pieces of 2 images \(windows, say\)"):
+        grad_cam(swin, image(2, 112, 112), point="layers.0.blocks.0.attn.qkv")
     with pytest.raises(ValueError, match=r"layout is 'HWC'; choose one of NCHW, NHWC, tokens"):
-        grad_cam(swin, picture(2, 112, 112), point="layers.2", layout="HWC")
+        grad_cam(swin, image(2, 112, 112), point="layers.2", layout="HWC")
 
 
 def test_a_deployed_network_gives_the_same_maps(model):
-    x = picture()
+    x = image()
     deployed = hl.deploy(model)
     for point in ("features", "stages.2", f"{BLOCK}.height.out", "stages.1.blocks.0.mid"):
         found, expected = (grad_cam(net, x, 2, point).maps for net in (deployed, model))
@@ -398,7 +398,7 @@ def test_a_deployed_network_gives_the_same_maps(model):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_training_network_is_read_in_evaluation_mode_and_goes_on_training(method):
-    net, x = make(drop_rate=0.5, drop_path_rate=0.5), picture(1, 32, 32)
+    net, x = make(drop_rate=0.5, drop_path_rate=0.5), image(1, 32, 32)
     options = {"occlusion": {"window": 16, "stride": 16}, "integrated_gradients": {"steps": 3},
                "smooth_grad": {"samples": 2}}.get(method, {})  # fmt: skip
     expected = attribute(net, x, 1, method=method, **options).maps
@@ -422,10 +422,10 @@ def test_a_training_network_is_read_in_evaluation_mode_and_goes_on_training(meth
 
 @pytest.mark.parametrize("outer", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_inside_other_modes_the_maps_are_the_same(model, outer):
-    expected = grad_cam(model, picture(), 1, "stages.2").maps
+    expected = grad_cam(model, image(), 1, "stages.2").maps
     with outer():
-        found = grad_cam(model, picture(), 1, "stages.2").maps
-        integrated = attribute(model, picture(1), 1, method="integrated_gradients", steps=3)
+        found = grad_cam(model, image(), 1, "stages.2").maps
+        integrated = attribute(model, image(1), 1, method="integrated_gradients", steps=3)
     np.testing.assert_array_equal(found, expected)
     assert np.abs(integrated.maps).max() > 0
 
@@ -434,8 +434,8 @@ def test_inside_other_modes_the_maps_are_the_same(model, outer):
 @pytest.mark.parametrize("point", ["features", "stages.2", f"{BLOCK}.width.mixed"])
 def test_half_precision_gives_the_map_up_to_its_rounding(dtype, point):
     half = make().to(dtype)
-    expected = grad_cam(make().to(dtype).float(), picture(), 1, point)  # the same weights
-    found = grad_cam(half, picture(), 1, point)  # a batch in another precision is converted
+    expected = grad_cam(make().to(dtype).float(), image(), 1, point)  # the same weights
+    found = grad_cam(half, image(), 1, point)  # a batch in another precision is converted
     assert found.maps.dtype == np.float32
     for one, other in zip(found.maps, expected.maps, strict=True):
         likeness = np.corrcoef(one.ravel(), other.ravel())[0, 1]
@@ -448,11 +448,11 @@ def test_small_gradients_survive_in_float16():
     half = make().half()
     with torch.no_grad():
         half.head.weight.mul_(1e-4)
-    found = grad_cam(half, picture(), 1, "stages.1").maps
+    found = grad_cam(half, image(), 1, "stages.1").maps
     with torch.no_grad():
         full = make()
         full.head.weight.mul_(1e-4)
-    expected = grad_cam(full, picture(), 1, "stages.1").maps
+    expected = grad_cam(full, image(), 1, "stages.1").maps
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.98
 
 
@@ -485,14 +485,14 @@ class Pair(nn.Module):
 
 def test_points_without_a_map_are_one_sentence():
     torch.manual_seed(0)
-    net, x = Odd(), picture(high=8, wide=8)
+    net, x = Odd(), image(high=8, wide=8)
     before = state(net)
     wrong = {
         "twice": "used more than once",
         "unused": "is not reached",
         "aside": "have no gradient at aside",
         "pair": "returns a tuple",
-        "head": r"shape \[2, 3\], which cannot be laid on a picture",
+        "head": r"shape \[2, 3\], which cannot be laid on an image",
     }
     for point, why in wrong.items():
         with pytest.raises(ValueError, match=why) as caught:
@@ -509,7 +509,7 @@ def test_points_without_a_map_are_one_sentence():
 def test_what_is_overwritten_in_place_does_not_reach_the_map():
     """`body` is followed by an in-place ReLU; `alias` is overwritten by a neighbour."""
     torch.manual_seed(0)
-    net, x = Odd(), picture(high=8, wide=8)
+    net, x = Odd(), image(high=8, wide=8)
     with torch.no_grad():
         body = net.body(x)
     relu = body.relu()
@@ -525,7 +525,7 @@ def test_what_is_overwritten_in_place_does_not_reach_the_map():
 
 
 def test_points_of_a_hire_mlp_without_a_place(model):
-    x = picture()
+    x = image()
     for point, kind in [(f"{BLOCK}.gate", "gate"), ("pooled", "vector"), ("logits", "vector")]:
         with pytest.raises(ValueError, match=f"{point}.* is a {kind} .* only token grids"):
             grad_cam(model, x, point=point)
@@ -537,18 +537,18 @@ def test_points_of_a_hire_mlp_without_a_place(model):
 
 
 def test_wrong_inputs_are_one_sentence(model):
-    x = picture()
+    x = image()
     broken = x.clone()
     broken[0, 0, 0, 0] = float("nan")
     cases = [
         ((x[0],), ValueError, r"\[3, 64, 64\]; .* x\[None\]"),
-        ((x[:0],), ValueError, "at least one picture"),
+        ((x[:0],), ValueError, "at least one image"),
         ((x.numpy(),), TypeError, "ndarray; give a tensor"),
         (((x * 255).to(torch.uint8),), ValueError, "normalised real numbers"),
         ((broken,), ValueError, "NaN or infinite"),
         ((x, 5), ValueError, "target is 5; the network has 5 classes, 0 to 4"),
         ((x, -1), ValueError, "target is -1; the network has 5 classes"),
-        ((x, [1]), ValueError, "names 1 classes for 2 pictures"),
+        ((x, [1]), ValueError, "names 1 classes for 2 images"),
         ((x, [1, 9]), ValueError, "target is 9"),
         ((x, 1.5), ValueError, "target is 1.5; give a class as a whole number"),
         ((x, True), ValueError, "target is True"),
@@ -582,24 +582,24 @@ def test_a_network_that_computes_nan_is_said():
     nn.init.constant_(broken.stages[2].blocks[0].mlp.fc1.bias, float("nan"))
     for method in ("grad_cam", "gradient"):
         with pytest.raises(ValueError, match="HireMLP computes NaN or infinite values"):
-            attribute(broken, picture(1), 0, method=method)
+            attribute(broken, image(1), 0, method=method)
 
 
 def test_a_map_of_nothing_warns():
     net = timm.create_model("resnet18", num_classes=3).eval()  # its last norms start at zero
     with pytest.warns(UserWarning, match=r"at layer4\.1\.bn2 is zero everywhere.*advise") as caught:
-        grad_cam(net, picture(), 1, "layer4.1.bn2")
+        grad_cam(net, image(), 1, "layer4.1.bn2")
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        grad_cam(net, picture(), 1, "layer4")
+        grad_cam(net, image(), 1, "layer4")
         for method in ("gradient", "smooth_grad", "guided_backprop", "integrated_gradients"):
-            attribute(net, picture(1, 32, 32), 1, method=method)
+            attribute(net, image(1, 32, 32), 1, method=method)
 
 
 def tensors_after(net: nn.Module, times: int) -> tuple[int, int]:
     """How many tensors there are, and how many numbers they hold, after some calls."""
-    x = picture(1, 16, 16)
+    x = image(1, 16, 16)
     for _ in range(times):
         grad_cam(net, x, 1, "stages.0.blocks.0.hire.height.mixed")
     gc.collect()
@@ -611,7 +611,7 @@ def test_nothing_is_kept_over_200_calls():
     net = make(depths=(1, 1), dims=(4, 4), region=2, shift=1, shift_cycle=2)
     before = tensors_after(net, 3)
     assert tensors_after(net, 200) == before
-    found = grad_cam(net, picture(1, 16, 16), 1)  # a result does not keep its network
+    found = grad_cam(net, image(1, 16, 16), 1)  # a result does not keep its network
     gone = weakref.ref(net)
     del net
     gc.collect()
@@ -623,7 +623,7 @@ def test_nothing_is_kept_over_200_calls():
 
 
 def test_the_result_says_what_was_asked(model):
-    x = picture(3)
+    x = image(3)
     with torch.no_grad():
         shares = model(x).softmax(1).numpy()
     own = grad_cam(model, x)
@@ -640,7 +640,7 @@ def test_the_result_says_what_was_asked(model):
 
 
 def test_a_result_can_be_kept(model, tmp_path):
-    found = attribute(model, picture(), 1, method="occlusion", window=32)
+    found = attribute(model, image(), 1, method="occlusion", window=32)
     found.save(tmp_path / "map.npz")
     again = Attribution.load(tmp_path / "map.npz")
     for f in dataclasses.fields(Attribution):
@@ -657,7 +657,7 @@ def test_upsampling_puts_a_token_at_the_centre_of_its_cell():
 
 
 def test_drawings_say_class_point_and_untrained(model):
-    x = picture()
+    x = image()
     found = grad_cam(model, x, [1, 2], "stages.1")
     text = found.overlay(names=["ape", "bee", "cat", "dog", "eel"]).text
     assert f"bee, {found.probabilities[0]:.0%}" in text
@@ -665,7 +665,7 @@ def test_drawings_say_class_point_and_untrained(model):
     assert "untrained" not in text
     fresh = grad_cam(hl.create("hire_mlp_atto", seed=0), x, 1, "stages.1")
     assert "the weights are untrained" in fresh.plot().text
-    grey = grad_cam(make(in_chans=1), picture(chans=1), 0)
+    grey = grad_cam(make(in_chans=1), image(chans=1), 0)
     with pytest.raises(ValueError, match="was not RGB"):
         grey.overlay()
 
@@ -684,7 +684,7 @@ def test_heat_covers_what_is_positive_and_only_that():
     changed = (drawn != none).any(-1)
     assert changed.sum() == 1
     assert changed[2, 3]
-    assert drawn[2, 3].sum() > none.sum(-1).max()  # brighter than any of the picture
+    assert drawn[2, 3].sum() > none.sum(-1).max()  # brighter than any of the image
     np.testing.assert_array_equal(overlay.spotlight(photo, values * 7), drawn)  # its own scale
     with pytest.raises(ValueError, match="upsample the map"):
         overlay.spotlight(photo, values[:4])
@@ -706,7 +706,7 @@ def test_signed_colours_have_one_scale_for_both_signs():
 
 
 def test_advice_measures_how_much_of_the_gradient_its_average_holds(model):
-    x = picture()
+    x = image()
     found = advise(model, x)
     assert found.points == ["stages.0.out", "stages.1.out", "stages.2.out", "features"]
     assert found.grids.tolist() == [[16, 16], [8, 8], [4, 4], [2, 2]]
@@ -729,22 +729,22 @@ def test_advice_measures_how_much_of_the_gradient_its_average_holds(model):
 
 
 def test_advice_names_wrong_predictions_and_no_others(model):
-    x = picture(3)
+    x = image(3)
     with torch.no_grad():
         truth = model(x).argmax(1).tolist()
     assert not any("wrong" in w for w in advise(model, x, truth).warnings)
     truth[1] = (truth[1] + 2) % 5
     (said,) = (w for w in advise(model, x, truth).warnings if "wrong" in w)
-    assert said.startswith("picture 1 is predicted wrongly: class ")
+    assert said.startswith("image 1 is predicted wrongly: class ")
     assert f"target={truth[1]} " in said
-    with pytest.raises(ValueError, match="without pictures"):
+    with pytest.raises(ValueError, match="without images"):
         advise(model, labels=truth)
     with pytest.raises(ValueError, match="target is 7"):
         advise(model, x, 7)
 
 
 def test_advice_says_when_the_weights_are_untrained(resnet):
-    batch = picture()
+    batch = image()
     for net in (hl.create("hire_mlp_atto", seed=0), timm.create_model("resnet18", num_classes=3)):
         assert weights(net).trained is False
         assert any("weights are untrained" in w for w in advise(net, batch).warnings)
@@ -762,15 +762,15 @@ def test_advice_says_when_the_weights_are_untrained(resnet):
 
 
 def test_advice_says_when_the_head_is_new(model):
-    assert not any("head" in w for w in advise(model, picture()).warnings)
+    assert not any("head" in w for w in advise(model, image()).warnings)
     fresh = make()
     fresh.reset_classifier(7)
-    assert any("a new head" in w for w in advise(fresh, picture()).warnings)
+    assert any("a new head" in w for w in advise(fresh, image()).warnings)
 
 
 def test_advice_passes_over_maps_that_do_not_reach_the_class():
     """A class token takes over in the last block of a ViT, so its map has no gradient."""
-    found = advise(stir(timm_network("vit")), picture(2, 64, 96))
+    found = advise(stir(timm_network("vit")), image(2, 64, 96))
     assert found.point == "blocks.0"
     assert any("nothing of the map at blocks.1 moves" in w for w in found.warnings)
 
@@ -779,12 +779,12 @@ def test_advice_leaves_the_network_as_it_was_also_after_an_error():
     net = make()
     net.train()
     before = state(net)
-    advise(net, picture())
+    advise(net, image())
     assert state(net) == before
     handle = net.norm.register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        advise(net, picture())
+        advise(net, image())
     handle.remove()
     assert state(net) == before
     with pytest.raises(ValueError, match="does not list its maps"):
-        advise(Odd(), picture())
+        advise(Odd(), image())

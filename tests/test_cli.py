@@ -7,10 +7,12 @@ import sys
 
 import pytest
 
-from hirelab._shared import files as _files
-from hirelab.lab import bench, info, jupyter as lab
 from hirelab import cli
-from hirelab._shared.files import UserError, pick, project_folder, write_atomic
+from hirelab._shared import files as _files
+from hirelab._shared.errors import HirelabError
+from hirelab._shared.files import pick, project_folder, write_atomic
+from hirelab.lab import bench, info
+from hirelab.lab import jupyter as lab
 
 COMMANDS = ["lab", "info", "notebooks", "gallery", "bench"]
 
@@ -141,7 +143,7 @@ def test_bench_reports_a_failure(benchmarks, capfd):
 
 
 def test_bench_suggests_near_names(benchmarks):
-    with pytest.raises(UserError, match="quick"):
+    with pytest.raises(HirelabError, match="quick"):
         bench.find(benchmarks, ["quik"])
 
 

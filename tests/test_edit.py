@@ -14,7 +14,7 @@ HIRE = f"{BLOCK}.hire"
 GATE = f"{HIRE}.gate"
 
 
-def picture(seed: int = 1) -> torch.Tensor:
+def image(seed: int = 1) -> torch.Tensor:
     return torch.randn(2, 3, 64, 64, generator=torch.manual_seed(seed))
 
 
@@ -31,11 +31,11 @@ def model(shared):
 
 def value_at(model, point: str, edit, x: torch.Tensor | None = None) -> torch.Tensor:
     with model.edits({point: edit}):
-        return model.run_with_cache(picture() if x is None else x, point)[1][point]
+        return model.run_with_cache(image() if x is None else x, point)[1][point]
 
 
 def test_scale_zero_add_replace(model):
-    plain = model.run_with_cache(picture(), BLOCK)[1][BLOCK]
+    plain = model.run_with_cache(image(), BLOCK)[1][BLOCK]
     assert torch.equal(value_at(model, BLOCK, hl.edit.scale(-2.0)), plain * -2)
     assert torch.equal(value_at(model, BLOCK, hl.edit.zero()), torch.zeros_like(plain))
     assert torch.equal(value_at(model, BLOCK, hl.edit.add(0.5)), plain + 0.5)
@@ -46,11 +46,11 @@ def test_scale_zero_add_replace(model):
     assert value_at(model, BLOCK, wide).dtype == torch.float32
 
 
-def test_patching_from_another_picture(model):
-    """With the last map of another picture in its place, the answer is the other picture's."""
-    other_logits, other = model.run_with_cache(picture(2))
+def test_patching_from_another_image(model):
+    """With the last map of another image in its place, the answer is the other image's."""
+    other_logits, other = model.run_with_cache(image(2))
     with model.edits({"stages.3": hl.edit.replace(other["stages.3"])}):
-        assert torch.equal(model(picture()), other_logits)
+        assert torch.equal(model(image()), other_logits)
     kept = other["stages.3"].clone()
 
     def spoil(value, point):
@@ -60,17 +60,17 @@ def test_patching_from_another_picture(model):
         model.edits({"stages.3": hl.edit.replace(other["stages.3"])}),
         model.edits({"stages.3": spoil}),
     ):
-        model(picture())
+        model(image())
     assert torch.equal(other["stages.3"], kept)  # the source is never written to
 
 
 @pytest.mark.parametrize("branch", ["height", "width", "channel"])
 def test_a_fixed_gate_leaves_one_branch(model, branch):
     names = ("height", "width", "channel")
-    _, plain = model.run_with_cache(picture(), f"{BLOCK}.*")
+    _, plain = model.run_with_cache(image(), f"{BLOCK}.*")
     weights = {n: float(n == branch) for n in names}
     with model.edits({GATE: hl.edit.fix(**weights)}):
-        _, cache = model.run_with_cache(picture(), f"{BLOCK}.*")
+        _, cache = model.run_with_cache(image(), f"{BLOCK}.*")
     only = plain[f"{HIRE}.{branch}"]
     block = model.stages[2].blocks[1]
     assert torch.equal(cache[f"{HIRE}.fused"], only)
@@ -86,7 +86,7 @@ def test_a_fixed_gate_leaves_one_branch(model, branch):
 
 
 def test_branches_that_are_not_named_keep_their_weights(model):
-    plain = model.run_with_cache(picture(), GATE)[1][GATE]
+    plain = model.run_with_cache(image(), GATE)[1][GATE]
     fixed = value_at(model, GATE, hl.edit.fix(width=0.25))
     assert torch.equal(fixed[..., 0], plain[..., 0])
     assert (fixed[..., 1] == 0.25).all()
@@ -95,7 +95,7 @@ def test_branches_that_are_not_named_keep_their_weights(model):
 
 def test_every_gate_at_once(model):
     with model.edits({"*.gate": hl.edit.fix(height=0.0, width=0.0, channel=1.0)}):
-        _, cache = model.run_with_cache(picture())
+        _, cache = model.run_with_cache(image())
     for name in cache:
         if name.endswith(".gate.out"):
             hire = name.removesuffix(".gate.out")
@@ -106,7 +106,7 @@ def test_a_gate_of_two_branches():
     model = hl.create("hire_mlp_atto", seed=0, branches=("channel", "width"))
     assert model.points(GATE)[0].branches == ("width", "channel")
     with model.edits({GATE: hl.edit.fix(width=0.0, channel=1.0)}):
-        _, cache = model.run_with_cache(picture(), f"{HIRE}.*")
+        _, cache = model.run_with_cache(image(), f"{HIRE}.*")
     assert torch.equal(cache[f"{HIRE}.fused"], cache[f"{HIRE}.channel"])
     with (
         model.edits({GATE: hl.edit.fix(height=1.0)}),
@@ -114,7 +114,7 @@ def test_a_gate_of_two_branches():
             ValueError, match=r"gate\.out weighs width, channel; it has no branch 'height'"
         ),
     ):
-        model(picture())
+        model(image())
 
 
 def test_fix_in_the_wrong_place_or_without_a_branch(model):
@@ -124,7 +124,7 @@ def test_fix_in_the_wrong_place_or_without_a_branch(model):
             ValueError, match=r"hire\.out is a token grid; fix\(\) sets the weights of a gate"
         ),
     ):
-        model(picture())
+        model(image())
     with pytest.raises(ValueError, match="names no branch"):
         hl.edit.fix()
     for wrong in ({"height": "1"}, {"height": None}):
@@ -155,10 +155,10 @@ def test_settings_of_an_edit_pass_gradients_on(model):
     """A learned edit: the gradient reaches the tensor that was added."""
     nudge = torch.zeros(48, 1, 1, requires_grad=True)
     with model.edits({BLOCK: hl.edit.add(nudge)}):
-        model(picture())[:, 0].sum().backward()
+        model(image())[:, 0].sum().backward()
     assert nudge.grad.any()
     source = torch.ones(2, 48, 4, 4, requires_grad=True)
     with model.edits({BLOCK: hl.edit.replace(source)}):
-        model(picture())[:, 0].sum().backward()
+        model(image())[:, 0].sum().backward()
     assert source.grad.any()
     model.zero_grad(set_to_none=True)

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab._shared.files import UserError
+from hirelab._shared.errors import HirelabError
 from hirelab.datasets.cache import Squares
 from hirelab.datasets.samples import normalise
-from hirelab.datasets.subsets import Pictures
+from hirelab.datasets.subsets import LabelledImages
 from hirelab.training.evaluation import Evaluation, evaluate, normalised
 
 
@@ -84,8 +84,8 @@ def test_it_is_kept_and_found_again(judged, tmp_path):
 def squares(count: int = 5, size: int = 40) -> Squares:
     pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     labels = np.arange(count) % 3
-    pictures = Pictures(Path(), "val", ("a", "b", "c"), ("x",) * count, labels, "f", None)
-    return Squares(pictures, pixels, labels, np.arange(count), {"y": "damaged"})
+    images = LabelledImages(Path(), "val", ("a", "b", "c"), ("x",) * count, labels, "f", None)
+    return Squares(images, pixels, labels, np.arange(count), {"y": "damaged"})
 
 
 def test_evaluate_reads_the_middle_of_the_squares_in_any_batches():
@@ -97,7 +97,7 @@ def test_evaluate_reads_the_middle_of_the_squares_in_any_batches():
         expected = model(normalise(list(data.pixels[:, 4:36, 4:36]))).softmax(1).numpy()
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
     assert (found.skipped, found.size, found.data) == (1, 32, "f")
-    with pytest.raises(UserError, match="40 pixels wide and size is 48"):
+    with pytest.raises(HirelabError, match="40 pixels wide and size is 48"):
         evaluate(model, data, 48)
 
 

@@ -54,7 +54,7 @@ def bright(n: int = 6) -> torch.Tensor:
 # ------------------------------------------------------------------ intervals
 
 
-def test_an_interval_is_around_the_mean_and_narrows_with_pictures():
+def test_an_interval_is_around_the_mean_and_narrows_with_images():
     draw = np.random.default_rng(1).normal(2.0, 1.0, 400)
     few, many = interval(draw[:25]), interval(draw)
     assert few.mean == pytest.approx(draw[:25].mean())
@@ -71,12 +71,12 @@ def test_an_interval_is_around_the_mean_and_narrows_with_pictures():
     assert (same.mean, same.low, same.high) == (0.25, 0.25, 0.25)
 
 
-def test_one_picture_has_no_interval():
+def test_one_image_has_no_interval():
     found = interval([0.5])
     assert found.mean == 0.5
     assert np.isnan([found.low, found.high]).all()
-    assert "one picture, no interval" in str(found)
-    for values, level, why in (([], 0.95, "one for each picture"), ([[1.0]], 0.95, "one for each"),
+    assert "one image, no interval" in str(found)
+    for values, level, why in (([], 0.95, "one for each image"), ([[1.0]], 0.95, "one for each"),
                                ([1.0, 2.0], 95, "between 0 and 1")):  # fmt: skip
         with pytest.raises(ValueError, match=why):
             interval(values, level)
@@ -97,7 +97,7 @@ def test_a_true_map_deletes_and_inserts_at_once():
             values = getattr(found, kind + curve)
             np.testing.assert_allclose(values[:, 0], start, rtol=1e-5)
             np.testing.assert_allclose(values[:, -1], end, rtol=1e-5)
-    # the corner is a 16th of the picture; the map's blurred edge takes in a little more
+    # the corner is a 16th of the image; the map's blurred edge takes in a little more
     np.testing.assert_allclose(found.deletion[:, 3:], np.stack([none] * 14, 1), rtol=1e-4)
     np.testing.assert_allclose(found.insertion[:, 3:], np.stack([whole] * 14, 1), rtol=1e-4)
     gain = found.area("gain")
@@ -147,7 +147,7 @@ def test_deletion_is_seeded_saved_and_drawn(tmp_path):
 
 def test_wrong_requests_are_one_sentence():
     model, x, found = Corner(), bright(3), maps(corner_map(3))
-    with pytest.raises(ValueError, match="give the pictures that it was made from"):
+    with pytest.raises(ValueError, match="give the images that it was made from"):
         deletion_insertion(model, x[:2], found)
     with pytest.raises(ValueError, match="steps is 0"):
         deletion_insertion(model, x, found, steps=0)
@@ -269,13 +269,13 @@ def test_random_maps_hit_as_often_as_the_box_is_large():
 def test_boxes_are_checked_and_results_kept(tmp_path):
     found = maps(corner_map(2))
     for boxes, why in [
-        ([(0, 0, 8, 8)], "boxes for 1 pictures"),
-        ([(0, 0, 8, 8), (8, 0, 8, 8)], "A box of picture 1 is"),
-        ([(0, 0, 8, 8), (0, 0, 33, 8)], "inside the picture of 32 x 32"),
-        ([(0, 0, 8, 8), (-1, 0, 8, 8)], "A box of picture 1"),
-        ([(0, 0, 8), (0, 0, 8)], r"boxes of picture 0 have shape \(3,\)"),
-        ([(0, 0, 8, 8), np.zeros((0, 4))], r"picture 1 have shape \(0, 4\)"),
-        ([(0, 0, 8, 8), (0, 0, np.nan, 8)], "A box of picture 1"),
+        ([(0, 0, 8, 8)], "boxes for 1 images"),
+        ([(0, 0, 8, 8), (8, 0, 8, 8)], "A box of image 1 is"),
+        ([(0, 0, 8, 8), (0, 0, 33, 8)], "inside the image of 32 x 32"),
+        ([(0, 0, 8, 8), (-1, 0, 8, 8)], "A box of image 1"),
+        ([(0, 0, 8), (0, 0, 8)], r"boxes of image 0 have shape \(3,\)"),
+        ([(0, 0, 8, 8), np.zeros((0, 4))], r"image 1 have shape \(0, 4\)"),
+        ([(0, 0, 8, 8), (0, 0, np.nan, 8)], "A box of image 1"),
     ]:
         with pytest.raises(ValueError, match=why):
             pointing_game(found, boxes)

@@ -58,7 +58,7 @@ def test_published_sizes():
     assert round(params[0] - gate[0]) == v1["hire_mlp_tiny"][0]
     others = zip(found.networks[1:], params[1:] - gate[1:], strict=True)
     assert all(round(without) != v1[name][0] for name, without in others)
-    assert f"does {macs[0]:.1f} billion multiply-adds for a picture of 224" in prose()
+    assert f"does {macs[0]:.1f} billion multiply-adds for an image of 224" in prose()
 
 
 def test_padding():
@@ -76,13 +76,13 @@ def test_padding():
     assert network_cost("hire_mlp_tiny", 448).padding_share < cost.padding_share
 
 
-def test_pictures_of_any_shape():
+def test_images_of_any_shape():
     wide = pyramid("hire_mlp_tiny", (300, 401))
     assert wide.sizes[2:].tolist() == [[19, 25], [10, 13]]
     assert "19 rows become 10" in prose()
     assert wide.padded[3].tolist() == [0, 1]
     assert "10 rows need nothing and 13 columns one more" in prose()
-    assert wide.sizes[3, 0] * wide.pixels[3] > 300  # "stage 4 reaches beyond the picture"
+    assert wide.sizes[3, 0] * wide.pixels[3] > 300  # "stage 4 reaches beyond the image"
     assert wide.padded.max() == 2  # "row 0 and, where two are missing, row 1"
 
 

@@ -36,7 +36,7 @@ def networks():
 
 @pytest.fixture(scope="module")
 def measured(networks):
-    """Fields of the end of stage 3 on the notebook's pictures, kept."""
+    """Fields of the end of stage 3 on the notebook's images, kept."""
     x, _ = hl.samples(6, size=128)
     kept = {}
 
@@ -61,14 +61,14 @@ def test_a_flat_field_would_need_ninety_pixels(prose):
     assert flat.area_under_curve == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_where_the_whole_picture_can_be_heard(networks, prose):
+def test_where_the_whole_image_can_be_heard(networks, prose):
     share = {}
     for i, j in BLOCKS:
         point = f"stages.{i}.blocks.{j}"
         middle = (16 >> i, 16 >> i)  # of 32, 16, 8 and 4 tokens
         share[i, j] = hl.provenance(networks["untrained"], middle, point, "spatial", size=128)
         share[i, j] = share[i, j].share("input")
-    assert "After the third block of stage 3 the whole picture can be heard" in prose
+    assert "After the third block of stage 3 the whole image can be heard" in prose
     assert [b for b in BLOCKS if share[b] == 1] == BLOCKS[BLOCKS.index((2, 2)) :]
     assert "all ten blocks" in prose
     assert len(BLOCKS) == sum(len(s.blocks) for s in networks["trained"].stages) == 10
@@ -124,7 +124,7 @@ def test_half_of_the_mass_covers_less_than_a_quarter(measured, prose):
     field = measured("trained", paths="full")
     assert field.grid == [8, 8]
     assert field.area(0.5)[0] < 0.25
-    assert "covers less than a quarter of the picture" in prose
+    assert "covers less than a quarter of the image" in prose
     # "hardly a pixel is without any influence"
     assert (field.map > 0).mean() > 0.99
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import hirelab as hl
-from hirelab.lab import exercises
 from hirelab.analysis.attribution import beside
+from hirelab.lab import exercises
 from hirelab.models import weights
 from hirelab.rearrange import Rearrangement
 
@@ -50,8 +50,8 @@ def test_what_the_two_networks_were_trained_and_judged_on(prose):
     assert one["asked"]["data"] == other["asked"]["data"]
     assert other["asked"]["model_arguments"] == {"cross_region": "none"}
     judged = [weights.evaluation(f"hire_mlp_pico.{tag}") for tag in TAGS]
-    assert f"{len(judged[0].labels):,} validation pictures" in prose
-    # "answered the same ones", so the difference may be taken picture by picture
+    assert f"{len(judged[0].labels):,} validation images" in prose
+    # "answered the same ones", so the difference may be taken image by image
     assert judged[0].data == judged[1].data
     assert (judged[0].labels == judged[1].labels).all()
     assert (judged[0].predicted == judged[1].predicted).mean() > 0.5
@@ -117,16 +117,16 @@ def test_a_map_turned_round_has_its_colours_exchanged(model, x):
     from hirelab.viz import overlay
 
     values = hl.grad_cam(model, x[:1]).upsampled[0]
-    picture = np.zeros((*values.shape, 3), np.uint8)
+    image = np.zeros((*values.shape, 3), np.uint8)
     for sign in (1, -1):
-        one = overlay.beside(picture, [sign * values], ["a"], ["b"])
+        one = overlay.beside(image, [sign * values], ["a"], ["b"])
         low, high = sorted((sign * values.min(), sign * values.max()))
         assert one.text == f"a: b, {low:.2g} to {high:.2g}"
 
 
 @pytest.mark.parametrize("wrong", ["none", "several", "others"])
-def test_maps_of_other_pictures_are_refused(model, x, wrong):
+def test_maps_of_other_images_are_refused(model, x, wrong):
     one, other = hl.grad_cam(model, x[:1]), hl.grad_cam(model, x[1:])
     found = {"none": {}, "several": {"a": hl.grad_cam(model, x)}, "others": {"a": one, "b": other}}
-    with pytest.raises(ValueError, match=r"single picture|same RGB picture"):
+    with pytest.raises(ValueError, match=r"single image|same RGB image"):
         beside(found[wrong])

@@ -7,7 +7,8 @@ import csv
 import pytest
 
 from hirelab import paper
-from hirelab._shared.files import ROOT, UserError
+from hirelab._shared.errors import HirelabError
+from hirelab._shared.files import ROOT
 
 FOLDER = ROOT / "data" / "paper"
 
@@ -109,5 +110,5 @@ def test_a_table_prints_aligned():
 
 def test_without_the_checkout_the_cure_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr("hirelab._shared.files.ROOT", tmp_path)
-    with pytest.raises(UserError, match="clone the repository"):
+    with pytest.raises(HirelabError, match="clone the repository"):
         paper.headline()

@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab.hooks import points as probes
 from hirelab import rearrange
+from hirelab.hooks import points as probes
 from hirelab.hooks.points import Probe, UnknownPoint
 
 REARRANGEMENTS = list(itertools.product(rearrange.PADDINGS, rearrange.CROSS_REGIONS, (True, False)))
 BLOCK = "stages.2.blocks.1"  # of the smallest network: shift 1, region 3, maps of 4 x 4 at 64 px
 
 
-def picture(batch: int = 2, high: int = 64, wide: int = 64, chans: int = 3) -> torch.Tensor:
+def image(batch: int = 2, high: int = 64, wide: int = 64, chans: int = 3) -> torch.Tensor:
     return torch.randn(batch, chans, high, wide, generator=torch.manual_seed(1))
 
 
@@ -127,7 +127,7 @@ def test_what_the_table_says_of_a_published_network():
 @pytest.mark.parametrize("size", [(64, 64), (37, 90), (3, 3), (19, 226)])
 def test_shapes_of_the_table_are_those_of_a_real_run(model, size):
     table = model.points(input_size=(3, *size))
-    _, cache = model.run_with_cache(picture(1, *size))
+    _, cache = model.run_with_cache(image(1, *size))
     assert [p.name for p in table] != []
     assert {p.name: p for p in table} == {n: cache.point(n) for n in cache}
     assert {p.name: p.shape for p in table} == {n: tuple(v.shape) for n, v in cache.items()}
@@ -170,7 +170,7 @@ def test_looking_at_points_does_not_run_edits(model):
     with model.edits({BLOCK: edit, f"{BLOCK}.hire": lambda value, point: value * mask}):
         assert model.points(BLOCK)[0].name == f"{BLOCK}.out"
         assert calls == []
-        model(picture())
+        model(image())
     assert calls == ["cpu"]
 
 
@@ -179,7 +179,7 @@ def test_looking_at_points_does_not_run_edits(model):
 
 @pytest.mark.parametrize("grad", [False, True])
 def test_reading_changes_no_value(model, grad):
-    x = picture()
+    x = image()
     with torch.no_grad():
         expected = model(x)
     logits, cache = model.run_with_cache(x, grad=grad)
@@ -194,7 +194,7 @@ def test_reading_changes_no_value(model, grad):
 
 
 def test_cached_values_obey_the_definition_of_the_block(model):
-    _, c = model.run_with_cache(picture(), f"{BLOCK}.*")
+    _, c = model.run_with_cache(image(), f"{BLOCK}.*")
     block = model.stages[2].blocks[1]
     branches = [c[f"{BLOCK}.hire.{b}"] for b in ("height", "width", "channel")]
     gate = c[f"{BLOCK}.hire.gate"]
@@ -223,13 +223,13 @@ def test_cached_values_obey_the_definition_of_the_block(model):
     ],
 )
 def test_patterns(model, pattern, expected):
-    _, cache = model.run_with_cache(picture(1), pattern)
+    _, cache = model.run_with_cache(image(1), pattern)
     assert list(cache) == expected
     assert [p.name for p in model.points(pattern)] == expected
 
 
 def test_names_of_the_cache(model):
-    _, cache = model.run_with_cache(picture(1), f"{BLOCK}.hire.*")
+    _, cache = model.run_with_cache(image(1), f"{BLOCK}.hire.*")
     gate = f"{BLOCK}.hire.gate"
     assert cache[gate] is cache[f"{gate}.out"]
     assert gate in cache
@@ -257,12 +257,12 @@ def test_stopping_early_really_stops(model, grad):
     handles = [m.register_forward_hook(lambda *_, n=n: ran.append(n)) for n, m in watched.items()]
     try:
         names = ["stages.1.blocks.0.hire.width.regions", "stages.0.out", "stages.1.blocks.0.mid"]
-        logits, cache = model.run_with_cache(picture(), names, stop_early=True, grad=grad)
+        logits, cache = model.run_with_cache(image(), names, stop_early=True, grad=grad)
         assert logits is None
         assert ran in ([], ["block"])  # the last wanted probe, nothing behind it
         assert set(cache) == set(names)
         assert all(v.requires_grad is grad for v in cache.values())
-        full, whole = model.run_with_cache(picture(), names)
+        full, whole = model.run_with_cache(image(), names)
         assert full is not None
         assert ran[-1] == "head"
         assert all(torch.equal(cache[n], whole[n]) for n in names)
@@ -272,7 +272,7 @@ def test_stopping_early_really_stops(model, grad):
 
 
 def test_gradients(model):
-    x = picture().requires_grad_()
+    x = image().requires_grad_()
     logits, cache = model.run_with_cache(x, ["stages.1", "stages.3"], grad=True)
     (by_stage,) = torch.autograd.grad(logits.sum(), cache["stages.1"], retain_graph=True)
     assert by_stage.shape == cache["stages.1"].shape
@@ -295,13 +295,13 @@ def test_gradients(model):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_an_input_that_is_not_finite_is_refused(model, bad):
-    x = picture()
+    x = image()
     x[1, 0, 3, 3] = bad
     with pytest.raises(ValueError, match=r"\(2, 3, 64, 64\) holds NaN or infinite.*nan_to_num"):
         model.run_with_cache(x)
 
 
-# ------------------------------------------------------------------ the way back to the picture
+# ------------------------------------------------------------------ the way back to the image
 
 
 @pytest.mark.parametrize("size", [(64, 64), (37, 90), (3, 20)])
@@ -313,7 +313,7 @@ def test_grids_carried_back_lie_where_they_came_from(shared, setting, size):
     model.set_rearrangement(padding=padding, cross_region=cross_region, restore=restore)
     for branch in model.axis_branches().values():
         branch.mix = nn.Identity()
-    _, cache = model.run_with_cache(picture(2, *size), "stages.*.blocks.*.hire.*")
+    _, cache = model.run_with_cache(image(2, *size), "stages.*.blocks.*.hire.*")
     for name in cache:
         hire, _, leaf = name.rpartition(".hire.")
         source = cache[f"{hire}.hire.input"]
@@ -329,8 +329,8 @@ def test_grids_carried_back_lie_where_they_came_from(shared, setting, size):
             assert torch.equal(cache[name], source.index_select(axis, order)), name
 
 
-def test_what_has_no_place_on_the_picture_says_so(model):
-    _, cache = model.run_with_cache(picture(1), [f"{BLOCK}.hire.gate", "pooled"])
+def test_what_has_no_place_on_the_image_says_so(model):
+    _, cache = model.run_with_cache(image(1), [f"{BLOCK}.hire.gate", "pooled"])
     with pytest.raises(ValueError, match=r"gate\.out is a gate of shape \(1, 48, 3\)"):
         cache.tokens(f"{BLOCK}.hire.gate")
     with pytest.raises(ValueError, match=r"pooled is a vector"):
@@ -341,7 +341,7 @@ def test_what_has_no_place_on_the_picture_says_so(model):
 
 
 def cached_references(model, grad: bool, **kwargs):
-    logits, cache = model.run_with_cache(picture(), grad=grad, **kwargs)
+    logits, cache = model.run_with_cache(image(), grad=grad, **kwargs)
     return logits, cache, [weakref.ref(v) for v in cache.values()]
 
 
@@ -383,7 +383,7 @@ def test_no_tensor_and_no_hook_outlives_an_error_in_the_forward(model, grad):
     )
     try:
         with pytest.raises(Bang):
-            model.run_with_cache(picture(), grad=grad)
+            model.run_with_cache(image(), grad=grad)
         assert model.attached() == []
     finally:
         handle.remove()
@@ -405,10 +405,10 @@ def test_no_tensor_and_no_hook_outlives_an_edit(model):
         raise Bang
 
     with model.edits({f"{BLOCK}.hire.*.mixed": watch, f"{BLOCK}.hire.gate": watch}):
-        values.append(weakref.ref(model(picture())))
+        values.append(weakref.ref(model(image())))
     assert len(references) == 3
     with pytest.raises(Bang), model.edits({BLOCK: watch, "stages.3": bang}):
-        model(picture())
+        model(image())
     assert model.attached() == []
     gc.collect()
     assert len(references) == 5
@@ -416,11 +416,11 @@ def test_no_tensor_and_no_hook_outlives_an_edit(model):
 
 
 def test_hooks_end_with_an_error_inside_the_block(model):
-    expected = model(picture())
+    expected = model(image())
     with pytest.raises(Bang), model.edits({"stages.*": hl.edit.zero()}):
         bang(model.attached())
     assert model.attached() == []
-    assert torch.equal(model(picture()), expected)
+    assert torch.equal(model(image()), expected)
 
 
 def test_hooks_end_with_keyboard_interrupt(model):
@@ -428,7 +428,7 @@ def test_hooks_end_with_keyboard_interrupt(model):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), model.edits({BLOCK: stop}):
-        model.run_with_cache(picture())
+        model.run_with_cache(image())
     assert model.attached() == []
 
 
@@ -436,7 +436,7 @@ def test_hooks_end_with_keyboard_interrupt(model):
 
 
 def test_edits_in_edits_each_end_alone(model):
-    x = picture()
+    x = image()
     plain = model(x)
     with model.edits({f"{BLOCK}.hire": hl.edit.zero()}):
         outer = model(x)
@@ -454,7 +454,7 @@ def test_edits_in_edits_each_end_alone(model):
 
 
 def test_contexts_may_end_in_any_order(model):
-    x = picture()
+    x = image()
     plain = model(x)
     first, second = model.edits({BLOCK: hl.edit.scale(2.0)}), model.edits({"stem": hl.edit.zero()})
     with second:
@@ -469,7 +469,7 @@ def test_contexts_may_end_in_any_order(model):
 
 
 def test_a_cache_inside_edits_shows_what_the_network_went_on_with(model):
-    x = picture()
+    x = image()
     with model.edits({f"{BLOCK}.hire": hl.edit.scale(3.0)}):
         edited, cache = model.run_with_cache(x, f"{BLOCK}.*")
         assert len(model.attached()) == 1
@@ -481,7 +481,7 @@ def test_a_cache_inside_edits_shows_what_the_network_went_on_with(model):
 
 
 def test_edits_of_one_point_act_in_the_order_given(model):
-    x = picture()
+    x = image()
     _, cache = model.run_with_cache(x, BLOCK)
     add, scale = hl.edit.add(1.0), hl.edit.scale(2.0)
     for changes, expected in (
@@ -496,7 +496,7 @@ def test_edits_of_one_point_act_in_the_order_given(model):
 
 def test_two_networks_do_not_hear_each_other(model):
     other = make()
-    x = picture()
+    x = image()
     expected = other(x)
 
     def compare(value, point):
@@ -524,10 +524,10 @@ def test_foreign_hooks_stay_and_are_listed(model):
             labels = [a.label for a in model.attached()]
             assert sorted(labels) == ["edit zero()", "function", "function", "function"]
             assert repr(model.attached()[0]).startswith(f"{BLOCK}.out: ")
-            model.run_with_cache(picture())
+            model.run_with_cache(image())
         assert seen == ["in", "out"]
         assert len(model.attached()) == 3
-        model(picture()).sum().backward()
+        model(image()).sum().backward()
         assert seen == ["in", "out", "in", "out", "back"]
     finally:
         for handle in handles:
@@ -565,7 +565,7 @@ def test_unknown_points_suggest_near_ones(model, name, near):
         model.points(name)
     assert not str(caught.value).startswith(("'", '"'))
     with pytest.raises(KeyError, match=message):
-        model.run_with_cache(picture(), ["stem", name])
+        model.run_with_cache(image(), ["stem", name])
     with (
         pytest.raises(UnknownPoint, match=message),
         model.edits({"stem": hl.edit.zero(), name: hl.edit.zero()}),
@@ -612,7 +612,7 @@ def test_points_in_any_network():
 def test_edits_that_return_something_else(model, edit, error, message):
     with model.edits({BLOCK: edit}):
         with pytest.raises(error, match=rf"{re.escape(BLOCK)}\.out.*{message}"):
-            model(picture())
+            model(image())
         assert len(model.attached()) == 1
 
 
@@ -624,7 +624,7 @@ def test_what_is_no_edit_is_refused_at_the_door(model, wrong):
 
 def test_an_edit_in_place_touches_only_its_point(model):
     """`mid` enters both the MLP and the residual sum; the cache shows which value each one saw."""
-    x = picture()
+    x = image()
     _, plain = model.run_with_cache(x)
 
     def in_place(value, point):
@@ -649,7 +649,7 @@ def test_an_edit_in_place_touches_only_its_point(model):
 
 
 def test_gradients_pass_through_edits(model):
-    x = picture().requires_grad_()
+    x = image().requires_grad_()
     with model.edits({"stages.1": hl.edit.scale(3.0)}):
         _, cache = model.run_with_cache(x, "stages.1", grad=True)
     (by_edit,) = torch.autograd.grad(cache["stages.1"].sum(), x)
@@ -668,22 +668,22 @@ def test_an_edit_knows_its_point_in_this_very_pass(model, size):
         return value
 
     with model.edits({"*": note}):
-        model(picture(2, *size))
-    _, cache = model.run_with_cache(picture(2, *size))
+        model(image(2, *size))
+    _, cache = model.run_with_cache(image(2, *size))
     assert seen == {n: cache.point(n) for n in cache}
 
 
 def test_training_and_scripts_stay_possible_with_probes_in_the_way():
     model = make().train()
     with model.edits({BLOCK: hl.edit.scale(0.5)}):
-        model(picture()).sum().backward()
+        model(image()).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
 def test_features_only_keeps_the_points():
     net = hl.create("hire_mlp_atto", seed=0, features_only=True, out_indices=(1, 2))
-    maps = net(picture())
-    out, cache = probes.run_with_cache(net, picture(), "*blocks.1.hire.*")
+    maps = net(image())
+    out, cache = probes.run_with_cache(net, image(), "*blocks.1.hire.*")
     assert all(torch.equal(a, b) for a, b in zip(out, maps, strict=True))
     assert len(cache) == 3 * 13
     assert cache.tokens("stages_2.blocks.1.hire.height.mixed").shape == (2, 48, 4, 4)

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 import hirelab as hl
 from hirelab import results
-from hirelab.models import HireMLP
-from hirelab.hooks.points import UnknownPoint, probes
 from hirelab.analysis.provenance import (
     MANNERS,
     PATHS,
@@ -26,6 +24,8 @@ from hirelab.analysis.provenance import (
     provenance,
     reach_growth,
 )
+from hirelab.hooks.points import UnknownPoint, probes
+from hirelab.models import HireMLP
 from hirelab.rearrange import CROSS_REGIONS, PADDINGS, Rearrangement
 
 

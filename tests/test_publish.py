@@ -13,8 +13,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from hirelab import cli
+from hirelab._shared.errors import HirelabError
 from hirelab.lab import gallery as publish
-from hirelab._shared.files import UserError
 
 
 def png(color: str = "red", size: tuple[int, int] = (40, 20)) -> bytes:
@@ -27,13 +27,13 @@ SHOW = f"""import base64
 from IPython.display import display
 data = {{
     "image/png": "{base64.b64encode(png()).decode()}",
-    "text/plain": "a red picture",
+    "text/plain": "a red image",
     "application/vnd.jupyter.widget-view+json": {{"model_id": "1", "version_major": 2}},
 }}
 display(data, raw=True)"""
 
 
-def picture_cell(color: str, **metadata):
+def image_cell(color: str, **metadata):
     data = {"image/png": base64.b64encode(png(color)).decode(), "text/plain": f"all {color}"}
     return new_code_cell("show()", outputs=[new_output("display_data", data)], metadata=metadata)
 
@@ -84,7 +84,7 @@ def test_a_run_leaves_nothing_of_the_machine(ran):
     assert set(notebook.cells[1].outputs[0].data) == {"image/png", "text/plain"}
 
 
-def test_a_widget_without_a_picture_keeps_its_reference():
+def test_a_widget_without_a_image_keeps_its_reference():
     view = {publish.WIDGET_VIEW: {"model_id": "1"}, "text/plain": "IntSlider()"}
     cell = new_code_cell("slider", outputs=[new_output("display_data", view)])
     publish.normalise(notebook := new_notebook(cells=[cell]), "name")
@@ -108,24 +108,24 @@ def test_a_failing_notebook_stays_as_it_was(tmp_path, capsys):
 
 def test_a_dying_kernel_is_said(tmp_path):
     path = store(tmp_path / "a.ipynb", new_code_cell("import os\nos._exit(1)"))
-    with pytest.raises(UserError, match=r"a\.ipynb: Kernel died"):
+    with pytest.raises(HirelabError, match=r"a\.ipynb: Kernel died"):
         publish.run_notebook(path)
 
 
 def test_a_file_that_is_no_notebook_is_said(tmp_path):
     (tmp_path / "a.ipynb").write_text("no json")
-    with pytest.raises(UserError, match="is not a notebook"):
+    with pytest.raises(HirelabError, match="is not a notebook"):
         publish.read(tmp_path / "a.ipynb")
 
 
 def test_finding_notebooks(tmp_path):
-    with pytest.raises(UserError, match="there is no notebook in"):
+    with pytest.raises(HirelabError, match="there is no notebook in"):
         publish.find(tmp_path)
     for name in ("01_region", "00_start"):
         (tmp_path / f"{name}.ipynb").touch()
     assert [path.stem for path in publish.find(tmp_path)] == ["00_start", "01_region"]
     assert [path.stem for path in publish.find(tmp_path, ["01_region.ipynb"])] == ["01_region"]
-    with pytest.raises(UserError, match="01_region"):
+    with pytest.raises(HirelabError, match="01_region"):
         publish.find(tmp_path, ["01_regoin"])
 
 
@@ -133,11 +133,11 @@ def test_finding_notebooks(tmp_path):
 
 
 class Page(HTMLParser):
-    """Where a page's links lead, and the sources and texts of its pictures."""
+    """Where a page's links lead, and the sources and texts of its images."""
 
     def __init__(self, path):
         super().__init__()
-        self.links, self.pictures = [], []
+        self.links, self.images = [], []
         self.feed(path.read_text())
 
     def handle_starttag(self, tag, attrs):
@@ -145,7 +145,7 @@ class Page(HTMLParser):
         if tag == "a":
             self.links.append(attributes["href"])
         elif tag == "img":
-            self.pictures.append((attributes["src"], attributes.get("alt")))
+            self.images.append((attributes["src"], attributes.get("alt")))
 
 
 @pytest.fixture
@@ -162,12 +162,12 @@ def notebooks(tmp_path):
         store(
             folder / "00_a.ipynb",
             new_markdown_cell(first),
-            picture_cell("red"),
-            picture_cell("blue", tags=["thumbnail"]),
+            image_cell("red"),
+            image_cell("blue", tags=["thumbnail"]),
             new_code_cell("slider", outputs=[new_output("display_data", widget)]),
         ),
         store(folder / "01_b.ipynb", new_markdown_cell("# Second < two"), new_code_cell("x = 1")),
-        store(folder / "02_c.ipynb", new_markdown_cell("# Third"), picture_cell("green")),
+        store(folder / "02_c.ipynb", new_markdown_cell("# Third"), image_cell("green")),
     ]
 
 
@@ -193,7 +193,7 @@ def test_every_page_shows_itself_without_a_network(gallery):
     assert {"00_a.html", "01_b.html", "02_c.html", "index.html"} <= {page.name for page in pages}
     for page in pages:
         assert publish.external_resources(page.read_text()) == []
-        assert all(source.startswith("data:image/") for source, _ in Page(page).pictures)
+        assert all(source.startswith("data:image/") for source, _ in Page(page).images)
 
 
 def test_every_local_link_leads_to_a_page(gallery):
@@ -213,18 +213,18 @@ def test_links_to_notebooks_lead_to_pages_and_links_to_code_to_nothing(gallery):
     assert '<a href="01_b.html#top">the next</a> and the code.' in text
 
 
-def test_pages_show_pictures_and_text_but_no_dead_widget(gallery):
+def test_pages_show_images_and_text_but_no_dead_widget(gallery):
     text = (gallery / "00_a.html").read_text()
     assert "IntSlider(value=3)" in text
     assert "widget-view" not in text
-    assert "all red" in [alt for _, alt in Page(gallery / "00_a.html").pictures]
+    assert "all red" in [alt for _, alt in Page(gallery / "00_a.html").images]
 
 
-def test_index_shows_title_question_and_chosen_picture(gallery):
+def test_index_shows_title_question_and_chosen_image(gallery):
     text = (gallery / "index.html").read_text()
     assert "<h2>1. What is a region &amp; why?</h2><p>Does a token move?</p>" in text
     assert "<h2>Second &lt; two</h2>" in text
-    source, _ = Page(gallery / "index.html").pictures[0]
+    source, _ = Page(gallery / "index.html").images[0]
     shown = Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))
     assert shown.convert("RGB").getpixel((5, 5)) == (0, 0, 255)
 
@@ -252,7 +252,7 @@ def test_an_explorer_that_would_fetch_something_is_refused(tmp_path, monkeypatch
         return [("Shift", "shift.html")]
 
     monkeypatch.setattr("hirelab.widgets.frozen_pages", frozen_pages)
-    with pytest.raises(UserError, match=r"shift\.html.*embed\.js"):
+    with pytest.raises(HirelabError, match=r"shift\.html.*embed\.js"):
         publish._frozen_pages(tmp_path)
 
 
@@ -260,7 +260,7 @@ def test_a_page_that_would_fetch_something_is_refused(tmp_path):
     html = '<script src="https://cdn.example.org/a.js"></script>'
     cell = new_code_cell("x", outputs=[new_output("display_data", {"text/html": html})])
     path = store(tmp_path / "a.ipynb", cell)
-    with pytest.raises(UserError, match=r"a\.html would not work offline.*cdn\.example\.org"):
+    with pytest.raises(HirelabError, match=r"a\.html would not work offline.*cdn\.example\.org"):
         publish.write_gallery([path], tmp_path / "out")
     assert not (tmp_path / "out" / "a.html").exists()
 
@@ -277,7 +277,7 @@ def test_a_gallery_over_a_file_is_refused(notebooks, tmp_path, capsys):
     [
         '<script src="https://a.org/x.js"></script>',
         '<link rel="stylesheet" href="//a.org/x.css">',
-        '<img src="picture.png">',
+        '<img src="image.png">',
         '<img srcset="http://a.org/x.png 2x">',
         "<style>@import 'https://a.org/x.css';</style>",
         "<style>@font-face { src: url(https://a.org/x.woff) }</style>",
@@ -314,14 +314,14 @@ def test_thumbnails_are_small_and_the_same_twice(notebooks, tmp_path, capsys):
     assert cli.main([*arguments, str(tmp_path / "one")]) == 0
     assert cli.main([*arguments, str(tmp_path / "two")]) == 0
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == ["00_a.png", "02_c.png"]  # the second notebook has no picture
+    assert names == ["00_a.png", "02_c.png"]  # the second notebook has no image
     for name in names:
         data = (tmp_path / "one" / name).read_bytes()
         assert data == (tmp_path / "two" / name).read_bytes()
         assert Image.open(io.BytesIO(data)).size == (360, 180)
 
 
-def test_a_thumbnail_of_a_transparent_picture_is_on_white():
+def test_a_thumbnail_of_a_transparent_image_is_on_white():
     file = io.BytesIO()
     Image.new("RGBA", (10, 10), (0, 0, 0, 0)).save(file, format="PNG")
     small = Image.open(io.BytesIO(publish.thumbnail(file.getvalue())))

@@ -7,7 +7,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def test_the_library_in_15_lines_runs_and_is_15_lines(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)  # it saves a picture
+    monkeypatch.chdir(tmp_path)  # it saves an image
     code = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
     exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "cam.png").read_bytes().startswith(b"\x89PNG")

@@ -98,7 +98,7 @@ def test_regions_hold_the_tokens_of_the_index_map_channel_major(r, dim, shape):
         if dim == 2
         else (batch, channels * r.region, other, r.regions)
     )
-    # Entry by entry, for the last channel and picture: channel c of the token in slot t of a
+    # Entry by entry, for the last channel and image: channel c of the token in slot t of a
     # region is channel c * region + t of the region.
     c = channels - 1
     for i, t, o in itertools.product(range(r.regions), range(r.region), range(other)):

@@ -17,8 +17,6 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab.hooks.points import Probe, UnknownPoint
-from hirelab.rearrange import CROSS_REGIONS, PADDINGS
 from hirelab.analysis.receptive_field import (
     PATHS,
     POSITIONS,
@@ -26,11 +24,13 @@ from hirelab.analysis.receptive_field import (
     compare_fields,
     receptive_field,
 )
+from hirelab.hooks.points import Probe, UnknownPoint
+from hirelab.rearrange import CROSS_REGIONS, PADDINGS
 
 ONE_STAGE = {"depths": (2,), "dims": (16,), "region": 3, "shift": 1, "shift_cycle": 2}
 
 
-def pictures(n=2, high=64, wide=64, chans=3, dtype=torch.float32) -> torch.Tensor:
+def random_images(n=2, high=64, wide=64, chans=3, dtype=torch.float32) -> torch.Tensor:
     return torch.randn(n, chans, high, wide, generator=torch.manual_seed(1), dtype=dtype)
 
 
@@ -66,7 +66,7 @@ def resnet() -> nn.Module:
 
 
 def by_hand(read, images, place, reduce="absolute", outputs="all") -> np.ndarray:
-    """A picture at a time: ``read`` gives its map (1, C, rows, columns)."""
+    """An image at a time: ``read`` gives its map (1, C, rows, columns)."""
     total = 0
     for image in images:
         pixels = image[None].clone().requires_grad_()
@@ -86,7 +86,7 @@ def by_hand(read, images, place, reduce="absolute", outputs="all") -> np.ndarray
     [("absolute", "all"), ("squared", "all"), ("positive", "all"), ("positive", "positive")],
 )
 def test_on_a_resnet_it_is_what_a_straightforward_implementation_gives(resnet, reduce, outputs):
-    images = pictures(3, 48, 64)
+    images = random_images(3, 48, 64)
     double = copy.deepcopy(resnet).double()
 
     def read(x):
@@ -122,7 +122,7 @@ def test_a_stack_of_convolutions_has_the_known_gaussian(kernel, layers):
     sqrt(n (k^2 - 1) / 12); the field itself is the n-fold convolution."""
     side = layers * (kernel - 1) + 5
     stack = uniform_stack(kernel, layers)
-    field = receptive_field(stack, pictures(2, side, side + 4, 1), str(layers - 1))
+    field = receptive_field(stack, random_images(2, side, side + 4, 1), str(layers - 1))
     expected = np.sqrt(layers * (kernel**2 - 1) / 12)
     np.testing.assert_allclose(field.deviation, (expected, expected), rtol=1e-6)
     np.testing.assert_allclose(field.centroid, field.centre)
@@ -138,20 +138,20 @@ def test_a_stack_of_convolutions_has_the_known_gaussian(kernel, layers):
     )
 
 
-def test_a_batch_is_every_picture_by_itself(network):
-    images = pictures(5)
+def test_a_batch_is_every_image_by_itself(network):
+    images = random_images(5)
     together = receptive_field(network, images, "stages.0", (3, 5))
     alone = [receptive_field(network, x[None], "stages.0", (3, 5)) for x in images]
     np.testing.assert_allclose(together.map, np.mean([f.map for f in alone], axis=0), rtol=1e-4)
-    for name, values in together.by_picture().items():
+    for name, values in together.by_image().items():
         np.testing.assert_allclose(values, [f.numbers()[name] for f in alone], atol=1e-4)
-    assert together.pictures == 5
+    assert together.images == 5
 
 
-def test_norms_by_the_batch_do_not_mix_pictures():
+def test_norms_by_the_batch_do_not_mix_images():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
-    images = pictures(3, 9, 9) * torch.tensor([1.0, 3.0, 9.0])[:, None, None, None]
+    images = random_images(3, 9, 9) * torch.tensor([1.0, 3.0, 9.0])[:, None, None, None]
     expected = by_hand(net, images, (3, 3))
     np.testing.assert_allclose(receptive_field(net, images, "1").map, expected, rtol=1e-4)
 
@@ -183,7 +183,7 @@ def brute(field: ReceptiveField, share: float) -> tuple[float, float]:
 def test_squares_are_what_counting_pixels_gives(position, high, wide):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(2, 3, 5, 2, 2), nn.ReLU(), nn.Conv2d(3, 3, 3, 2, 1))
-    field = receptive_field(net, pictures(2, high, wide, 2), "2", position)
+    field = receptive_field(net, random_images(2, high, wide, 2), "2", position)
     for share in (0.1, 0.5, 0.9, 0.99, 1.0):
         side, area = brute(field, share)
         assert field.side(share) == pytest.approx((side,))
@@ -198,11 +198,13 @@ def test_squares_are_what_counting_pixels_gives(position, high, wide):
 
 
 def test_a_point_and_a_flat_map():
-    narrow = receptive_field(nn.Sequential(nn.Conv2d(1, 1, 1)), pictures(1, 9, 9, 1), "0")
+    narrow = receptive_field(nn.Sequential(nn.Conv2d(1, 1, 1)), random_images(1, 9, 9, 1), "0")
     assert narrow.half_mass_side == 1
     assert narrow.area(0.01, 1.0) == (1 / 81, 1 / 81)
     assert narrow.area_under_curve == pytest.approx(1 - 1 / 9)
-    flat = receptive_field(nn.Sequential(nn.AdaptiveAvgPool2d(1)), pictures(1, 400, 400, 1), "0")
+    flat = receptive_field(
+        nn.Sequential(nn.AdaptiveAvgPool2d(1)), random_images(1, 400, 400, 1), "0"
+    )
     # share of a square is its area, so the curve is a parabola
     assert flat.area(0.25)[0] == pytest.approx(0.25, abs=0.01)
     assert flat.area_under_curve == pytest.approx(1 / 3, abs=0.01)
@@ -221,8 +223,10 @@ class Times(nn.Module):
 @pytest.mark.parametrize("reduce", ["absolute", "squared", "positive"])
 def test_a_constant_factor_on_the_gradient_changes_no_number(network, factor, reduce):
     scaled = nn.Sequential(network.stem, network.stages, Times(factor))
-    plain = receptive_field(network, pictures(), "stages.0", reduce=reduce, dtype=torch.float64)
-    field = receptive_field(scaled, pictures(), "2", reduce=reduce, dtype=torch.float64)
+    plain = receptive_field(
+        network, random_images(), "stages.0", reduce=reduce, dtype=torch.float64
+    )
+    field = receptive_field(scaled, random_images(), "2", reduce=reduce, dtype=torch.float64)
     power = 2 if reduce == "squared" else 1
     np.testing.assert_allclose(field.map, plain.map * factor**power, rtol=1e-9)
     for name, value in field.numbers().items():
@@ -230,7 +234,7 @@ def test_a_constant_factor_on_the_gradient_changes_no_number(network, factor, re
 
 
 def test_wrapping_is_told_from_staying():
-    images = pictures(1, 8, 8, 1)
+    images = random_images(1, 8, 8, 1)
     round_the_border = uniform_stack(3, 1, padding_mode="circular")
     corner = receptive_field(round_the_border, images, "0", "corner")
     assert corner.crossed == pytest.approx(5 / 9)  # of a 3 x 3 kernel, all but 2 x 2
@@ -243,7 +247,7 @@ def test_wrapping_is_told_from_staying():
 
 
 def test_shifts_and_circular_padding_cross_the_border_and_others_do_not():
-    images = pictures(2, 56, 56)  # 14 tokens: a region of 3 is padded
+    images = random_images(2, 56, 56)  # 14 tokens: a region of 3 is padded
     shares = {}
     for padding, cross in itertools.product(("circular", "zero"), ("shift", "none")):
         model = hire(padding=padding, cross_region=cross)
@@ -282,7 +286,7 @@ def reached(model, place, size, paths) -> np.ndarray:
 @pytest.mark.parametrize("paths", [p for p in PATHS if p != "full"])
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_the_support_is_what_the_index_maps_allow(paths, padding):
-    images = pictures(2, 40, 40)
+    images = random_images(2, 40, 40)
     for cross, restore in itertools.product(CROSS_REGIONS, (True, False)):
         model = hire(padding=padding, cross_region=cross, restore=restore)
         for place in ((0, 9), (4, 4)):
@@ -302,7 +306,7 @@ def test_in_a_whole_network_nothing_is_outside_its_provenance_and_nothing_is_mis
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.uniform_(norm.weight, 0.5, 1.5)
     height, width = (size, size) if isinstance(size, int) else size
-    images = pictures(2, height, width)
+    images = random_images(2, height, width)
     for point, place in (("stages.1.blocks.1", (2, 3)), ("stages.2", (1, 4)), ("stages.3", (2, 0))):
         field = receptive_field(network, images, point, place, paths, dtype=torch.float64)
         allowed = hl.provenance(network, place, point, paths, size).pixels
@@ -311,11 +315,12 @@ def test_in_a_whole_network_nothing_is_outside_its_provenance_and_nothing_is_mis
 
 
 def test_the_gate_makes_every_field_global(network):
-    full = receptive_field(network, pictures(2), "stages.0", dtype=torch.float64)
+    full = receptive_field(network, random_images(2), "stages.0", dtype=torch.float64)
     assert (full.map > 0).all()
     without = hire(fusion="sum")
     one, other = (
-        receptive_field(without, pictures(2), "stages.0", "corner", p) for p in ("full", "spatial")
+        receptive_field(without, random_images(2), "stages.0", "corner", p)
+        for p in ("full", "spatial")
     )
     np.testing.assert_array_equal(one.map, other.map)
     assert (one.map == 0).any()
@@ -323,7 +328,7 @@ def test_the_gate_makes_every_field_global(network):
 
 @pytest.mark.parametrize("paths", ["spatial", "height", "width", "channel"])
 def test_a_path_is_the_gradient_with_the_others_held_at_their_values(network, paths):
-    image = pictures(1)
+    image = random_images(1)
     _, cache = network.run_with_cache(image)
     held = ["gate"] + [b for b in ("height", "width", "channel") if paths not in ("spatial", b)]
     changes = {
@@ -347,11 +352,11 @@ def test_a_path_is_the_gradient_with_the_others_held_at_their_values(network, pa
 def test_shift_off_is_the_network_without_shifts_and_leaves_them_on():
     model, still = hire(), hire()
     still.set_rearrangement(shift=0)
-    field = receptive_field(model, pictures(), "stages.0", "corner", "shift off")
-    other = receptive_field(still, pictures(), "stages.0", "corner", "spatial")
+    field = receptive_field(model, random_images(), "stages.0", "corner", "shift off")
+    other = receptive_field(still, random_images(), "stages.0", "corner", "spatial")
     np.testing.assert_array_equal(field.map, other.map)
     assert [b.shift for b in model.axis_branches().values()] == [0, 0, 1, 1]
-    shifted = receptive_field(model, pictures(), "stages.0", "corner", "spatial")
+    shifted = receptive_field(model, random_images(), "stages.0", "corner", "spatial")
     assert not np.array_equal(field.map > 0, shifted.map > 0)
 
 
@@ -367,18 +372,20 @@ def test_points_inside_a_region_are_carried_back_to_places(network, leaf, axis):
         _, cache = network.run_with_cache(x, name, grad=True)
         return cache.tokens(name)
 
-    expected = by_hand(read, pictures(1), (0, 9))
-    field = receptive_field(network, pictures(1), name, (0, 9))
+    expected = by_hand(read, random_images(1), (0, 9))
+    field = receptive_field(network, random_images(1), name, (0, 9))
     np.testing.assert_allclose(field.map, expected, atol=expected.max() * 1e-5)
     assert field.grid == [16, 16]
 
 
 def test_a_module_means_its_result(network):
-    one, other = (receptive_field(network, pictures(), p) for p in ("stages.0", "stages.0.out"))
+    one, other = (
+        receptive_field(network, random_images(), p) for p in ("stages.0", "stages.0.out")
+    )
     assert one.point == other.point == "stages.0.out"
     np.testing.assert_array_equal(one.map, other.map)
     # one without a probe is read itself
-    norm = receptive_field(network, pictures(), "stages.0.blocks.0.norm1")
+    norm = receptive_field(network, random_images(), "stages.0.blocks.0.norm1")
     assert norm.point == "stages.0.blocks.0.norm1"
 
 
@@ -386,13 +393,15 @@ def test_deployed_it_is_the_same():
     model = hire()
     deployed = hl.deploy(model)
     for paths in ("full", "spatial", "height", "width", "channel"):
-        one = receptive_field(model, pictures(), "features", "corner", paths, dtype=torch.float64)
+        one = receptive_field(
+            model, random_images(), "features", "corner", paths, dtype=torch.float64
+        )
         other = receptive_field(
-            deployed, pictures(), "features", "corner", paths, dtype=torch.float64
+            deployed, random_images(), "features", "corner", paths, dtype=torch.float64
         )
         np.testing.assert_allclose(other.map, one.map, atol=one.map.max() * 1e-5)
     with pytest.raises(ValueError, match="has its shifts built in"):
-        receptive_field(deployed, pictures(), "features", paths="shift off")
+        receptive_field(deployed, random_images(), "features", paths="shift off")
 
 
 class Lay(nn.Module):
@@ -417,18 +426,18 @@ class Lay(nn.Module):
 def test_the_layout_is_worked_out_or_given(layout, high, wide, given):
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 6, 4, 4)
-    expected = by_hand(conv, pictures(2, high, wide), (2, 4))
+    expected = by_hand(conv, random_images(2, high, wide), (2, 4))
     more = {"layout": layout} if given else {}
     if given and "L" in layout:
         more["grid"] = (high // 4, wide // 4)
     net = nn.Sequential(conv, Lay(layout, prefix=2 if given else 0))
-    field = receptive_field(net, pictures(2, high, wide), "1", (2, 4), **more)
+    field = receptive_field(net, random_images(2, high, wide), "1", (2, 4), **more)
     np.testing.assert_allclose(field.map, expected, rtol=1e-5)
     assert (field.layout, field.grid) == (layout, [high // 4, wide // 4])
 
 
 class OneSize(nn.Conv2d):
-    """Patches of 4 pixels, of pictures of 32 x 32 only."""
+    """Patches of 4 pixels, of images of 32 x 32 only."""
 
     def forward(self, x):
         assert x.shape[2:] == (32, 32)
@@ -438,25 +447,25 @@ class OneSize(nn.Conv2d):
 def test_class_tokens_are_known_of_the_network():
     net = nn.Sequential(nn.Conv2d(3, 64, 4, 4), Lay("NLC", prefix=1))
     net.num_prefix_tokens = 1
-    expected = by_hand(net[0], pictures(1, 32, 32), (2, 5))
-    field = receptive_field(net, pictures(1, 32, 32), "1", (2, 5))
+    expected = by_hand(net[0], random_images(1, 32, 32), (2, 5))
+    field = receptive_field(net, random_images(1, 32, 32), "1", (2, 5))
     np.testing.assert_allclose(field.map, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NLC", "NCL"])
-def test_where_shapes_leave_the_layout_open_half_a_picture_tells(layout):
+def test_where_shapes_leave_the_layout_open_half_a_image_tells(layout):
     tokens = 64 if "L" in layout else 8
     net = nn.Sequential(nn.Conv2d(3, tokens, 4, 4), Lay(layout))
-    expected = by_hand(net[0], pictures(1, 32, 32), (2, 5))
-    field = receptive_field(net, pictures(1, 32, 32), "1", (2, 5))
+    expected = by_hand(net[0], random_images(1, 32, 32), (2, 5))
+    field = receptive_field(net, random_images(1, 32, 32), "1", (2, 5))
     assert field.layout == layout
     np.testing.assert_allclose(field.map, expected, rtol=1e-5)
-    # and where half a picture does not go, nothing is guessed
+    # and where half an image does not go, nothing is guessed
     fixed = nn.Sequential(OneSize(3, tokens, 4, 4), Lay(layout))
     with pytest.raises(ValueError, match=r"shape \[1, .*cannot be known: give layout as one of"):
-        receptive_field(fixed, pictures(1, 32, 32), "1")
+        receptive_field(fixed, random_images(1, 32, 32), "1")
     fixed.load_state_dict(net.state_dict())
-    given = receptive_field(fixed, pictures(1, 32, 32), "1", (2, 5), layout=layout)
+    given = receptive_field(fixed, random_images(1, 32, 32), "1", (2, 5), layout=layout)
     np.testing.assert_allclose(given.map, expected, rtol=1e-5)
     assert hooks(fixed) == 0
 
@@ -489,12 +498,12 @@ def test_networks_of_timm(name, kwargs, point, layout):
             return tokens.transpose(1, 2).unflatten(2, (side, side))
         return out
 
-    field = receptive_field(net, pictures(2), point, outputs="positive")
+    field = receptive_field(net, random_images(2), point, outputs="positive")
     seen.clear()
     side = field.grid[0]
     assert field.layout == layout
     assert field.grid == [side, side]
-    expected = by_hand(read, pictures(2), (side // 2, side // 2), outputs="positive")
+    expected = by_hand(read, random_images(2), (side // 2, side // 2), outputs="positive")
     handle.remove()
     np.testing.assert_allclose(field.map, expected, atol=expected.max() * 1e-5)
     assert hooks(net) == 0
@@ -516,7 +525,7 @@ class Twice(nn.Module):
 
 def test_a_module_used_twice_asks_which():
     torch.manual_seed(0)
-    net, images = Twice(), pictures(2, 9, 9, 2)
+    net, images = Twice(), random_images(2, 9, 9, 2)
     with pytest.raises(ValueError, match="conv is called more than once in a pass; say which"):
         receptive_field(net, images, "conv")
     first = receptive_field(net, images, "conv", call=0)
@@ -545,7 +554,7 @@ def test_activations_in_place_change_nothing(point):
 
     net, other = build(True), build(False)
     other.load_state_dict(net.state_dict())
-    images = pictures(2, 9, 9)
+    images = random_images(2, 9, 9)
     before = images.clone()
     place = (3, 5)
     expected = by_hand(other[: int(point) + 1], images, place)
@@ -562,11 +571,11 @@ def test_a_sum_that_is_constant_is_said():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), Lay("NHWC"), nn.LayerNorm(4))
     said = pytest.warns(UserWarning, match=r"channels of 2 is the same everywhere.*positive")
     with said, contextlib.suppress(ValueError):  # where rounding leaves nothing at all
-        receptive_field(net, pictures(2, 12, 12), "2")
+        receptive_field(net, random_images(2, 12, 12), "2")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        receptive_field(net, pictures(2, 12, 12), "2", outputs="positive")
-        receptive_field(net, pictures(2, 12, 12), "1")
+        receptive_field(net, random_images(2, 12, 12), "2", outputs="positive")
+        receptive_field(net, random_images(2, 12, 12), "1")
 
 
 def test_a_module_under_two_names_keeps_its_parameters():
@@ -576,7 +585,7 @@ def test_a_module_under_two_names_keeps_its_parameters():
     net.forward = lambda x: net[1](net[0](x))
     before = state_of(net)
     for dtype in (None, torch.float64):
-        receptive_field(net, pictures(1, 9, 9), "0", dtype=dtype)
+        receptive_field(net, random_images(1, 9, 9), "0", dtype=dtype)
     assert state_of(net) == before
     assert all(isinstance(p, nn.Parameter) for p in net.parameters())
 
@@ -585,24 +594,24 @@ def test_a_module_under_two_names_keeps_its_parameters():
 def test_half_precision_is_measured_in_single(half, resnet):
     rough = hire().to(half)
     exact = hire().to(half).float()
-    field = receptive_field(rough, pictures().to(half), "stages.0", "corner", "spatial")
-    same = receptive_field(exact, pictures().to(half).float(), "stages.0", "corner", "spatial")
+    field = receptive_field(rough, random_images().to(half), "stages.0", "corner", "spatial")
+    same = receptive_field(exact, random_images().to(half).float(), "stages.0", "corner", "spatial")
     np.testing.assert_array_equal(field.map, same.map)
     assert field.dtype == "float32"
     assert {p.dtype for p in rough.parameters()} == {half}
     with pytest.raises(ValueError, match=r"dtype is torch\.\w*float16; .*give float32 or float64"):
-        receptive_field(resnet, pictures(), "layer1", dtype=half)
+        receptive_field(resnet, random_images(), "layer1", dtype=half)
 
 
 def test_the_mode_of_the_caller_does_not_matter(network):
-    plain = receptive_field(network, pictures(), "stages.0")
+    plain = receptive_field(network, random_images(), "stages.0")
     with torch.inference_mode():
-        inside = receptive_field(network, pictures(), "stages.0")
+        inside = receptive_field(network, random_images(), "stages.0")
     with torch.no_grad():
-        without = receptive_field(network, pictures(), "stages.0")
+        without = receptive_field(network, random_images(), "stages.0")
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = receptive_field(network, pictures(), "stages.0")
-    wanting = receptive_field(network, pictures().requires_grad_(), "stages.0")
+        mixed = receptive_field(network, random_images(), "stages.0")
+    wanting = receptive_field(network, random_images().requires_grad_(), "stages.0")
     for other in (inside, without, mixed, wanting):
         np.testing.assert_array_equal(other.map, plain.map)
 
@@ -633,7 +642,7 @@ def state_of(model: nn.Module) -> list:
         ),
         ({"point": "stages.0.blocks.0.hire.gate"}, ValueError),
         ({"point": "stages.0.blocks.0.hire.width.out", "paths": "height"}, ValueError),
-        ({"images": torch.zeros(2, 4, 32, 32)}, ValueError),
+        ({"x": torch.zeros(2, 4, 32, 32)}, ValueError),
     ],
 )
 def test_the_network_is_left_as_it_was_also_after_an_error(kwargs, error):
@@ -644,7 +653,7 @@ def test_the_network_is_left_as_it_was_also_after_an_error(kwargs, error):
     model.set_grad_checkpointing(True)
     mode = torch.is_grad_enabled()
     before = state_of(model)
-    given = {"images": pictures(), "point": "stages.0", **kwargs}
+    given = {"x": random_images(), "point": "stages.0", **kwargs}
     if error is None:
         measured = receptive_field(model, **given)
         again = receptive_field(model.eval(), **given)  # no drop path, no batch statistics
@@ -661,9 +670,9 @@ def test_the_network_is_left_as_it_was_also_after_an_error(kwargs, error):
 
 def test_other_hooks_stay_and_still_act(network):
     with network.edits({"stages.0.blocks.0.hire.gate": hl.edit.fix(width=0.0)}):
-        edited = receptive_field(network, pictures(), "stages.0", paths="spatial")
+        edited = receptive_field(network, random_images(), "stages.0", paths="spatial")
         assert len(network.attached()) == 1
-    plain = receptive_field(network, pictures(), "stages.0", paths="spatial")
+    plain = receptive_field(network, random_images(), "stages.0", paths="spatial")
     assert not np.allclose(edited.map, plain.map)
 
 
@@ -703,10 +712,10 @@ class Whole(nn.Module):
     ("kwargs", "message"),
     [
         ({"point": "pair"}, "pair gives a tuple; name a module that gives a tensor"),
-        ({"point": "fold"}, "which is not one map a picture"),
-        ({"point": "whole"}, "whole has no gradient to the picture"),
-        ({"point": "dead"}, r"gradient of dead at \(3, 3\) is zero for every picture"),
-        ({"point": "blow"}, r"not finite for pictures \[0, 1\]"),
+        ({"point": "fold"}, "which is not one map an image"),
+        ({"point": "whole"}, "whole has no gradient to the image"),
+        ({"point": "dead"}, r"gradient of dead at \(3, 3\) is zero for every image"),
+        ({"point": "blow"}, r"not finite for images \[0, 1\]"),
         ({"point": "vector"}, r"which axes are the map cannot be known"),
         ({"point": "conv", "layout": "NHCW"}, "no layout 'NHCW'. Did you mean .*'NCHW'"),
         ({"point": "region", "layout": "NHWC"}, "region is a probe, whose layout is NCHW"),
@@ -720,55 +729,55 @@ class Whole(nn.Module):
         ({"position": (1, 2, 3)}, r"position is \(1, 2, 3\)"),
         ({"position": (1.5, 2)}, "position is 1.5; .*whole number"),
         ({"batch": 0}, "batch is 0"),
-        ({"images": torch.zeros(3, 9, 9)}, r"images is \[3, 9, 9\]; .*x\[None\]"),
-        ({"images": torch.zeros(0, 3, 9, 9)}, "images is"),
-        ({"images": [1]}, "images is list"),
-        ({"images": torch.zeros(1, 3, 9, 9, dtype=torch.uint8)}, "whole numbers"),
-        ({"images": torch.full((1, 3, 9, 9), float("nan"))}, "NaN"),
+        ({"x": torch.zeros(3, 9, 9)}, r"images is \[3, 9, 9\]; .*x\[None\]"),
+        ({"x": torch.zeros(0, 3, 9, 9)}, "images is"),
+        ({"x": [1]}, "images is list"),
+        ({"x": torch.zeros(1, 3, 9, 9, dtype=torch.uint8)}, "whole numbers"),
+        ({"x": torch.full((1, 3, 9, 9), float("nan"))}, "NaN"),
     ],
 )
 def test_what_cannot_be_measured_is_said(kwargs, message):
     torch.manual_seed(0)
     net = Odd()
     with pytest.raises(ValueError, match=message):
-        receptive_field(net, **{"images": pictures(2, 9, 9), "point": "conv", **kwargs})
+        receptive_field(net, **{"x": random_images(2, 9, 9), "point": "conv", **kwargs})
     assert hooks(net) == 0
 
 
 def test_unknown_points_suggest_near_ones(network, resnet):
     with pytest.raises(UnknownPoint, match=r"'stages\.0\.owt'\. Did you mean 'stages\.0\.out'"):
-        receptive_field(network, pictures(), "stages.0.owt")
+        receptive_field(network, random_images(), "stages.0.owt")
     with pytest.raises(UnknownPoint, match=r"'layer9'\. Did you mean 'layer\d'"):
-        receptive_field(resnet, pictures(), "layer9")
+        receptive_field(resnet, random_images(), "layer9")
     with pytest.raises(UnknownPoint, match="There is no point ''"):
-        receptive_field(resnet, pictures(), "")
+        receptive_field(resnet, random_images(), "")
 
 
 def test_paths_that_the_network_has_not():
     model = hire(branches=("height", "channel"))
     with pytest.raises(ValueError, match="built without width branches"):
-        receptive_field(model, pictures(), "stages.0", paths="width")
-    assert receptive_field(model, pictures(), "stages.0", paths="height").crossed >= 0
+        receptive_field(model, random_images(), "stages.0", paths="width")
+    assert receptive_field(model, random_images(), "stages.0", paths="height").crossed >= 0
 
 
 # ------------------------------------------------------------------ results
 
 
-def test_a_picture_without_gradient_counts_as_nothing():
+def test_a_image_without_gradient_counts_as_nothing():
     torch.manual_seed(0)
     net = nn.Sequential(nn.ReLU(), nn.Conv2d(1, 2, 3))
-    images = pictures(3, 9, 9, 1).abs()
+    images = random_images(3, 9, 9, 1).abs()
     images[1] = -1  # behind the ReLU
     field = receptive_field(net, images, "1")
     single = receptive_field(net, images[:1], "1")
     np.testing.assert_allclose(field.map, single.map * 2 / 3, rtol=1e-5)
-    sides = field.by_picture()["half-mass side"]
+    sides = field.by_image()["half-mass side"]
     assert np.isnan(sides[1])
     assert sides[0] == sides[2] == field.half_mass_side
 
 
 def test_fields_can_be_kept_and_drawn(network, tmp_path):
-    field = receptive_field(network, pictures(), "stages.0", "corner", "spatial", "squared")
+    field = receptive_field(network, random_images(), "stages.0", "corner", "spatial", "squared")
     field.save(tmp_path / "field.npz")
     again = ReceptiveField.load(tmp_path / "field.npz")
     assert again.numbers() == field.numbers()
@@ -789,8 +798,8 @@ def test_fields_side_by_side(network):
         for p in trained.parameters():
             p.mul_(1.3)
     fields = {
-        "random": receptive_field(network, pictures(3), "stages.0", paths="spatial"),
-        "trained": receptive_field(trained, pictures(3), "stages.0", paths="spatial"),
+        "random": receptive_field(network, random_images(3), "stages.0", paths="spatial"),
+        "trained": receptive_field(trained, random_images(3), "stages.0", paths="spatial"),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -799,27 +808,29 @@ def test_fields_side_by_side(network):
     for name, values, spread in zip(table.names, table.values, table.spread, strict=True):
         assert dict(zip(table.columns, values, strict=True)) == fields[name].numbers()
         for number, found in zip(table.columns, spread, strict=True):
-            each = fields[name].by_picture()[number]
+            each = fields[name].by_image()[number]
             mean = sum(each) / 3
             assert found == pytest.approx((sum((each - mean) ** 2) / 2) ** 0.5, abs=1e-9)
     lines = repr(table).splitlines()
     assert len(lines) == 3
     assert all(column in lines[0] for column in table.columns)
     assert "random: half of the mass within" in table.plot().text
-    # the curve at half of the picture's side is the share in that square
+    # the curve at half of the image's side is the share in that square
     field = fields["random"]
     inside = field.curve[field.sides <= 32 + 1e-9][-1]
     assert table.curves[0][100] == pytest.approx(inside)
 
 
 def test_comparing_what_does_not_compare_warns(network):
-    base = receptive_field(network, pictures(1), "stages.0")
+    base = receptive_field(network, random_images(1), "stages.0")
     with pytest.warns(UserWarning, match="differ in input size .64 x 64, 96 x 96"):
-        compare_fields({"a": base, "b": receptive_field(network, pictures(1, 96, 96), "stages.0")})
-    other = receptive_field(network, pictures(1), "stages.0", reduce="squared")
+        compare_fields(
+            {"a": base, "b": receptive_field(network, random_images(1, 96, 96), "stages.0")}
+        )
+    other = receptive_field(network, random_images(1), "stages.0", reduce="squared")
     with pytest.warns(UserWarning, match=r"differ in reduction \(absolute, squared"):
         table = compare_fields({"a": base, "b": other})
-    assert np.isnan(table.spread).all()  # of a single picture
+    assert np.isnan(table.spread).all()  # of a single image
     assert "\u00b1" not in repr(table)
     with pytest.raises(ValueError, match="got no field"):
         compare_fields({})
@@ -829,7 +840,7 @@ def test_nothing_is_kept_and_200_calls_do_not_grow():
     torch.manual_seed(0)
     small = nn.Sequential(nn.Conv2d(3, 4, 3))
 
-    images = pictures(1, 24, 24)
+    images = random_images(1, 24, 24)
 
     def run(calls: int) -> None:
         for _ in range(calls):
@@ -849,7 +860,7 @@ def test_nothing_is_kept_and_200_calls_do_not_grow():
 
 
 def test_tensors_do_not_outlive_a_call():
-    model, images = hire(depths=(1,), dims=(8,)), pictures(2, 24, 24)
+    model, images = hire(depths=(1,), dims=(8,)), random_images(2, 24, 24)
 
     def tensors() -> int:
         gc.collect()

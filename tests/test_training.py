@@ -18,22 +18,22 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from hirelab.training import loop as training
-from hirelab._shared.files import UserError
+from hirelab._shared.errors import HirelabError
 from hirelab.cli import main
 from hirelab.datasets.cache import decoded
-from hirelab.datasets.subsets import open_pictures
-from hirelab.training.evaluation import Evaluation
+from hirelab.datasets.subsets import open_images
 from hirelab.models import weights
+from hirelab.training import loop as training
+from hirelab.training.evaluation import Evaluation
+from hirelab.training.loop import _Augmented, _Order, train
 from hirelab.training.recipes import PRESETS, Recipe, preset
 from hirelab.training.runs import history, load_run
-from hirelab.training.loop import _Augmented, _Order, train
 
 NETWORK = {"depths": (1, 1), "dims": (8, 12), "region": 2, "shift": 1, "shift_cycle": 1}
 RECIPE = dataclasses.replace(
     PRESETS["quick"], epochs=3, warmup_epochs=0, batch=8, size=32, lr=0.01, mixup=0.2, cutmix=1.0
 )
-STEPS = 4  # an epoch: 36 pictures, batches of 8
+STEPS = 4  # an epoch: 36 images, batches of 8
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,7 +45,7 @@ def _own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Generated pictures of three classes that differ in their hue."""
+    """Generated images of three classes that differ in their hue."""
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 4)):
         for channel, name in enumerate(("blue", "green", "red")):
@@ -77,7 +77,7 @@ def same_weights(a: Path, b: Path) -> None:
 
 
 def untimed(out: Path) -> list[dict]:
-    clocks = ("pictures_per_second", "seconds")
+    clocks = ("images_per_second", "seconds")
     return [{k: v for k, v in row.items() if k not in clocks} for row in history(out).rows]
 
 
@@ -90,7 +90,7 @@ def test_a_stopped_run_ends_with_the_same_bits(data, straight, tmp_path, stops):
         stopped = run(data, tmp_path / "run", stop_after=steps)
         assert not stopped.done
         assert not (tmp_path / "run" / "model.safetensors").exists()
-    # also when other processes load the pictures
+    # also when other processes load the images
     assert run(data, tmp_path / "run", workers=2).done
     same_weights(straight, tmp_path / "run")
     assert untimed(straight) == untimed(tmp_path / "run")
@@ -155,14 +155,14 @@ def test_a_finished_run_is_not_trained_again(data, straight, monkeypatch):
 
 
 def test_a_folder_belongs_to_one_run(data, straight, tmp_path):
-    with pytest.raises(UserError, match=r"holds another run \(lr 0\.01, not 0\.02\)"):
+    with pytest.raises(HirelabError, match=r"holds another run \(lr 0\.01, not 0\.02\)"):
         run(data, straight, dataclasses.replace(RECIPE, lr=0.02))
-    with pytest.raises(UserError, match=r"seed 3, not 5"):
+    with pytest.raises(HirelabError, match=r"seed 3, not 5"):
         train("hire_mlp_atto", data, RECIPE, straight, model_arguments=NETWORK, seed=5)
     (tmp_path / "letter.txt").write_text("not a run")
-    with pytest.raises(UserError, match="files of something else"):
+    with pytest.raises(HirelabError, match="files of something else"):
         run(data, tmp_path)
-    with pytest.raises(UserError, match="is a file"):
+    with pytest.raises(HirelabError, match="is a file"):
         run(data, tmp_path / "letter.txt")
     assert (tmp_path / "letter.txt").read_text() == "not a run"
 
@@ -172,11 +172,13 @@ def test_a_folder_belongs_to_one_run(data, straight, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_and_spoils_nothing(data, tmp_path):
     recipe = dataclasses.replace(RECIPE, lr=1e30, ema=0.0)
-    with pytest.raises(UserError, match=r"became (nan|inf) at step \d+ \(epoch 1\).*\.png.*Lower"):
+    with pytest.raises(
+        HirelabError, match=r"became (nan|inf) at step \d+ \(epoch 1\).*\.png.*Lower"
+    ):
         run(data, tmp_path / "run", recipe, save_minutes=0)
     kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     again = dataclasses.replace(recipe, lr=0.01)
-    with pytest.raises(UserError, match="another run"):
+    with pytest.raises(HirelabError, match="another run"):
         run(data, tmp_path / "run", again)
     assert math.isfinite(kept["state"]["loss_sum"])
 
@@ -192,7 +194,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(data, straight, tmp_path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match=r"step 3 could not be written.*No space.*make room"):
+    with pytest.raises(HirelabError, match=r"step 3 could not be written.*No space.*make room"):
         run(data, tmp_path / "run", stop_after=1)
     monkeypatch.undo()
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
@@ -204,20 +206,20 @@ def test_a_full_disk_keeps_the_checkpoint_before(data, straight, tmp_path, monke
     ("change", "match"),
     [
         ({"batch": 9}, "even number"),
-        ({"batch": 64}, "36 training pictures do not fill a batch of 64"),
+        ({"batch": 64}, "36 training images do not fill a batch of 64"),
     ],
     ids=str,
 )
 def test_batches_that_cannot_be_made(data, tmp_path, change, match):
-    with pytest.raises(UserError, match=match):
+    with pytest.raises(HirelabError, match=match):
         run(data, tmp_path / "run", dataclasses.replace(RECIPE, **change))
     assert not (tmp_path / "run").exists()
 
 
 def test_networks_that_cannot_be_built(data, tmp_path):
-    with pytest.raises(UserError, match=r"no network 'hire_mlp_pica'.*hire_mlp_pico"):
+    with pytest.raises(HirelabError, match=r"no network 'hire_mlp_pica'.*hire_mlp_pico"):
         train("hire_mlp_pica", data, RECIPE, tmp_path / "a")
-    with pytest.raises(UserError, match="regoin"):
+    with pytest.raises(HirelabError, match="regoin"):
         train("hire_mlp_atto", data, RECIPE, tmp_path / "b", model_arguments={"regoin": 2})
 
 
@@ -232,13 +234,13 @@ def test_the_shares_of_processes_are_the_batch():
     for step, batch in enumerate(whole):
         assert sorted(key for share in shares for key in share[step]) == sorted(batch)
         assert {len(share[step]) for share in shares} == {4}
-    # repeated augmentation: the three copies of a picture fall to three processes
+    # repeated augmentation: the three copies of an image fall to three processes
     for share in shares:
         indices = [index for batch in share for _, _, index in batch]
         assert len(set(indices)) == len(indices)
 
 
-def test_an_epoch_shows_each_picture_once_in_a_new_order():
+def test_an_epoch_shows_each_image_once_in_a_new_order():
     order = _Order(36, RECIPE, seed=1)
     epochs = []
     for order.epoch in range(2):
@@ -250,18 +252,18 @@ def test_an_epoch_shows_each_picture_once_in_a_new_order():
     assert epochs[0] != epochs[1]
 
 
-def test_an_augmented_picture_follows_from_its_place_alone(data):
-    squares = decoded(open_pictures(data, "train"), RECIPE.stored_size, progress=False)
-    pictures = _Augmented(squares, RECIPE, seed=1)
-    first, label = pictures[0, 5, 7]
+def test_an_augmented_image_follows_from_its_place_alone(data):
+    squares = decoded(open_images(data, "train"), RECIPE.stored_size, progress=False)
+    images = _Augmented(squares, RECIPE, seed=1)
+    first, label = images[0, 5, 7]
     torch.manual_seed(99)
     np.random.seed(99)
-    _ = pictures[0, 6, 8]
-    again, _ = pictures[0, 5, 7]
+    _ = images[0, 6, 8]
+    again, _ = images[0, 5, 7]
     assert torch.equal(first, again)
     assert label == squares.labels[7]
     for other in ((0, 6, 7), (1, 5, 7)):
-        assert not torch.equal(first, pictures[other][0])
+        assert not torch.equal(first, images[other][0])
     assert not torch.equal(first, _Augmented(squares, RECIPE, seed=2)[0, 5, 7][0])
 
 
@@ -335,8 +337,8 @@ def test_the_averaged_weights_are_kept(straight):
 def test_a_run_tells_what_it_was(straight, data):
     facts = json.loads((straight / "run.json").read_text())
     assert facts["asked"]["classes"] == ["blue", "green", "red"]
-    assert facts["asked"]["pictures"] == {"train": 36, "val": 12}
-    assert facts["asked"]["data"]["train"] == open_pictures(data, "train").fingerprint
+    assert facts["asked"]["images"] == {"train": 36, "val": 12}
+    assert facts["asked"]["data"]["train"] == open_images(data, "train").fingerprint
     assert Recipe(**facts["asked"]["recipe"]) == RECIPE
     network, _ = load_run(straight)
     assert not network.training
@@ -348,8 +350,8 @@ def test_curves_say_how_the_run_ended(straight):
     text = str(history(straight).plot())
     assert f"loss {rows[-1]['loss']:.2f}" in text
     assert f"top-1 {rows[-1]['val_top1']:.1f} %" in text
-    with Image.open(straight / "curves.png") as picture:
-        assert picture.width > picture.height > 100
+    with Image.open(straight / "curves.png") as image:
+        assert image.width > image.height > 100
 
 
 def test_tensorboard_holds_the_history(data, tmp_path):
@@ -394,7 +396,7 @@ def test_the_learning_rate_is_warmed_up_and_falls_as_a_cosine(data, tmp_path):
     assert measured[-1] == recipe.min_lr
 
 
-def test_pictures_grow_from_the_first_size_to_the_last():
+def test_images_grow_from_the_first_size_to_the_last():
     recipe = PRESETS["subset"]
     sizes = [recipe.size_at(epoch) for epoch in range(recipe.epochs)]
     assert sizes == sorted(sizes)
@@ -422,9 +424,9 @@ def test_settings_on_the_command_line():
         ("epochs=0", "epochs is 0 and must be at least 1"),
         ("precision=half", "precision is 'half'"),
     ):
-        with pytest.raises(UserError, match=match):
+        with pytest.raises(HirelabError, match=match):
             preset("quick", [change])
-    with pytest.raises(UserError, match=r"no preset 'quik'.*'quick'"):
+    with pytest.raises(HirelabError, match=r"no preset 'quik'.*'quick'"):
         preset("quik")
 
 
@@ -456,11 +458,11 @@ def test_a_finished_run_is_shipped_whole(straight, shelf):
 
 def test_what_cannot_be_shipped_leaves_nothing(data, straight, shelf, tmp_path, monkeypatch):
     run(data, tmp_path / "open", stop_after=1)
-    with pytest.raises(UserError, match="not finished"):
+    with pytest.raises(HirelabError, match="not finished"):
         weights.ship(tmp_path / "open", "hire_mlp_atto.small")
-    with pytest.raises(UserError, match=r"trained hire_mlp_atto.*name it hire_mlp_atto\.TAG"):
+    with pytest.raises(HirelabError, match=r"trained hire_mlp_atto.*name it hire_mlp_atto\.TAG"):
         weights.ship(straight, "hire_mlp_pico.small")
     monkeypatch.setattr(weights, "MOST_BYTES", 1000)
-    with pytest.raises(UserError, match="MB are shipped"):
+    with pytest.raises(HirelabError, match="MB are shipped"):
         weights.ship(straight, "hire_mlp_atto.small")
     assert [path.name for path in shelf.iterdir()] == ["README.md"]

@@ -8,28 +8,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hirelab._shared.errors import unknown
+from .errors import HirelabError, unknown
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 """The checkout that this package lies in (site-packages, where it was installed without one)."""
-
-
-class UserError(Exception):
-    """Something the reader can put right; the message is one sentence that says how.
-
-    The command line prints it without a traceback.
-    """
 
 
 def project_folder(name: str) -> Path:
     """Return the folder ``name`` of the checkout ("notebooks", "benchmarks").
 
     Raises:
-        UserError: there is none, because hirelab was installed without its checkout.
+        HirelabError: there is none, because hirelab was installed without its checkout.
     """
     folder = ROOT / name
     if not folder.is_dir():
-        raise UserError(
+        raise HirelabError(
             f"there is no {name}/ beside the installed package: clone the repository and run "
             "`make lab` in it, or `pip install -e .` in the clone"
         )
@@ -40,12 +33,12 @@ def pick(files: Iterable[Path], names: Sequence[str], what: str) -> list[Path]:
     """Return the ``files`` called ``names`` (with or without suffix), or all when none is named.
 
     Raises:
-        UserError: there is no such file; the message suggests near names.
+        HirelabError: there is no such file; the message suggests near names.
     """
     known = {path.stem: path for path in files}
     for name in names:
         if Path(name).stem not in known:
-            raise UserError(unknown(what, name, known, f"There are: {', '.join(known)}."))
+            raise HirelabError(unknown(what, name, known, f"There are: {', '.join(known)}."))
     return [known[Path(name).stem] for name in names] or list(known.values())
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._shared.errors import HirelabError
 from ..hooks.forward import (
     at_least_single,
     at_rest,
     called,
+    check_images,
     check_logits,
-    check_pictures,
     check_targets,
     default_point,
     gradient_scale,
@@ -71,11 +72,11 @@ class Advice(Result):
         grids: (points, 2) tokens along height and width.
         cells: (points, 2) pixels that a token stands for: the resolution.
         coherence: (points,) how much of the gradient's mean square over the map is in its average,
-            0 to 1; NaN without pictures. Grad-CAM keeps only the average, so at 1 it leaves
+            0 to 1; NaN without images. Grad-CAM keeps only the average, so at 1 it leaves
             nothing out, and near 0 it speaks of little: the meaning of a channel's weight.
         point: the one to look at; ``finer``: one with a finer grid, "" if there is none.
         why: the reasons, in words.
-        warnings: what makes maps of this network, or of these pictures, mislead.
+        warnings: what makes maps of this network, or of these images, mislead.
     """
 
     network: str
@@ -111,16 +112,16 @@ def advise(
 
     Args:
         model: a classifier with timm's ``feature_info``: a Hire-MLP, or any network of timm.
-        x: (N, C, H, W) pictures; with them the gradient's coherence is measured (see `Advice`), for
+        x: (N, C, H, W) images; with them the gradient's coherence is measured (see `Advice`), for
             the predicted classes. Without them only the grids are, on a blank input.
-        labels: the true classes, one for each picture; wrong predictions are then named.
+        labels: the true classes, one for each image; wrong predictions are then named.
 
     Raises:
-        ValueError: for a network that does not list its maps, labels without pictures, and as
+        HirelabError: for a network that does not list its maps, labels without images, and as
             `grad_cam`.
     """
     if labels is not None and x is None:
-        raise ValueError("labels are given without pictures; give x, the pictures, beside them.")
+        raise HirelabError("labels are given without images; give x, the images, beside them.")
     blank = x is None
     if x is None:
         cfg = getattr(model, "pretrained_cfg", None) or {}
@@ -134,7 +135,7 @@ def advise(
         return found[name]
 
     with at_rest(model):
-        batch = to_network(model, check_pictures(x))
+        batch = to_network(model, check_images(x))
         size, scale = (len(x), *x.shape[2:]), gradient_scale(batch)
         with torch.enable_grad(), listening(model, names, size, keep):
             logits = at_least_single(check_logits(model(batch), len(x), model))
@@ -170,7 +171,7 @@ def _maps_of(model: nn.Module) -> list[str]:
     try:
         names = [info["module"] for info in model.feature_info]
     except (AttributeError, LookupError, TypeError):
-        raise ValueError(
+        raise HirelabError(
             f"{type(model).__name__} does not list its maps (timm's feature_info), so there is "
             "nothing to choose from; ask a whole network of timm or of hirelab."
         ) from None
@@ -249,7 +250,7 @@ def _warnings(
         for i in (predicted != truth).nonzero()[:, 0].tolist():
             label, guess = int(truth[i]), int(predicted[i])
             said.append(
-                f"picture {i} is predicted wrongly: class {guess} ({confidence[i]:.0%}), and its "
+                f"image {i} is predicted wrongly: class {guess} ({confidence[i]:.0%}), and its "
                 f"label is {label} ({shares[i, label]:.0%}); a map of class {guess} shows why the "
                 f"network errs, one of target={label} what spoke for the label."
             )
@@ -257,7 +258,7 @@ def _warnings(
     if undecided and logits.shape[1] > 2:
         which = ", ".join(map(str, undecided))
         said.append(
-            f"the network is undecided on picture {which}: its best class has less than twice the "
+            f"the network is undecided on image {which}: its best class has less than twice the "
             "share of guessing, so there is little that a map could explain."
         )
     return said

@@ -1,5 +1,5 @@
-"""Whole networks on the scales: what their parts hold and do, how that grows with the picture, and
-what their stages make of a picture of any size.
+"""Whole networks on the scales: what their parts hold and do, how that grows with the image, and
+what their stages make of an image of any size.
 
 A multiply-add (MAC) is one product added to a sum, in a convolution or a matrix product; the paper
 writes FLOPs for the same count. Norms, activations, pooling and the residual sums are not counted.
@@ -26,9 +26,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import paper
+from .._shared.errors import HirelabError, check_whole
 from ..models import create
 from ..models.hire_mlp import HireMLP
-from ..rearrange import EMPTY, Rearrangement, check_whole
+from ..rearrange import EMPTY, Rearrangement
 from ..results import Result
 
 # Name of a part, and how the path of its modules begins inside a stage or a block.
@@ -53,11 +54,11 @@ SIDES = (192, 224, 320, 384, 448, 640, 768, 1024)
 
 @dataclass(frozen=True, eq=False)
 class NetworkCost(Result):
-    """What the parts of a Hire-MLP hold, and do for one picture; prints as a table.
+    """What the parts of a Hire-MLP hold, and do for one image; prints as a table.
 
     Attributes:
         network: the name that it was asked for by, or its class.
-        input_size: (height, width) of the picture, in pixels.
+        input_size: (height, width) of the image, in pixels.
         parts: those of `PARTS` that the network has.
         params: (parts,) all parameters, biases and norms included.
         weights: (parts,) the numbers in the weights of convolutions and linear layers.
@@ -124,14 +125,14 @@ class _Rule(NamedTuple):
 def network_cost(
     network: str | HireMLP, input_size: Sequence[int] | int = (224, 224)
 ) -> NetworkCost:
-    """Count the parts of a Hire-MLP for one picture.
+    """Count the parts of a Hire-MLP for one image.
 
     Args:
         network: a name of `hirelab.model_names`, or a network, which is left as it is.
-        input_size: (height, width) of the picture in pixels, or one number for a square.
+        input_size: (height, width) of the image in pixels, or one number for a square.
 
     Raises:
-        ValueError: for a network that is no Hire-MLP, an unknown name, or an impossible size.
+        HirelabError: for a network that is no Hire-MLP, an unknown name, or an impossible size.
     """
     name, model = _meta(network)
     height, width = _input_size(input_size)
@@ -209,7 +210,7 @@ class Family(Result):
 
     Attributes:
         networks: names.
-        input_size: (height, width) of the picture, in pixels.
+        input_size: (height, width) of the image, in pixels.
         parts: of `PARTS`, those that any of the networks has.
         params, macs: (networks, parts).
     """
@@ -273,10 +274,10 @@ def family(
     """`network_cost` of several networks, smallest first: the study sizes and the paper's four.
 
     Raises:
-        ValueError: as `network_cost`, and for no network at all.
+        HirelabError: as `network_cost`, and for no network at all.
     """
     if isinstance(networks, (str, nn.Module)) or not len(networks):
-        raise ValueError(f"networks is {networks!r}; give a list of at least one network.")
+        raise HirelabError(f"networks is {networks!r}; give a list of at least one network.")
     costs = [network_cost(network, input_size) for network in networks]
     parts = [part for part in PARTS if any(part in cost.parts for cost in costs)]
 
@@ -294,13 +295,13 @@ def family(
 
 @dataclass(frozen=True, eq=False)
 class CostGrowth(Result):
-    """What networks cost on square pictures of several sizes; prints as a table.
+    """What networks cost on square images of several sizes; prints as a table.
 
     Attributes:
         networks: names, as timm knows them.
-        sides: (sizes,) of the pictures, in pixels.
+        sides: (sizes,) of the images, in pixels.
         params: (networks, sizes) parameters; they change where a network is built for one size.
-        macs: (networks, sizes) multiply-adds for one picture.
+        macs: (networks, sizes) multiply-adds for one image.
         products: (networks, sizes) those among them that multiply no weight: the products of
             tokens with tokens of an attention.
         fixed: for each network, whether it is built for one size and takes no other.
@@ -319,14 +320,14 @@ class CostGrowth(Result):
         return self.macs / self.sides**2
 
     def factor(self, network: str, small: int, large: int) -> float:
-        """How many times the multiply-adds of a picture of side ``small`` one of ``large`` costs.
+        """How many times the multiply-adds of an image of side ``small`` one of ``large`` costs.
 
         Raises:
-            ValueError: for a network or a side that was not counted.
+            HirelabError: for a network or a side that was not counted.
         """
         sides = self.sides.tolist()
         if network not in self.networks or small not in sides or large not in sides:
-            raise ValueError(
+            raise HirelabError(
                 f"{network!r} from {small} to {large} pixels was not counted; there are "
                 f"{', '.join(self.networks)} at {', '.join(map(str, sides))}."
             )
@@ -351,7 +352,7 @@ class CostGrowth(Result):
         return "\n".join(lines)
 
     def plot(self):
-        """Cost of a picture, and of a pixel, against size, a `hirelab.viz.canvas.Still`."""
+        """Cost of an image, and of a pixel, against size, a `hirelab.viz.canvas.Still`."""
         from ..viz import charts
 
         return charts.cost_growth(self.networks, self.sides, self.macs)
@@ -361,16 +362,16 @@ def cost_growth(
     networks: Sequence[str] = ("hire_mlp_small", "deit_small_patch16_224", "mixer_s16_224"),
     sides: Sequence[int] = SIDES,
 ) -> CostGrowth:
-    """Count any networks of timm on square pictures, all with the same counter.
+    """Count any networks of timm on square images, all with the same counter.
 
     A network that timm marks as built for one input size is built anew for every side.
 
     Raises:
-        ValueError: for no network or no side, or a side that is no whole number of pixels.
+        HirelabError: for no network or no side, or a side that is no whole number of pixels.
         RuntimeError: timm's, for a network that it does not know.
     """
     if isinstance(networks, str) or not len(networks) or not len(sides):
-        raise ValueError(
+        raise HirelabError(
             f"networks is {networks!r} and sides {sides!r}; give a list of at least one of each."
         )
     sides = [_input_size(side)[0] for side in sides]
@@ -402,11 +403,11 @@ def cost_growth(
 
 @dataclass(frozen=True, eq=False)
 class Pyramid(Result):
-    """What the stages of a Hire-MLP make of a picture: grids, regions and padding.
+    """What the stages of a Hire-MLP make of an image: grids, regions and padding.
 
     Attributes:
         network: the name that it was asked for by, or its class.
-        input_size: (height, width) of the picture, in pixels.
+        input_size: (height, width) of the image, in pixels.
         dims: (stages,) channels.
         sizes: (stages, 2) rows and columns of tokens.
         pixels: (stages,) pixels from one token to the next.
@@ -459,7 +460,7 @@ class Pyramid(Result):
         return f"{line.regions} of {line.region}, last: {' '.join(slots)}"
 
     def plot(self):
-        """The stages' grids, cut into regions, over the picture: a `hirelab.viz.canvas.Still`."""
+        """The stages' grids, cut into regions, over the image: a `hirelab.viz.canvas.Still`."""
         from ..viz import charts
 
         return charts.feature_pyramid(
@@ -470,14 +471,14 @@ class Pyramid(Result):
 def pyramid(
     network: str | HireMLP = "hire_mlp_tiny", input_size: Sequence[int] | int = (224, 224)
 ) -> Pyramid:
-    """The grids that a Hire-MLP makes of a picture of any size, and how regions cut them.
+    """The grids that a Hire-MLP makes of an image of any size, and how regions cut them.
 
     Args:
         network: a name of `hirelab.model_names`, or a network.
-        input_size: (height, width) of the picture in pixels, or one number for a square.
+        input_size: (height, width) of the image in pixels, or one number for a square.
 
     Raises:
-        ValueError: for a network that is no Hire-MLP, an unknown name, or an impossible size.
+        HirelabError: for a network that is no Hire-MLP, an unknown name, or an impossible size.
     """
     name, model = _meta(network)
     size = _input_size(input_size)
@@ -524,7 +525,7 @@ def _meta(network: str | HireMLP) -> tuple[str, HireMLP]:
     if isinstance(network, str):
         return network, _blank(network)
     if not isinstance(network, HireMLP):
-        raise ValueError(
+        raise HirelabError(
             f"network is a {type(network).__name__}; give a Hire-MLP or the name of one "
             "(cost_growth counts any network of timm, without parts)."
         )
@@ -540,10 +541,14 @@ def _blank(name: str) -> HireMLP:
 def _input_size(size: Sequence[int] | int) -> tuple[int, int]:
     sides = tuple(size) if isinstance(size, (Sequence, np.ndarray)) else (size, size)
     if len(sides) != 2:
-        raise ValueError(f"input_size is {size!r}; give (height, width) in pixels, or one number.")
+        raise HirelabError(
+            f"input_size is {size!r}; give (height, width) in pixels, or one number."
+        )
     height, width = (check_whole("input_size", side) for side in sides)
     if min(height, width) < 3:
-        raise ValueError(f"input_size is {height} x {width} pixels; the stem needs at least 3 x 3.")
+        raise HirelabError(
+            f"input_size is {height} x {width} pixels; the stem needs at least 3 x 3."
+        )
     return height, width
 
 

@@ -1,10 +1,10 @@
-"""Which places of a picture speak for a class: Grad-CAM and other attributions, on captum.
+"""Which places of an image speak for a class: Grad-CAM and other attributions, on captum.
 
 Grad-CAM (Selvaraju et al., https://arxiv.org/abs/1610.02391) looks at one point of a network: every
 channel is weighed by the average of its gradient over the map, and the weighted channels are added
 up. The signs are kept: below zero speaks against the class. Only drawing takes the positive part.
 
-A point must first be brought onto the picture. Inside a branch of a Hire-MLP the line of tokens is
+A point must first be brought onto the image. Inside a branch of a Hire-MLP the line of tokens is
 shifted, padded and cut into regions, so position is not place. There the token grid is carried
 back by the network's own rearrangement, and Grad-CAM is computed on that grid: the map at
 ``height.mixed`` therefore equals the map at ``height.out``, and that at ``height.regions`` the one
@@ -37,16 +37,15 @@ from captum.attr import (
 )
 from torch import Tensor, nn
 
-from .._shared.errors import unknown
-from .advice import weights
+from .._shared.errors import HirelabError, unknown
 from ..datasets.samples import IMAGENET_MEAN, IMAGENET_STD, pixels
 from ..hooks.forward import (
     LAYOUTS,
     at_least_single,
     at_rest,
     called,
+    check_images,
     check_logits,
-    check_pictures,
     check_targets,
     default_point,
     gradient_scale,
@@ -56,6 +55,7 @@ from ..hooks.forward import (
     to_network,
 )
 from ..results import Result
+from .advice import weights
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "grad_cam": {},
@@ -70,7 +70,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, eq=False)
 class Attribution(Result):
-    """Maps of what spoke for a class (above zero) and against it (below), a picture each.
+    """Maps of what spoke for a class (above zero) and against it (below), an image each.
 
     Attributes:
         network: the network's class or timm's name of it.
@@ -79,10 +79,10 @@ class Attribution(Result):
         targets: (N,) the class that each map is about.
         scores: (N,) its logit; ``probabilities``: (N,) its softmax.
         predicted: (N,) the network's own class; ``confidence``: (N,) its softmax.
-        maps: (N, h, w) signed, in the picture's order, in units of the logit (times the point's
+        maps: (N, h, w) signed, in the image's order, in units of the logit (times the point's
             activation over its own unit, for Grad-CAM).
         size: (height, width) of the input in pixels.
-        pictures: (N, H, W, 3) uint8 for drawing; (N, 0, 0, 3) where the input was not RGB.
+        images: (N, H, W, 3) uint8 for drawing; (N, 0, 0, 3) where the input was not RGB.
         trained: whether the weights look trained, None where nothing tells; see `weights`.
     """
 
@@ -96,7 +96,7 @@ class Attribution(Result):
     confidence: np.ndarray
     maps: np.ndarray
     size: list[int]
-    pictures: np.ndarray
+    images: np.ndarray
     trained: bool | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -114,26 +114,26 @@ class Attribution(Result):
         return np.maximum(self.upsampled, 0)
 
     def overlay(self, names: Sequence[str] | None = None):
-        """The positive part over each picture, a `hirelab.viz.canvas.Still`.
+        """The positive part over each image, a `hirelab.viz.canvas.Still`.
 
         Args:
             names: of the classes; their numbers without.
 
         Raises:
-            ValueError: where the input was not RGB, so that there is no picture to draw on.
+            HirelabError: where the input was not RGB, so that there is no image to draw on.
         """
         return self._draw("overlay", names)
 
     def plot(self, names: Sequence[str] | None = None):
-        """Each picture, the positive part over it, and the signed map, a `Still`."""
+        """Each image, the positive part over it, and the signed map, a `Still`."""
         return self._draw("signed", names)
 
     def _draw(self, view: str, names: Sequence[str] | None):
         from ..viz import overlay
 
-        if not self.pictures.size:
-            raise ValueError(
-                "The input was not RGB, so there is no picture to draw on; draw the arrays `maps` "
+        if not self.images.size:
+            raise HirelabError(
+                "The input was not RGB, so there is no image to draw on; draw the arrays `maps` "
                 "with hirelab.viz.maps."
             )
         titles = [
@@ -147,34 +147,34 @@ class Attribution(Result):
             note += "; the weights are untrained"
         smooth = 1 if self.point else max(1, min(self.size) // 32) | 1
         return overlay.sheet(
-            self.pictures, self.upsampled, titles, note, signed=view == "signed", smooth=smooth
+            self.images, self.upsampled, titles, note, signed=view == "signed", smooth=smooth
         )
 
 
 def beside(found: Mapping[str, Attribution]):
-    """Signed maps of one picture side by side, such as of several points, classes or networks.
+    """Signed maps of one image side by side, such as of several points, classes or networks.
 
     Args:
-        found: an attribution of the same single picture for every title.
+        found: an attribution of the same single image for every title.
 
     Returns:
         A `hirelab.viz.canvas.Still`; every map has its own scale.
 
     Raises:
-        ValueError: for none, more than one picture in one, other pictures, or none to draw.
+        HirelabError: for none, more than one image in one, other images, or none to draw.
     """
     from ..viz import overlay
 
     kept = list(found.values())
     if not kept or any(len(one) != 1 for one in kept):
-        raise ValueError(
-            f"There are attributions of {[len(one) for one in kept]} pictures; give at least one, "
-            "each of a single picture (x[:1] of a batch x)."
+        raise HirelabError(
+            f"There are attributions of {[len(one) for one in kept]} images; give at least one, "
+            "each of a single image (x[:1] of a batch x)."
         )
-    first = kept[0].pictures
-    if not first.size or any(not np.array_equal(one.pictures, first) for one in kept):
-        raise ValueError(
-            "The attributions are not of the same RGB picture, so there is none to draw them "
+    first = kept[0].images
+    if not first.size or any(not np.array_equal(one.images, first) for one in kept):
+        raise HirelabError(
+            "The attributions are not of the same RGB image, so there is none to draw them "
             "beside; make them all from one."
         )
     notes = ["{} x {} tokens".format(*one.maps.shape[1:]) if one.point else "a value a pixel"
@@ -205,22 +205,22 @@ def grad_cam(
     *,
     layout: str | None = None,
 ) -> Attribution:
-    """Grad-CAM of a batch of pictures at one point, in one forward and one backward pass.
+    """Grad-CAM of a batch of images at one point, in one forward and one backward pass.
 
     Args:
         model: a classifier: a Hire-MLP, or any network of timm.
-        x: (N, C, H, W) normalised pictures.
-        target: the class to explain, one for all pictures or one for each; the predicted for None.
+        x: (N, C, H, W) normalised images.
+        target: the class to explain, one for all images or one for each; the predicted for None.
         point: a named point of a Hire-MLP (``model.points()``; ``stages.3`` means its ``out``), or
             any module by its name; the network's last map for None, see `advise`.
         layout: how the point's tensor lies, one of `LAYOUTS`; told by its shape for None.
 
     Returns:
-        An `Attribution` with signed maps (N, h, w) in the picture's order.
+        An `Attribution` with signed maps (N, h, w) in the image's order.
 
     Raises:
         UnknownPoint: for a point that is not there, with near names.
-        ValueError, TypeError: one sentence for an input, class or point that gives no map: a gate
+        HirelabError, TypeError: one sentence for an input, class or point that gives no map: a gate
             or vector, a point that is not passed or passed twice, one that the logits do not
             depend on, a class out of range, values that are not finite.
     """
@@ -249,7 +249,7 @@ def attribute(
             - "smooth_grad": its mean over ``samples`` noisy copies (Smilkov et al. 2017), the
               noise's standard deviation ``noise`` in units of the input, from ``seed``;
             - "integrated_gradients": along ``steps`` points of the line from the mean colour (all
-              zeros) to the picture (Sundararajan et al. 2017); the map adds up to the difference
+              zeros) to the image (Sundararajan et al. 2017); the map adds up to the difference
               of the two logits;
             - "guided_backprop": gradients that pass a ReLU only where positive (Springenberg et
               al. 2015). Other activations, such as GELU, pass them unchanged;
@@ -273,18 +273,18 @@ def _attribute(
     options: Mapping[str, Any],
 ) -> Attribution:
     if method not in METHODS:
-        raise ValueError(unknown("method", method, METHODS, f"There are {', '.join(METHODS)}."))
+        raise HirelabError(unknown("method", method, METHODS, f"There are {', '.join(METHODS)}."))
     for name in options:
         if name not in METHODS[method]:
             has = ", ".join(METHODS[method]) or "no options"
-            raise ValueError(unknown("option", name, METHODS[method], f"{method} has {has}."))
+            raise HirelabError(unknown("option", name, METHODS[method], f"{method} has {has}."))
     if layout is not None and layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}; choose one of {', '.join(LAYOUTS)}, or None.")
-    check_pictures(x)
+        raise HirelabError(f"layout is {layout!r}; choose one of {', '.join(LAYOUTS)}, or None.")
+    check_images(x)
     if method == "grad_cam":
         point = default_point(model) if point is None else resolve(model, point)
     elif point is not None:
-        raise ValueError(
+        raise HirelabError(
             f"point is {point!r}, and {method} attributes to pixels; leave the point out, or use "
             "method='grad_cam'."
         )
@@ -299,7 +299,7 @@ def _attribute(
             targets = check_targets(target, logits)
             maps = _to_pixels(model, batch, targets, method, settings)
         if not torch.isfinite(maps).all():
-            raise ValueError(
+            raise HirelabError(
                 f"{type(model).__name__} computes NaN or infinite values from this input, so there "
                 "is no map; look for the first point that has them (model.run_with_cache)."
             )
@@ -324,7 +324,7 @@ def _attribute(
         confidence=confidence.cpu().numpy(),
         maps=maps.cpu().numpy(),
         size=list(x.shape[2:]),
-        pictures=_pictures(model, x),
+        images=_images(model, x),
         trained=weights(model).trained,
         options=settings,
     )
@@ -339,12 +339,12 @@ def _grad_cam(
     def forward(batch: Tensor) -> Tensor:
         output = check_logits(model(batch), len(batch), model)
         if not passed[point]:
-            raise ValueError(
+            raise HirelabError(
                 f"{point} is not reached in a forward pass, so it has no map; choose a module that "
                 "the network runs through."
             )
         if not output.requires_grad:
-            raise ValueError(
+            raise HirelabError(
                 f"The logits have no gradient at {point}: nothing of it reaches them; choose a "
                 "point on the way to the logits."
             )
@@ -412,7 +412,7 @@ def _to_pixels(
 def _guided(network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
     relus = [m for m in network.modules() if isinstance(m, nn.ReLU)]
     if not relus:
-        raise ValueError(
+        raise HirelabError(
             "The network has no ReLU module, so guided backpropagation would be the plain "
             "gradient; use method='gradient'."
         )
@@ -446,14 +446,14 @@ def _settings(method: str, options: Mapping[str, Any], x: Tensor) -> dict[str, A
         whole = hasattr(value, "__index__") and not isinstance(value, bool)
         if not whole or value < 1 or (most is not None and value > most):
             span = "from 1" + (f" to {most}" if most is not None else "")
-            raise ValueError(f"{name} is {value!r}; give a whole number {span}.")
+            raise HirelabError(f"{name} is {value!r}; give a whole number {span}.")
         found[name] = index(value)
     if "noise" in found and not float(found["noise"]) > 0:
-        raise ValueError(f"noise is {found['noise']!r}; give a standard deviation above 0.")
+        raise HirelabError(f"noise is {found['noise']!r}; give a standard deviation above 0.")
     return found
 
 
-def _pictures(model: nn.Module, x: Tensor) -> np.ndarray:
+def _images(model: nn.Module, x: Tensor) -> np.ndarray:
     """(N, H, W, 3) uint8: what the network was shown, by its own mean and standard deviation."""
     if x.shape[1] != 3:
         return np.zeros((len(x), 0, 0, 3), np.uint8)

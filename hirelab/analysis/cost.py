@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..models.hire_mlp import AxisBranch
+from .._shared.errors import HirelabError
 from ..hooks.points import points
+from ..models.hire_mlp import AxisBranch
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,13 @@ def branch_cost(dim: int, region: int, size: int) -> BranchCost:
     """Build one height branch and count; on the meta device, so that it costs no arithmetic.
 
     Raises:
-        ValueError: for a dim, region or size that is no whole number or below 1 (2 for dim, which
+        HirelabError: for a dim, region or size that is no whole number or below 1 (2 for dim, which
             the bottleneck halves).
     """
     if any(isinstance(v, bool) or not isinstance(v, Integral) for v in (dim, size)):
-        raise ValueError(f"dim is {dim!r} and size {size!r}; give whole numbers.")
+        raise HirelabError(f"dim is {dim!r} and size {size!r}; give whole numbers.")
     if dim < 2 or size < 1:
-        raise ValueError(
+        raise HirelabError(
             f"dim is {dim} and size {size}; a branch needs at least 2 channels and 1 token."
         )
     branch = AxisBranch(
@@ -95,7 +96,7 @@ def branch_cost(dim: int, region: int, size: int) -> BranchCost:
 
 @dataclass(frozen=True)
 class BlockParts:
-    """What the parts of one block hold and do for one picture, in the order of the forward pass.
+    """What the parts of one block hold and do for one image, in the order of the forward pass.
 
     Prints as a table with each part's share; ``rows`` holds (part, parameters, multiply-adds).
     """
@@ -121,12 +122,12 @@ def block_parts(
     On the meta device: nothing is computed and the network is left as it is.
 
     Raises:
-        ValueError: for a block that is not there.
+        HirelabError: for a block that is not there.
     """
     try:
         blocks = model.stages[stage].blocks[block]
     except IndexError:
-        raise ValueError(
+        raise HirelabError(
             f"There is no stages.{stage}.blocks.{block}; the network has "
             f"{[len(s.blocks) for s in model.stages]} blocks in its stages, counted from 0."
         ) from None

@@ -8,8 +8,8 @@
   on the object?
 
 A number alone says little, so every result carries the same number for a map that knows nothing:
-random values on the same token grid, upsampled in the same way. Intervals are over pictures, by
-the bootstrap: the pictures are drawn again with replacement, many times, from a seed.
+random values on the same token grid, upsampled in the same way. Intervals are over images, by
+the bootstrap: the images are drawn again with replacement, many times, from a seed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._shared.errors import unknown
-from .attribution import Attribution, attribute, upsample
-from ..hooks.forward import at_rest, called, check_pictures, check_targets, scores, to_network
+from .._shared.errors import HirelabError, unknown
+from ..hooks.forward import at_rest, called, check_images, check_targets, scores, to_network
 from ..results import Result
+from .attribution import Attribution, attribute, upsample
 
 FILLS = ("mean", "blur")
 DRAWS = 2000  # of the bootstrap
@@ -36,7 +36,7 @@ DRAWS = 2000  # of the bootstrap
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over pictures and the bootstrap interval around it; NaN ends for a single picture."""
+    """A mean over images and the bootstrap interval around it; NaN ends for a single image."""
 
     mean: float
     low: float
@@ -45,21 +45,21 @@ class Interval:
 
     def __str__(self) -> str:
         if np.isnan(self.low):
-            return f"{self.mean:.3f} (one picture, no interval)"
+            return f"{self.mean:.3f} (one image, no interval)"
         return f"{self.mean:.3f} ({self.level:.0%}: {self.low:.3f} to {self.high:.3f})"
 
 
 def interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> Interval:
-    """The mean of one value a picture, (N,), with its percentile bootstrap interval.
+    """The mean of one value an image, (N,), with its percentile bootstrap interval.
 
     Raises:
-        ValueError: for no values, and for a level not between 0 and 1.
+        HirelabError: for no values, and for a level not between 0 and 1.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"The values have shape {values.shape}; give one for each picture, (N,).")
+        raise HirelabError(f"The values have shape {values.shape}; give one for each image, (N,).")
     if not 0 < level < 1:
-        raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95.")
+        raise HirelabError(f"level is {level}; give a share between 0 and 1, such as 0.95.")
     mean = float(values.mean())
     if len(values) == 1:
         return Interval(mean, float("nan"), float("nan"), level)
@@ -101,24 +101,24 @@ class DeletionInsertion(Result):
     seed: int
 
     def area(self, curve: str, level: float = 0.95) -> Interval:
-        """The mean area under a curve, 0 to 1, over pictures.
+        """The mean area under a curve, 0 to 1, over images.
 
         Args:
             curve: "deletion" (the lower the better), "insertion" (the higher), the same with
                 "random_" before it, or "gain": (insertion - deletion) less that of the random map,
-                picture by picture; above zero, the map knows more than chance.
+                image by image; above zero, the map knows more than chance.
         """
         return interval(self.areas(curve), level)
 
     def areas(self, curve: str) -> np.ndarray:
-        """(N,) the area under a curve for every picture, see `area`."""
+        """(N,) the area under a curve for every image, see `area`."""
         curves = ("deletion", "insertion", "random_deletion", "random_insertion")
         if curve == "gain":
             deleted, inserted, r_deleted, r_inserted = (self.areas(name) for name in curves)
             return (inserted - deleted) - (r_inserted - r_deleted)
         if curve not in curves:
             cure = f"There are {', '.join(curves)} and gain."
-            raise ValueError(unknown("curve", curve, [*curves, "gain"], cure))
+            raise HirelabError(unknown("curve", curve, [*curves, "gain"], cure))
         return np.trapezoid(getattr(self, curve), self.shares, axis=1)
 
     def __str__(self) -> str:
@@ -149,7 +149,7 @@ class DeletionInsertion(Result):
 
 
 def _band(values: np.ndarray) -> np.ndarray:
-    """(3, S) mean, low and high over pictures."""
+    """(3, S) mean, low and high over images."""
     found = [interval(column) for column in values.T]
     return np.array([[i.mean, i.low, i.high] for i in found]).T
 
@@ -166,27 +166,27 @@ def deletion_insertion(
     """Delete and insert pixels in the order of a map, and of a random map beside it.
 
     Args:
-        model, x: the network and the pictures that the attribution is of.
+        model, x: the network and the images that the attribution is of.
         attribution: its signed maps give the order, its targets the classes.
         steps: how many equal shares of pixels are moved one after the other.
-        fill: what stands in the places that are gone: "blur", the picture without detail (a
+        fill: what stands in the places that are gone: "blur", the image without detail (a
             Gaussian of a 16th of the shorter side), which is closer to a photograph; or "mean", the
             mean colour (all zeros).
         seed: of the random map, and of the order among equal values.
 
     Raises:
-        ValueError: for pictures that are not the attribution's, steps below 1, another fill.
+        HirelabError: for images that are not the attribution's, steps below 1, another fill.
     """
-    check_pictures(x)
+    check_images(x)
     if len(x) != len(attribution) or list(x.shape[2:]) != list(attribution.size):
-        raise ValueError(
-            f"The attribution is of {len(attribution)} pictures of {attribution.size} pixels, and "
-            f"x holds {len(x)} of {list(x.shape[2:])}; give the pictures that it was made from."
+        raise HirelabError(
+            f"The attribution is of {len(attribution)} images of {attribution.size} pixels, and "
+            f"x holds {len(x)} of {list(x.shape[2:])}; give the images that it was made from."
         )
     if index(steps) < 1:
-        raise ValueError(f"steps is {steps}; give a whole number from 1.")
+        raise HirelabError(f"steps is {steps}; give a whole number from 1.")
     if fill not in FILLS:
-        raise ValueError(f"fill is {fill!r}; choose one of {', '.join(FILLS)}.")
+        raise HirelabError(f"fill is {fill!r}; choose one of {', '.join(FILLS)}.")
     generator = np.random.default_rng(seed)
     order = _order(attribution.upsampled, generator)
     chance = _order(
@@ -228,10 +228,10 @@ def _order(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def _blurred(x: Tensor) -> Tensor:
-    """The pictures without detail: a Gaussian, a 16th of the shorter side its deviation."""
+    """The images without detail: a Gaussian, a 16th of the shorter side its deviation."""
     sigma = max(1.0, min(x.shape[2:]) / 16)
     for dim in (2, 3):
-        # not wider than the picture, beyond which its edge is repeated
+        # not wider than the image, beyond which its edge is repeated
         reach = min(round(3 * sigma), x.shape[dim])
         at = torch.arange(-reach, reach + 1, device=x.device, dtype=torch.float32)
         kernel = torch.softmax(-(at**2) / (2 * sigma**2), 0).to(x.dtype)
@@ -270,16 +270,16 @@ class Randomisation(Result):
     seed: int
 
     def at(self, module: str | int, level: float = 0.95) -> Interval:
-        """Mean similarity over pictures once ``module`` (a name, or a place in the list) and all
+        """Mean similarity over images once ``module`` (a name, or a place in the list) and all
         before it are replaced.
 
         Raises:
-            ValueError: for a module that is not in the list, with near names.
+            HirelabError: for a module that is not in the list, with near names.
         """
         if isinstance(module, str):
             if module not in self.modules:
                 cure = f"Replaced were {', '.join(self.modules)}."
-                raise ValueError(unknown("module", module, self.modules, cure))
+                raise HirelabError(unknown("module", module, self.modules, cure))
             module = self.modules.index(module)
         return interval(self.similarity[module], level)
 
@@ -328,7 +328,7 @@ def randomisation_check(
         seed: of the new weights and of the random map.
 
     Raises:
-        ValueError: for a module that is not there or has no weights; and as `attribute`.
+        HirelabError: for a module that is not there or has no weights; and as `attribute`.
     """
     first = attribute(model, x, target, point, method=method, **options)
     order = _from_head_down(model) if modules is None else list(modules)
@@ -336,9 +336,9 @@ def randomisation_check(
     for name in order:
         if not name or name not in names:
             cure = "model.named_modules() lists them all."
-            raise ValueError(unknown("module", name, [n for n in names if n], cure))
+            raise HirelabError(unknown("module", name, [n for n in names if n], cure))
         if not any(True for _ in names[name].parameters()):
-            raise ValueError(f"{name} has no weights to replace; leave it out.")
+            raise HirelabError(f"{name} has no weights to replace; leave it out.")
     copy = deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     similarity, absolute = [], []
@@ -379,7 +379,7 @@ def _replace_weights(module: nn.Module, generator: torch.Generator) -> None:
 
 
 def _rank_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(N,) Spearman's correlation of two maps of every picture; 0 where one has a single value."""
+    """(N,) Spearman's correlation of two maps of every image; 0 where one has a single value."""
     found = []
     for a, b in zip(one, other, strict=True):
         a, b = (_ranks(v.ravel()) for v in (a, b))
@@ -400,14 +400,14 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class PointingGame(Result):
-    """Whether the highest place of every map lies in one of its picture's boxes.
+    """Whether the highest place of every map lies in one of its image's boxes.
 
     Attributes:
         network, method, point: of the attribution.
         places: (N, 2) x and y of the highest place, in pixels.
         hits: (N,) bool.
         random: (N,) share of hits of random maps on the same token grid.
-        centre: (N,) bool, whether the picture's centre would hit: photographers aim, so a centred
+        centre: (N,) bool, whether the image's centre would hit: photographers aim, so a centred
             object is found by anyone who points at the middle.
         tolerance: pixels beside a box that still count.
         seed: of the random maps.
@@ -424,13 +424,13 @@ class PointingGame(Result):
     seed: int
 
     def accuracy(self, of: str = "hits", level: float = 0.95) -> Interval:
-        """The mean share of hits over pictures: of the maps ("hits"), "random" ones, the "centre",
-        or "gain": hits less random, picture by picture."""
+        """The mean share of hits over images: of the maps ("hits"), "random" ones, the "centre",
+        or "gain": hits less random, image by image."""
         if of == "gain":
             return interval(self.hits - self.random, level)
         if of not in ("hits", "random", "centre"):
             cure = "There are hits, random, centre and gain."
-            raise ValueError(unknown("share", of, ("hits", "random", "centre", "gain"), cure))
+            raise HirelabError(unknown("share", of, ("hits", "random", "centre", "gain"), cure))
         return interval(getattr(self, of), level)
 
     def __str__(self) -> str:
@@ -451,24 +451,24 @@ def pointing_game(
     """Play the pointing game with an attribution's maps.
 
     Args:
-        attribution: the maps of N pictures.
-        boxes: for every picture its box (left, top, right, bottom), or several, (k, 4), in pixels
+        attribution: the maps of N images.
+        boxes: for every image its box (left, top, right, bottom), or several, (k, 4), in pixels
             of the network's input from its left top corner; right and bottom are the first column
             and row outside. An array (N, 4), or a list of N arrays.
         tolerance: how many pixels beside a box still count (Zhang et al. take 15).
-        seed, draws: of the random maps, and how many there are for each picture.
+        seed, draws: of the random maps, and how many there are for each image.
 
     Raises:
-        ValueError: for another number of boxes, an empty box, or one outside the picture.
+        HirelabError: for another number of boxes, an empty box, or one outside the image.
     """
     high, wide = attribution.size
     if len(boxes) != len(attribution):
-        raise ValueError(
-            f"There are boxes for {len(boxes)} pictures, and the attribution has "
+        raise HirelabError(
+            f"There are boxes for {len(boxes)} images, and the attribution has "
             f"{len(attribution)}; give one box, or an array of them, for each."
         )
     if index(tolerance) < 0 or index(draws) < 1:
-        raise ValueError(
+        raise HirelabError(
             f"tolerance is {tolerance} and draws {draws}; give at least 0 pixels and 1 random map."
         )
     inside = np.stack([_inside(i, b, high, wide, tolerance) for i, b in enumerate(boxes)])
@@ -498,21 +498,21 @@ def _highest(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _inside(i: int, boxes: Any, high: int, wide: int, tolerance: int) -> np.ndarray:
-    """(H, W) bool: where a place hits one of a picture's boxes."""
+    """(H, W) bool: where a place hits one of an image's boxes."""
     several = np.asarray(boxes, dtype=np.float64)
     several = several[None] if several.ndim == 1 else several
     if several.ndim != 2 or several.shape[1] != 4 or not len(several):
-        raise ValueError(
-            f"The boxes of picture {i} have shape {np.shape(boxes)}; give (left, top, right, "
+        raise HirelabError(
+            f"The boxes of image {i} have shape {np.shape(boxes)}; give (left, top, right, "
             "bottom), or several, (k, 4)."
         )
     y, x = np.mgrid[:high, :wide]
     inside = np.zeros((high, wide), bool)
     for left, top, right, bottom in several:
         if not (0 <= left < right <= wide and 0 <= top < bottom <= high):
-            raise ValueError(
-                f"A box of picture {i} is ({left:g}, {top:g}, {right:g}, {bottom:g}); give left < "
-                f"right and top < bottom, inside the picture of {wide} x {high} pixels."
+            raise HirelabError(
+                f"A box of image {i} is ({left:g}, {top:g}, {right:g}, {bottom:g}); give left < "
+                f"right and top < bottom, inside the image of {wide} x {high} pixels."
             )
         inside |= (
             (x >= left - tolerance) & (x < right + tolerance)

@@ -1,6 +1,6 @@
 """Who can have heard of whom: exact reachability, from index maps and without gradients.
 
-`provenance` follows one token of any point of a network back to the picture, `descendants` follows
+`provenance` follows one token of any point of a network back to the image, `descendants` follows
 a token or a pixel on to the end; `reach_growth` counts, for all tokens of one stage at once, how
 far they hear through several blocks in a row.
 
@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from .._shared.errors import unknown
-from ..models.hire_mlp import BRANCHES, AxisBranch, ConvNormAct, HireBlock, HireMLP
+from .._shared.errors import HirelabError, check_whole, unknown
 from ..hooks.points import UnknownPoint, probes
-from ..rearrange import Rearrangement, check_whole
+from ..models.hire_mlp import BRANCHES, AxisBranch, ConvNormAct, HireBlock, HireMLP
+from ..rearrange import Rearrangement
 from ..results import Result
 
 MANNERS = {
@@ -85,7 +85,7 @@ class Provenance(Result):
 
     @property
     def pixels(self) -> np.ndarray:
-        """(height, width) bool: the map of the picture's pixels."""
+        """(height, width) bool: the map of the image's pixels."""
         return self["input"]
 
     @property
@@ -157,7 +157,7 @@ def provenance(
     Raises:
         TypeError: for something else than a Hire-MLP of this library.
         UnknownPoint: for a point that the model has not; the message suggests near names.
-        ValueError: for an impossible token, size or choice of paths, naming it.
+        HirelabError: for an impossible token, size or choice of paths, naming it.
     """
     wiring = _Wiring(model, size, paths)
     start, maps = wiring.start(point, token)
@@ -223,14 +223,16 @@ class _Wiring:
                 "network of hirelab.create, or the one that this was made from."
             )
         if not isinstance(paths, str) or paths not in PATHS:
-            raise ValueError(
+            raise HirelabError(
                 unknown("choice of paths", paths, PATHS, f"There are {', '.join(PATHS)}.")
             )
         self.paths, self.open = paths, PATHS[paths]
         self.kinds = {"input": "token grid"} | {n: p.kind for n, p in probes(model).items()}
         if paths in BRANCHES and f"stages.0.blocks.0.hire.{paths}.out" not in self.kinds:
-            raise ValueError(f"The network was built without {paths} branches; choose other paths.")
-        self.shapes = {"input": _picture_size(size)}
+            raise HirelabError(
+                f"The network was built without {paths} branches; choose other paths."
+            )
+        self.shapes = {"input": _image_size(size)}
         self.edges: list[_Edge] = []
         at = self._convolution("input", "stem", model.stem)
         for i, stage in enumerate(model.stages):
@@ -338,7 +340,7 @@ class _Wiring:
         kind, (rows, columns) = self.kinds[name], self.shapes[name]
         if kind in ("gate", "vector"):
             if token is not None:
-                raise ValueError(
+                raise HirelabError(
                     f"token is {token!r}; {name} is a {kind} and has no tokens: give token=None."
                 )
             maps[name][:] = True
@@ -346,7 +348,7 @@ class _Wiring:
         pair = _pair(token)
         if pair is None or not (0 <= pair[0] < rows and 0 <= pair[1] < columns):
             what = "regions" if kind == "region grid" else "pixels" if name == "input" else "tokens"
-            raise ValueError(
+            raise HirelabError(
                 f"token is {token!r}; {name} has {rows} x {columns} {what}: give (row, column) "
                 f"from (0, 0) to ({rows - 1}, {columns - 1})."
             )
@@ -388,10 +390,10 @@ def _pair(value: Any) -> tuple[int, int] | None:
         return None
 
 
-def _picture_size(size: int | Sequence[int]) -> tuple[int, int]:
+def _image_size(size: int | Sequence[int]) -> tuple[int, int]:
     pair = _pair(size) or _pair((size, size))
     if pair is None or min(pair) < 3:
-        raise ValueError(
+        raise HirelabError(
             f"size is {size!r}; give the input's (height, width) in pixels, or one whole number "
             "for a square; the stem needs at least 3 x 3."
         )
@@ -426,7 +428,7 @@ def _pass_on(told: np.ndarray, block: Rearrangement, axes: int, back: bool = Fal
     """One block on the first ``axes`` axes: everybody keeps what it has (the residual connection),
     and adds what it meets along every axis for itself; ``back``, what it is met by."""
     if block.size != len(told):
-        raise ValueError(
+        raise HirelabError(
             f"A block rearranges {block.size} tokens, where the line has {len(told)}; give blocks "
             "of one size."
         )
@@ -541,7 +543,7 @@ def reach_growth(
         manners: which cross-region manners, names in `MANNERS`.
 
     Raises:
-        ValueError: for an impossible setting, naming it.
+        HirelabError: for an impossible setting, naming it.
     """
     # as Python's own numbers, which can be saved
     size, region, shift = (
@@ -549,15 +551,15 @@ def reach_growth(
         for name, value in (("size", size), ("region", region), ("shift", shift))
     )
     if cycle < 1 or blocks < 0:
-        raise ValueError(
+        raise HirelabError(
             f"cycle is {cycle} and blocks {blocks}; a cycle has at least 1 block, and blocks are "
             "counted from 0."
         )
     if axes not in (1, 2):
-        raise ValueError(f"axes is {axes!r}; give 1 for a line or 2 for a map.")
+        raise HirelabError(f"axes is {axes!r}; give 1 for a line or 2 for a map.")
     for name in manners:
         if name not in MANNERS:
-            raise ValueError(unknown("manner", name, MANNERS, f"There are {', '.join(MANNERS)}."))
+            raise HirelabError(unknown("manner", name, MANNERS, f"There are {', '.join(MANNERS)}."))
     cycle, blocks = index(cycle), index(blocks)
     fewest, mean = [], []
     for name in manners:

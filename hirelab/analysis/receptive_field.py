@@ -25,11 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .._shared.errors import unknown
+from .._shared.errors import HirelabError, check_whole, unknown
 from ..hooks.forward import evaluating
-from ..models.hire_mlp import BRANCHES, AxisBranch
 from ..hooks.points import Edit, Point, Probe, Probed, UnknownPoint, edits, probes, run_with_cache
-from ..rearrange import check_whole
+from ..models.hire_mlp import BRANCHES, AxisBranch
 from ..results import Result
 
 # What a path cuts, of the gate and the branches. What moves no token (norms, channel MLPs, residual
@@ -58,13 +57,13 @@ class ReceptiveField(Result):
     """What `receptive_field` measured.
 
     A square of side s stands on the middle of the position's cell, and holds the pixels that lie in
-    it whole. A share of mass is a share of the map's sum. Pixels count from the picture's corner.
+    it whole. A share of mass is a share of the map's sum. Pixels count from the image's corner.
 
     Attributes:
-        map: (H, W) average over pictures of the reduced gradient, summed over colours; linear.
-        mass_within: (pictures, sides) the mass of every picture's own map within each of `sides`;
+        map: (H, W) average over images of the reduced gradient, summed over colours; linear.
+        mass_within: (images, sides) the mass of every image's own map within each of `sides`;
             the last column is all of it.
-        crossed_mass: (pictures,) the mass that is nearer going round the border, see `crossed`.
+        crossed_mass: (images,) the mass that is nearer going round the border, see `crossed`.
         network: the network's class.
         point: the module that was read.
         position: [row, column] on the point's map of ``grid`` = [rows, columns].
@@ -87,8 +86,8 @@ class ReceptiveField(Result):
     dtype: str
 
     @property
-    def pictures(self) -> int:
-        """How many pictures were averaged over."""
+    def image_count(self) -> int:
+        """How many images were averaged over."""
         return len(self.mass_within)
 
     @property
@@ -131,7 +130,7 @@ class ReceptiveField(Result):
 
     @property
     def curves(self) -> np.ndarray:
-        """(pictures, sides) the same of every picture; NaN for one whose gradient is zero."""
+        """(images, sides) the same of every image; NaN for one whose gradient is zero."""
         with np.errstate(invalid="ignore"):
             return self.mass_within / self.mass_within[:, -1:]
 
@@ -140,7 +139,7 @@ class ReceptiveField(Result):
         return tuple(float(_reach(self.sides, self.curve[None], s)[0]) for s in _checked(shares))
 
     def area(self, *shares: float) -> tuple[float, ...]:
-        """The same square's area on the picture, as a share of the picture's, 0 to 1."""
+        """The same square's area on the image, as a share of the image's, 0 to 1."""
         return tuple(float(self._area(self.curve[None], s)[0]) for s in _checked(shares))
 
     @property
@@ -161,7 +160,7 @@ class ReceptiveField(Result):
     def crossed(self) -> float:
         """Share of mass that is nearer to the position going round the border than straight.
 
-        On a torus a pixel more than half the picture away along an axis is nearer the other way
+        On a torus a pixel more than half the image away along an axis is nearer the other way
         round (the minimum image convention, Metropolis et al. 1953, doi:10.1063/1.1699114). From
         the centre none is, from a corner three quarters are. Mass there has crossed the border
         where shift or padding wrap round; without these it has come far. `crossed_uniform` is
@@ -171,7 +170,7 @@ class ReceptiveField(Result):
 
     @property
     def crossed_uniform(self) -> float:
-        """Share of the picture's pixels that are nearer going round the border."""
+        """Share of the image's pixels that are nearer going round the border."""
         return float(_beyond(self.map.shape, self.centre).mean())
 
     def numbers(self) -> dict[str, float]:
@@ -179,8 +178,8 @@ class ReceptiveField(Result):
         crossed = np.array([self.crossed])
         return {k: float(v[0]) for k, v in self._numbers(self.curve[None], crossed).items()}
 
-    def by_picture(self) -> dict[str, np.ndarray]:
-        """The same numbers of every picture's own map, (pictures,) each; NaN without a gradient."""
+    def by_image(self) -> dict[str, np.ndarray]:
+        """The same numbers of every image's own map, (images,) each; NaN without a gradient."""
         with np.errstate(invalid="ignore"):
             crossed = self.crossed_mass / self.mass_within[:, -1]
         return self._numbers(self.curves, crossed)
@@ -218,7 +217,7 @@ class ReceptiveField(Result):
             self.half_mass_side,
             (self.sides, self.curve, self.curves),
             self.title,
-            f"{_GRADIENT[self.reduce]}, mean of {self.pictures}",
+            f"{_GRADIENT[self.reduce]}, mean of {self.image_count}",
             f"{self.title}: {said}",
             decades,
         )
@@ -232,9 +231,9 @@ class FieldComparison(Result):
         names: of the fields.
         columns: names of the numbers, see `ReceptiveField.numbers`.
         values: (names, columns) of the averaged maps.
-        spread: (names, columns) standard deviation over single pictures; NaN for one picture.
-        pictures: how many each averages over.
-        relative: (points,) side as a share of the picture's longer side.
+        spread: (names, columns) standard deviation over single images; NaN for one image.
+        images: how many each averages over.
+        relative: (points,) side as a share of the image's longer side.
         curves: (names, points) share of mass within that side.
     """
 
@@ -242,7 +241,7 @@ class FieldComparison(Result):
     columns: list[str]
     values: np.ndarray
     spread: np.ndarray
-    pictures: list[int]
+    images: list[int]
     relative: np.ndarray
     curves: np.ndarray
 
@@ -261,12 +260,12 @@ class FieldComparison(Result):
         """The chosen columns as lines of text; all of them where none is named.
 
         Raises:
-            ValueError: for a column that is not there.
+            HirelabError: for a column that is not there.
         """
         for name in columns:
             if name not in self.columns:
                 cure = f"There are {', '.join(self.columns)}."
-                raise ValueError(unknown("column", name, self.columns, cure))
+                raise HirelabError(unknown("column", name, self.columns, cure))
         kept = [0, *(1 + self.columns.index(name) for name in columns or self.columns)]
         lines = [[line[i] for i in kept] for line in [["", *self.columns], *self.rows()]]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -293,14 +292,14 @@ class FieldComparison(Result):
 def compare_fields(fields: Mapping[str, ReceptiveField]) -> FieldComparison:
     """Put receptive fields side by side: ``compare_fields({"random": one, "trained": other})``.
 
-    Warns where the numbers do not compare: pictures of different size, other reductions. (Different
+    Warns where the numbers do not compare: images of different size, other reductions. (Different
     points, positions, paths and networks are what one compares.)
 
     Raises:
-        ValueError: for no field.
+        HirelabError: for no field.
     """
     if not fields:
-        raise ValueError("compare_fields got no field; give at least one, by name.")
+        raise HirelabError("compare_fields got no field; give at least one, by name.")
     kept = list(fields.values())
     reasons = {
         "input size": {" x ".join(map(str, f.map.shape)) for f in kept},
@@ -320,14 +319,14 @@ def compare_fields(fields: Mapping[str, ReceptiveField]) -> FieldComparison:
         index = np.searchsorted(f.sides, relative * max(f.map.shape) + 1e-9, side="right")
         curves.append(np.concatenate([[0.0], f.curve])[index])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no spread from a single picture
-        spread = [[np.nanstd(v, ddof=1) for v in f.by_picture().values()] for f in kept]
+        warnings.simplefilter("ignore", RuntimeWarning)  # no spread from a single image
+        spread = [[np.nanstd(v, ddof=1) for v in f.by_image().values()] for f in kept]
     return FieldComparison(
         list(fields),
         list(kept[0].numbers()),
         np.array([list(f.numbers().values()) for f in kept]),
         np.array(spread).round(12),  # equal numbers have no spread, whatever their rounding
-        [f.pictures for f in kept],
+        [f.image_count for f in kept],
         relative,
         np.array(curves),
     )
@@ -344,16 +343,16 @@ def side_by_side(
             ``provenance(...).pixels`` has them; their border is drawn.
 
     Raises:
-        ValueError: for no field, fields of different reductions or pictures of different size, a
+        HirelabError: for no field, fields of different reductions or images of different size, a
             name without a field, or a mask of another size.
     """
     from ..viz import field
 
     if not fields:
-        raise ValueError("side_by_side got no field; give at least one, by name.")
+        raise HirelabError("side_by_side got no field; give at least one, by name.")
     kinds = {(f.map.shape, f.reduce) for f in fields.values()}
     if len(kinds) > 1:
-        raise ValueError(
+        raise HirelabError(
             "The fields differ in input size or reduction, and share no scale; measure them alike, "
             "or plot() each."
         )
@@ -361,9 +360,9 @@ def side_by_side(
     for name, mask in masks.items():
         if name not in fields:
             known = f"The fields are {', '.join(fields)}."
-            raise ValueError(unknown("field", name, fields, known))
+            raise HirelabError(unknown("field", name, fields, known))
         if np.shape(mask) != fields[name].map.shape:
-            raise ValueError(
+            raise HirelabError(
                 f"The reachable pixels of {name} have shape {list(np.shape(mask))}, its field "
                 f"{list(fields[name].map.shape)}; take both for one input size."
             )
@@ -381,36 +380,36 @@ def side_by_side(
 
 
 def _middle(
-    position: Sequence[int], grid: Sequence[int], picture: Sequence[int]
+    position: Sequence[int], grid: Sequence[int], image: Sequence[int]
 ) -> tuple[float, float]:
-    down, right = ((p + 0.5) * n / g for p, g, n in zip(position, grid, picture, strict=True))
+    down, right = ((p + 0.5) * n / g for p, g, n in zip(position, grid, image, strict=True))
     return down, right
 
 
-def _away(picture: Sequence[int], centre: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _away(image: Sequence[int], centre: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Straight distances of the pixels' middles along each axis, (H, 1) and (1, W)."""
-    down, right = (np.abs(np.arange(n) + 0.5 - c) for n, c in zip(picture, centre, strict=True))
+    down, right = (np.abs(np.arange(n) + 0.5 - c) for n, c in zip(image, centre, strict=True))
     return down[:, None], right[None]
 
 
-def _squares(picture: Sequence[int], centre: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _squares(image: Sequence[int], centre: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """The sides that occur, rising, and the index (H, W) of each pixel's: twice the larger
     distance of the pixel's middle, and the pixel itself."""
-    side = 2 * np.maximum(*_away(picture, centre)) + 1
+    side = 2 * np.maximum(*_away(image, centre)) + 1
     sides, index = np.unique(side.round(6), return_inverse=True)
     return sides, index.reshape(side.shape)
 
 
-def _beyond(picture: Sequence[int], centre: Sequence[float]) -> np.ndarray:
+def _beyond(image: Sequence[int], centre: Sequence[float]) -> np.ndarray:
     """(H, W) True where the way round the border is shorter along an axis or both."""
-    down, right = _away(picture, centre)
-    return (down > picture[0] / 2) | (right > picture[1] / 2)
+    down, right = _away(image, centre)
+    return (down > image[0] / 2) | (right > image[1] / 2)
 
 
 def _checked(shares: Sequence[float]) -> Sequence[float]:
     for share in shares:
         if not 0 < share <= 1:
-            raise ValueError(f"A share of mass is {share!r}; give numbers above 0, up to 1.")
+            raise HirelabError(f"A share of mass is {share!r}; give numbers above 0, up to 1.")
     return shares
 
 
@@ -429,7 +428,7 @@ def _under(sides: np.ndarray, curves: np.ndarray) -> np.ndarray:
 
 def receptive_field(
     model: nn.Module,
-    images: Tensor,
+    x: Tensor,
     point: str,
     position: str | Sequence[int] = "centre",
     paths: str = "full",
@@ -442,15 +441,15 @@ def receptive_field(
     grid: Sequence[int] | None = None,
     call: int | None = None,
 ) -> ReceptiveField:
-    """Measure how much each pixel moves a point at one position, averaged over pictures.
+    """Measure how much each pixel moves a point at one position, averaged over images.
 
-    One backward pass serves a batch: in evaluation mode pictures do not mix, so the gradient of the
-    sum over pictures holds the gradient of each. Nothing is computed for the parameters. The
+    One backward pass serves a batch: in evaluation mode images do not mix, so the gradient of the
+    sum over images holds the gradient of each. Nothing is computed for the parameters. The
     network is left as it was, also after an error.
 
     Args:
-        model: any network of pictures; it is measured in evaluation mode.
-        images: (pictures, C, H, W), finite.
+        model: any network of images; it is measured in evaluation mode.
+        x: (images, C, H, W), finite.
         point: path of a module or a probe; ``"stages.3"`` means its probe ``"stages.3.out"``. A
             point inside a region is first carried back to places.
         position: (row, column) on the point's map, or one of `POSITIONS`; the centre of an even
@@ -463,7 +462,7 @@ def receptive_field(
         outputs: "all" sums the activations at the position over channels, "positive" the positive
             ones (the usual recipe, with ``reduce="positive"``). Right after a LayerNorm the sum of
             all is constant, and only "positive" means something.
-        batch: at most so many pictures a pass.
+        batch: at most so many images a pass.
         dtype: torch.float32 or torch.float64, whatever the network's own is, for this measurement;
             by default the network's own, and float32 for one of half precision, whose gradients
             are too coarse.
@@ -475,22 +474,22 @@ def receptive_field(
 
     Raises:
         UnknownPoint: for a point that is not there, with near names.
-        ValueError: for what cannot be measured, in one sentence with its cure.
+        HirelabError: for what cannot be measured, in one sentence with its cure.
     """
     _check_choices(paths=(paths, PATHS), reduce=(reduce, REDUCES), outputs=(outputs, OUTPUTS))
     if layout is not None:
         _check_choices(layout=(layout, LAYOUTS))
     if check_whole("batch", batch) < 1:
-        raise ValueError(f"batch is {batch}; a pass takes at least 1 picture.")
+        raise HirelabError(f"batch is {batch}; a pass takes at least 1 image.")
     name = _resolve(model, point)
-    images = _check_images(images)
+    x = _check_images(x)
     state = itertools.chain(model.parameters(), model.buffers())
-    like = next((t for t in state if t.is_floating_point()), images)
+    like = next((t for t in state if t.is_floating_point()), x)
     precise = _precision(like.dtype, dtype)
     if any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules()):
-        batch = 1  # norms by the batch's own statistics mix its pictures
+        batch = 1  # norms by the batch's own statistics mix its images
     reader = _Reader(model, name, layout, grid, call)
-    size = tuple(images.shape[2:])
+    size = tuple(x.shape[2:])
     total, within, crossed, place = np.zeros(size), [], [], None
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -499,9 +498,9 @@ def receptive_field(
         stack.enter_context(evaluating(model))
         stack.enter_context(_lent(model, precise))
         stack.enter_context(_travelling(model, paths))
-        for start in range(0, len(images), batch):
+        for start in range(0, len(x), batch):
             # a tensor of its own, as the caller's may be one of inference mode
-            pixels = images[start : start + batch].to(like.device, precise, copy=True)
+            pixels = x[start : start + batch].to(like.device, precise, copy=True)
             pixels.requires_grad_()
             # a copy, as a network may begin in place, which leaves of the graph forbid
             seen = reader(pixels.clone())
@@ -510,8 +509,8 @@ def receptive_field(
             value = value.relu() if outputs == "positive" else value
             gradient = _gradient(value, pixels, name)
             if gradient is None:
-                raise ValueError(
-                    f"{name} has no gradient to the picture with paths={paths!r}: nothing leads "
+                raise HirelabError(
+                    f"{name} has no gradient to the image with paths={paths!r}: nothing leads "
                     "there that can be differentiated, or the paths are cut; choose another point "
                     "or paths."
                 )
@@ -519,8 +518,8 @@ def receptive_field(
                 _warn_of_constant(seen.detach(), name)
             if not gradient.isfinite().all():
                 bad = (~gradient.isfinite()).flatten(1).any(1).nonzero().flatten() + start
-                raise ValueError(
-                    f"The gradient of {name} is not finite for pictures {bad.tolist()}; leave them "
+                raise HirelabError(
+                    f"The gradient of {name} is not finite for images {bad.tolist()}; leave them "
                     "out, or compute with dtype=torch.float64."
                 )
             for one in _reduced(gradient, reduce).double().cpu().numpy():
@@ -531,13 +530,13 @@ def receptive_field(
                 within.append(np.cumsum(mass))
                 crossed.append(one[_beyond(size, centre)].sum())
     if total.sum() == 0:
-        raise ValueError(
-            f"The gradient of {name} at {place} is zero for every picture: what it reads is dead "
+        raise HirelabError(
+            f"The gradient of {name} at {place} is zero for every image: what it reads is dead "
             "(say, behind a ReLU), or cut; choose another position or point."
         )
     assert place is not None
     return ReceptiveField(
-        total / len(images),
+        total / len(x),
         np.array(within),
         np.array(crossed),
         type(model).__name__,
@@ -555,27 +554,26 @@ def receptive_field(
 def _check_choices(**given: tuple[Any, Any]) -> None:
     for what, (value, known) in given.items():
         if value not in tuple(known):
-            raise ValueError(unknown(what, value, known, f"Choose one of {', '.join(known)}."))
+            raise HirelabError(unknown(what, value, known, f"Choose one of {', '.join(known)}."))
 
 
-def _check_images(images: Tensor) -> Tensor:
-    if not isinstance(images, Tensor) or images.dim() != 4 or not len(images):
-        shape = list(images.shape) if hasattr(images, "shape") else type(images).__name__
-        raise ValueError(
-            f"images is {shape}; give a tensor (pictures, channels, height, width), one picture as "
-            "x[None]."
+def _check_images(x: Tensor) -> Tensor:
+    if not isinstance(x, Tensor) or x.dim() != 4 or not len(x):
+        shape = list(x.shape) if hasattr(x, "shape") else type(x).__name__
+        raise HirelabError(
+            f"x is {shape}; give a tensor (images, channels, height, width), one image as x[None]."
         )
-    if not images.is_floating_point():
-        raise ValueError("images holds whole numbers; convert them with x / 255, and normalise.")
-    if not images.isfinite().all():
-        raise ValueError("images holds NaN or infinite values; clean them (torch.nan_to_num).")
-    return images.detach()
+    if not x.is_floating_point():
+        raise HirelabError("x holds whole numbers; convert them with x / 255, and normalise.")
+    if not x.isfinite().all():
+        raise HirelabError("x holds NaN or infinite values; clean them (torch.nan_to_num).")
+    return x.detach()
 
 
 def _precision(own: torch.dtype, asked: torch.dtype | None) -> torch.dtype:
     exact = (torch.float32, torch.float64)
     if asked is not None and asked not in exact:
-        raise ValueError(
+        raise HirelabError(
             f"dtype is {asked}; its gradients are too coarse: give float32 or float64."
         )
     return asked or (own if own in exact else torch.float32)
@@ -590,7 +588,7 @@ def _gradient(value: Tensor, pixels: Tensor, name: str) -> Tensor | None:
     except RuntimeError as error:
         if "inplace operation" not in str(error):
             raise
-        raise ValueError(
+        raise HirelabError(
             f"On the way to {name} the network changes in place what its gradient needs: build it "
             "with inplace=False, or choose an earlier point."
         ) from error
@@ -627,7 +625,7 @@ def _place(position: str | Sequence[int], name: str, grid: Sequence[int]) -> tup
         row, column = (check_whole("position", p) for p in position)
         if 0 <= row < rows and 0 <= column < columns:
             return row, column
-    raise ValueError(
+    raise HirelabError(
         f"position is {tuple(position)}; {name} has {rows} x {columns} positions: give (row, "
         f"column) from (0, 0) to ({rows - 1}, {columns - 1}), or one of {', '.join(POSITIONS)}."
     )
@@ -670,15 +668,15 @@ def _travelling(model: nn.Module, paths: str) -> Iterator[None]:
         return [n for n in known if f".{n}".endswith(f".hire.{part}.out")]
 
     if not any(f".{n}".endswith(".hire.fused") for n in known):
-        raise ValueError(
+        raise HirelabError(
             f"{type(model).__name__} is no Hire-MLP and has no branches to tell apart; measure it "
             "with paths='full'."
         )
     if paths in BRANCHES and not ends(paths):
-        raise ValueError(f"The network was built without {paths} branches; choose other paths.")
+        raise HirelabError(f"The network was built without {paths} branches; choose other paths.")
     branches = [m for m in model.modules() if isinstance(m, AxisBranch)]
     if paths == "shift off" and not branches and (ends("height") or ends("width")):
-        raise ValueError(
+        raise HirelabError(
             "A deployed network has its shifts built in; measure paths='shift off' on the network "
             "that it was made from."
         )
@@ -719,7 +717,7 @@ class _Seen(Exception):
 
 
 class _Reader:
-    """The network up to a point: pictures to the point's map, (B, C, rows, columns)."""
+    """The network up to a point: images to the point's map, (B, C, rows, columns)."""
 
     def __init__(
         self,
@@ -734,7 +732,7 @@ class _Reader:
         self.at = model.get_submodule(name)
         if isinstance(self.at, Probe):
             if layout not in (None, "NCHW"):
-                raise ValueError(f"{name} is a probe, whose layout is NCHW; leave layout out.")
+                raise HirelabError(f"{name} is a probe, whose layout is NCHW; leave layout out.")
             self.layout = "NCHW"
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -744,19 +742,19 @@ class _Reader:
             return cache.tokens(self.name)
         value = self._read(x)
         if not isinstance(value, Tensor):
-            raise ValueError(
+            raise HirelabError(
                 f"{self.name} gives a {type(value).__name__}; name a module that gives a tensor."
             )
         if value.dim() == 0 or len(value) != len(x):
-            raise ValueError(
-                f"{self.name} gives shape {list(value.shape)} for {len(x)} pictures, which is not "
-                "one map a picture; name a module around it."
+            raise HirelabError(
+                f"{self.name} gives shape {list(value.shape)} for {len(x)} images, which is not "
+                "one map an image; name a module around it."
             )
         value, self.layout = self._map(value, x)
         return value
 
     def _halved(self, x: Tensor) -> tuple[int, ...] | None:
-        """The shape that the module gives for half of one picture, or None where none goes."""
+        """The shape that the module gives for half of one image, or None where none goes."""
         try:
             return tuple(self._read(x[:1, :, : x.shape[2] // 2]).shape)
         except Exception:  # whatever a network says to a size that it is not made for
@@ -771,7 +769,7 @@ class _Reader:
             nonlocal count
             count += 1
             if self.call is None and count > 1:
-                raise ValueError(
+                raise HirelabError(
                     f"{self.name} is called more than once in a pass; say which call you mean: "
                     "call=0 for the first."
                 )
@@ -795,31 +793,31 @@ class _Reader:
             handle.remove()
         if not values:
             if not count:
-                raise ValueError(f"{self.name} is not used in the pass; choose another module.")
-            raise ValueError(
+                raise HirelabError(f"{self.name} is not used in the pass; choose another module.")
+            raise HirelabError(
                 f"call is {self.call}; {self.name} is called {count} times: 0 to {count - 1}."
             )
         return values[0]
 
     def _map(self, value: Tensor, x: Tensor) -> tuple[Tensor, str]:
         """The tensor as (B, C, rows, columns), and its layout."""
-        shape, picture = tuple(value.shape), tuple(x.shape[2:])
+        shape, image = tuple(value.shape), tuple(x.shape[2:])
         prefix = int(getattr(self.model, "num_prefix_tokens", 0) or 0)
         found = [
             (layout, grid)
             for layout in ([self.layout] if self.layout else LAYOUTS)
-            for grid in _grids(shape, layout, picture, self.grid, prefix, bool(self.layout))
+            for grid in _grids(shape, layout, image, self.grid, prefix, bool(self.layout))
         ]
-        if len(found) > 1:  # 16 x 16 tokens of 256 channels: which axis follows the picture?
+        if len(found) > 1:  # 16 x 16 tokens of 256 channels: which axis follows the image?
             sizes = self._halved(x)
             found = [f for f in found if sizes and _follows(shape, sizes, f[0])] or found
         if len(found) > 1:  # a network for one size only
             patches = getattr(getattr(self.model, "patch_embed", None), "grid_size", None)
             found = [f for f in found if patches and f[1] == tuple(patches)] or found
         if len(found) != 1 and not (found and math.prod(shape[1:]) == 1):
-            raise ValueError(
-                f"{self.name} gives shape {list(shape)} for pictures of {picture[0]} x "
-                f"{picture[1]}; which axes are the map cannot be known: give layout as one of "
+            raise HirelabError(
+                f"{self.name} gives shape {list(shape)} for images of {image[0]} x "
+                f"{image[1]}; which axes are the map cannot be known: give layout as one of "
                 f"{', '.join(LAYOUTS)}, and for tokens in a line also grid=(rows, columns)."
             )
         layout, (rows, columns) = found[0]
@@ -835,7 +833,7 @@ class _Reader:
 def _grids(
     shape: tuple[int, ...],
     layout: str,
-    picture: tuple[int, int],
+    image: tuple[int, int],
     grid: Sequence[int] | None,
     prefix: int,
     trusted: bool,
@@ -846,7 +844,7 @@ def _grids(
         return []
     if len(layout) == 4:
         rows, columns = shape[2:] if layout == "NCHW" else shape[1:3]
-        return [(rows, columns)] if trusted or _proportional(rows, columns, picture) else []
+        return [(rows, columns)] if trusted or _proportional(rows, columns, image) else []
     tokens = shape[layout.index("L")]
     if grid is not None:
         rows, columns = (check_whole("grid", n) for n in grid)
@@ -855,7 +853,7 @@ def _grids(
         found = [
             (rows, count // rows)
             for rows in range(1, count + 1)
-            if count % rows == 0 and _proportional(rows, count // rows, picture)
+            if count % rows == 0 and _proportional(rows, count // rows, image)
         ]
         if found:
             return found
@@ -863,7 +861,7 @@ def _grids(
 
 
 def _follows(whole: tuple[int, ...], half: tuple[int, ...], layout: str) -> bool:
-    """Whether the first axis of the map shrank with the picture and the channels stayed."""
+    """Whether the first axis of the map shrank with the image and the channels stayed."""
     tall = layout.index("H" if "H" in layout else "L")
     channels = layout.index("C")
     return (
@@ -871,14 +869,14 @@ def _follows(whole: tuple[int, ...], half: tuple[int, ...], layout: str) -> bool
     )
 
 
-def _proportional(rows: int, columns: int, picture: tuple[int, int]) -> bool:
-    """Whether a map can be of a picture: one stride along both axes, borders cut off alike."""
-    high, wide = picture
+def _proportional(rows: int, columns: int, image: tuple[int, int]) -> bool:
+    """Whether a map can be of an image: one stride along both axes, borders cut off alike."""
+    high, wide = image
     if rows > high or columns > wide:
         return False
     if high == wide:
         return rows == columns
-    strides = range(1, max(picture) + 1)
+    strides = range(1, max(image) + 1)
     return any(
         abs((high - wide) - s * (rows - columns)) < s and s * (rows - 1) < high for s in strides
     )

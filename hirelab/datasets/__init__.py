@@ -1,4 +1,4 @@
-"""Pictures: photographs that need no download, the reader's own files, labelled sets to train on.
+"""Images: photographs that need no download, the reader's own files, labelled sets to train on.
 
 `samples` stands alone; `subsets`, `fetch` and `cache` bring and decode labelled ones for training;
 `diagnostics` generates tasks that isolate what the rearrangement is for.
@@ -9,9 +9,9 @@ from .samples import (
     IMAGENET_STD,
     MAX_PIXELS,
     PHOTOGRAPHS,
+    iter_images,
     normalise,
-    picture,
-    pictures,
+    open_image,
     pixels,
     samples,
     square,
@@ -23,9 +23,9 @@ __all__ = [
     "IMAGENET_STD",
     "MAX_PIXELS",
     "PHOTOGRAPHS",
+    "iter_images",
     "normalise",
-    "picture",
-    "pictures",
+    "open_image",
     "pixels",
     "samples",
     "square",

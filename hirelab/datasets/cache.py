@@ -1,10 +1,10 @@
-"""Pictures decoded once: a memory-mapped array of small squares, read as fast as memory.
+"""Images decoded once: a memory-mapped array of small squares, read as fast as memory.
 
 Decoding a JPEG takes longer than a small network's training step on it. `decoded` reads every
-picture of a `Pictures` once, cuts it to a square (see `samples.square`) and keeps the bytes in one
-.npy file, which every process maps and none copies.
+image of `LabelledImages` once, cuts it to a square (see `samples.square`) and keeps the bytes in
+one .npy file, which every process maps and none copies.
 
-Two files make a cache: the array, and beside it in JSON which pictures it has. Each is written
+Two files make a cache: the array, and beside it in JSON which images it has. Each is written
 whole or not at all, the JSON last, so that a process killed at any moment leaves none.
 """
 
@@ -24,12 +24,13 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from .._shared.files import UserError, atomic, write_atomic
-from .samples import picture, square
-from .subsets import Pictures, own_folder
+from .._shared.errors import HirelabError
+from .._shared.files import atomic, write_atomic
+from .samples import open_image, square
+from .subsets import LabelledImages, own_folder
 
 VERSION = 1
-"""Part of every key: raise it when the same pictures would come out as other pixels."""
+"""Part of every key: raise it when the same images would come out as other pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +38,14 @@ class Squares:
     """Decoded squares of a split and their labels.
 
     Attributes:
-        pictures: where they come from.
+        images: where they come from.
         pixels: uint8 (N, size, size, 3), mapped from the file.
         labels: int64 (N,).
-        kept: int64 (N,), the index in ``pictures`` of each.
-        skipped: {name of a picture that could not be read: why}.
+        kept: int64 (N,), the index in ``images`` of each.
+        skipped: {name of an image that could not be read: why}.
     """
 
-    pictures: Pictures
+    images: LabelledImages
     pixels: np.ndarray
     labels: np.ndarray
     kept: np.ndarray
@@ -59,47 +60,47 @@ class Squares:
             return ""
         first = "; ".join(f"{name}: {why}" for name, why in list(self.skipped.items())[:3])
         more = " ..." if len(self.skipped) > 3 else ""
-        return f"{len(self.skipped)} of {len(self.pictures)} pictures were skipped: {first}{more}"
+        return f"{len(self.skipped)} of {len(self.images)} images were skipped: {first}{more}"
 
 
 def decoded(
-    pictures: Pictures, size: int, folder: Path | None = None, progress: bool = True
+    images: LabelledImages, size: int, folder: Path | None = None, progress: bool = True
 ) -> Squares:
-    """The squares of ``pictures``, ``size`` pixels a side: from the cache, else made and kept.
+    """The squares of ``images``, ``size`` pixels a side: from the cache, else made and kept.
 
-    A picture that cannot be read is skipped, counted and named; a class that loses all its
-    pictures so is an error.
+    An image that cannot be read is skipped, counted and named; a class that loses all its
+    images so is an error.
 
     Args:
         folder: where caches lie; default ``decoded`` in `subsets.own_folder`.
 
     Raises:
-        UserError: a class without a readable picture; too little room on the disk.
+        HirelabError: a class without a readable image; too little room on the disk.
     """
     folder = own_folder() / "decoded" if folder is None else folder
     # all that determines the pixels
-    key = f"{VERSION} {pictures.fingerprint} {size} square bicubic Pillow {PIL.__version__}"
-    stem = f"{pictures.split}-{size}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    key = f"{VERSION} {images.fingerprint} {size} square bicubic Pillow {PIL.__version__}"
+    stem = f"{images.split}-{size}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     array, notes = folder / f"{stem}.npy", folder / f"{stem}.json"
-    squares = _load(pictures, size, array, notes)
+    squares = _load(images, size, array, notes)
     if squares is None:
-        with writing(folder, "decoded pictures"):
+        with writing(folder, "decoded images"):
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / f".{stem}.lock") as alone:
                 # another process may have made it meanwhile
-                squares = _load(pictures, size, array, notes)
+                squares = _load(images, size, array, notes)
                 if squares is None:
                     for left in folder.glob(f".{stem}.*.*") if alone else ():
                         left.unlink()  # by a process that was killed
-                    squares = _decode(pictures, size, array, notes, progress)
-    lost = sorted(set(pictures.labels.tolist()) - set(squares.labels.tolist()))
+                    squares = _decode(images, size, array, notes, progress)
+    lost = sorted(set(images.labels.tolist()) - set(squares.labels.tolist()))
     if lost:
-        names = ", ".join(pictures.classes[i] for i in lost[:3])
-        raise UserError(f"no picture of {names} can be read ({squares.report()})")
+        names = ", ".join(images.classes[i] for i in lost[:3])
+        raise HirelabError(f"no image of {names} can be read ({squares.report()})")
     return squares
 
 
-def _load(pictures: Pictures, size: int, array: Path, notes: Path) -> Squares | None:
+def _load(images: LabelledImages, size: int, array: Path, notes: Path) -> Squares | None:
     """The squares in the cache; None where there are none, or more than these can be read now."""
     try:
         said = json.loads(notes.read_text())
@@ -111,46 +112,46 @@ def _load(pictures: Pictures, size: int, array: Path, notes: Path) -> Squares | 
         return None
     if skipped:
         # a change of permissions, say, leaves size and time as they were
-        index = {name: i for i, name in enumerate(pictures.names)}
-        if any(not isinstance(_square(pictures, index[name], size), str) for name in skipped):
+        index = {name: i for i, name in enumerate(images.names)}
+        if any(not isinstance(_square(images, index[name], size), str) for name in skipped):
             return None
-    return Squares(pictures, pixels, pictures.labels[kept], kept, skipped)
+    return Squares(images, pixels, images.labels[kept], kept, skipped)
 
 
-def _square(pictures: Pictures, index: int, size: int) -> np.ndarray | str:
-    """A picture's square, or why there is none."""
+def _square(images: LabelledImages, index: int, size: int) -> np.ndarray | str:
+    """An image's square, or why there is none."""
     try:
-        return np.asarray(square(picture(pictures.read(index)), size))
+        return np.asarray(square(open_image(images.read(index)), size))
     except (ValueError, OSError) as error:
         return str(error)
 
 
-def _decode(pictures: Pictures, size: int, array: Path, notes: Path, progress: bool) -> Squares:
-    need = len(pictures) * size * size * 3
+def _decode(images: LabelledImages, size: int, array: Path, notes: Path, progress: bool) -> Squares:
+    need = len(images) * size * size * 3
     free = shutil.disk_usage(array.parent).free
     if need > free:
-        raise UserError(
-            f"decoding {len(pictures):,} pictures needs {need / 1e6:,.0f} MB and {array.parent} "
+        raise HirelabError(
+            f"decoding {len(images):,} images needs {need / 1e6:,.0f} MB and {array.parent} "
             f"has {free / 1e6:,.0f} MB left: free some, or name another folder in HIRELAB_CACHE"
         )
     kept: list[int] = []
     skipped: dict[str, str] = {}
     bar = tqdm(
-        range(len(pictures)),
-        f"decoding {pictures.split} at {size} px",
-        unit=" pictures",
+        range(len(images)),
+        f"decoding {images.split} at {size} px",
+        unit=" images",
         disable=None if progress else True,
     )
     notes.unlink(missing_ok=True)
     with atomic(array) as temporary, open(temporary, "wb") as file:
-        # The head says how many pictures follow, which is known only at the end. Numpy leaves
+        # The head says how many images follow, which is known only at the end. Numpy leaves
         # room in it for any number, so it is written again. Writing, unlike a mapping, says so
         # when the disk is full.
-        head = _write_head(file, len(pictures), size)
+        head = _write_head(file, len(images), size)
         for i in bar:
-            values = _square(pictures, i, size)
+            values = _square(images, i, size)
             if isinstance(values, str):
-                skipped[pictures.names[i]] = values
+                skipped[images.names[i]] = values
             else:
                 file.write(values.tobytes())
                 kept.append(i)
@@ -159,7 +160,7 @@ def _decode(pictures: Pictures, size: int, array: Path, notes: Path, progress: b
         file.flush()
     write_atomic(notes, json.dumps({"kept": kept, "skipped": skipped}))
     pixels = np.load(array, mmap_mode="r")
-    return Squares(pictures, pixels, pictures.labels[kept], np.array(kept, np.int64), skipped)
+    return Squares(images, pixels, images.labels[kept], np.array(kept, np.int64), skipped)
 
 
 def _write_head(file: BinaryIO, count: int, size: int) -> int:
@@ -204,7 +205,7 @@ def writing(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
+        raise HirelabError(
             f"{what} cannot be written to {folder} ({error}): free some room "
             f"or check the folder's permissions, or name another folder in HIRELAB_CACHE"
         ) from error

@@ -32,10 +32,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .._shared.files import UserError, write_atomic
-from .._shared.errors import unknown
+from .._shared.errors import HirelabError, unknown
+from .._shared.files import write_atomic
 from .cache import locked, writing
-from .samples import picture
+from .samples import open_image
 from .subsets import (
     ANNOTATIONS,
     DATA_SETS,
@@ -53,7 +53,7 @@ from .subsets import (
 __all__ = ["Checked", "check", "get", "listing"]
 
 GROWTH = 4
-"""Pictures hardly compress: what unpacks to more than so many times its size is no data set."""
+"""Images hardly compress: what unpacks to more than so many times its size is no data set."""
 
 ALLOWANCE = 64_000_000
 """Bytes that an archive may unpack to beyond that, for the tables and names of small ones."""
@@ -78,7 +78,7 @@ def get(source: str | DataSet) -> Path:
         source: a name in `subsets.DATA_SETS`, or a description of a data set.
 
     Raises:
-        UserError: an unknown name; a publisher who wants a signature first; no connection; an
+        HirelabError: an unknown name; a publisher who wants a signature first; no connection; an
             archive with another hash, with members that reach outside its folder, or that
             unpacks to more than `GROWTH` times its size; too little room.
     """
@@ -108,14 +108,14 @@ def get(source: str | DataSet) -> Path:
                 _forget(archive)
     found = find(data)
     if found is None:
-        raise UserError(f"{data.name} was unpacked into {home} and is gone again")
+        raise HirelabError(f"{data.name} was unpacked into {home} and is gone again")
     return found
 
 
 def _known(name: str) -> DataSet:
     if name not in DATA_SETS:
         cure = f"Known by name: {', '.join(DATA_SETS)}."
-        raise UserError(unknown("data set", name, DATA_SETS, cure))
+        raise HirelabError(unknown("data set", name, DATA_SETS, cure))
     return DATA_SETS[name]
 
 
@@ -139,7 +139,7 @@ def _given(data: DataSet) -> Path | None:
         path = folder / _file_name(data)
         if path.is_file():
             if (md5 := _md5(path)) != data.md5:
-                raise UserError(
+                raise HirelabError(
                     f"{path} is not what {data.name}'s publisher gives (its md5 is {md5} and not "
                     f"{data.md5}): remove it, and `hirelab data get {data.name}` downloads "
                     f"{data.megabytes:,} MB"
@@ -157,7 +157,7 @@ def _md5(path: Path) -> str:
 def _room(folder: Path, need: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise UserError(
+        raise HirelabError(
             f"{what} needs {need / 1e6:,.0f} MB and {folder} has {free / 1e6:,.0f} MB left: free "
             f"some, or name another folder in HIRELAB_CACHE"
         )
@@ -199,14 +199,14 @@ def _download(data: DataSet, archive: Path) -> None:
             if _size(archive) > before:
                 continue  # it brought something: go on from there
             reason = error if isinstance(error, urllib.error.HTTPError) else _reason(error)
-            raise UserError(
+            raise HirelabError(
                 f"{data.name} cannot be downloaded from {data.url} ({reason}): check the network "
                 f"and run the command again, which goes on where it stopped, or put "
                 f"{_file_name(data)}, got elsewhere, into a folder that HIRELAB_DATA names"
             ) from error
     if (md5 := _md5(archive)) != data.md5:
         _forget(archive)
-        raise UserError(
+        raise HirelabError(
             f"what came from {data.url} is not what its publisher gave before (its md5 is {md5} "
             f"and not {data.md5}): it was removed; run the command again"
         )
@@ -321,7 +321,7 @@ def _unpack(data: DataSet, archive: Path, home: Path, ours: bool) -> None:
             if ours:
                 _forget(archive)
             removed = "it was removed" if ours else "get another copy"
-            raise UserError(f"{archive.name} is not unpacked: {error}; {removed}") from error
+            raise HirelabError(f"{archive.name} is not unpacked: {error}; {removed}") from error
         entries = list(inside.iterdir())
         if len(entries) == 1 and entries[0].is_dir():
             inside = entries[0]
@@ -341,7 +341,7 @@ def _folder_name(data: DataSet) -> str:
     """What the unpacked folder is called: the archive's name without suffixes, as published."""
     name = re.sub(r"(\.tar)?\.\w+$", "", _file_name(data))
     if name not in data.files:
-        raise ValueError(f"{data.name} would be unpacked to {name}, which is not in {data.files}")
+        raise HirelabError(f"{data.name} would be unpacked to {name}, which is not in {data.files}")
     return name
 
 
@@ -351,7 +351,7 @@ def _unpack_into(archive: Path, folder: Path, name: str) -> None:
     Raises:
         _Refused: a damaged archive, a member that is none of these or whose name leads out, more
             bytes than the archive's size allows.
-        UserError: too little room.
+        HirelabError: too little room.
     """
     limit = GROWTH * archive.stat().st_size + ALLOWANCE
     try:
@@ -363,7 +363,7 @@ def _unpack_into(archive: Path, folder: Path, name: str) -> None:
                 _unpack_tar(opened, folder, limit, name)
                 while opened.fileobj.read(_BLOCK):
                     pass  # to the end, where the compression's own checksum stands
-    except (_Refused, UserError):
+    except (_Refused, HirelabError):
         raise
     # the libraries have another exception for every kind of damage
     except Exception as error:
@@ -409,14 +409,14 @@ def _inside(name: str) -> None:
 def _within(total: int, limit: int) -> int:
     if total > limit:
         raise _Refused(
-            f"it would unpack to more than {limit / 1e6:,.0f} MB, which pictures of its size "
+            f"it would unpack to more than {limit / 1e6:,.0f} MB, which images of its size "
             f"cannot be"
         )
     return total
 
 
 def _sort(folder: Path) -> None:
-    """Move the pictures that a table of Tiny-ImageNet's kind labels into class folders."""
+    """Move the images that a table of Tiny-ImageNet's kind labels into class folders."""
     table = folder / "val" / ANNOTATIONS
     if not table.is_file():
         return
@@ -433,7 +433,7 @@ def _sort(folder: Path) -> None:
 
 def listing() -> str:
     """A table of the data sets known by name: what they are, what they cost, where they are."""
-    rows = [("name", "what", "classes", "pictures", "MB", "where")]
+    rows = [("name", "what", "classes", "images", "MB", "where")]
     for data in DATA_SETS.values():
         where = find(data)
         counts = (f"{n:,}" for n in (data.classes, data.train + data.val, data.megabytes))
@@ -450,11 +450,11 @@ def listing() -> str:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a source of labelled pictures holds, and what is wrong with it.
+    """What a source of labelled images holds, and what is wrong with it.
 
     Attributes:
         source: the folder or archive.
-        counts: {split: {class: pictures in it, readable or not}}.
+        counts: {split: {class: images in it, readable or not}}.
         unreadable: {path inside the source: why}.
         problems: what else is wrong, a sentence each.
         notes: what is no fault but worth knowing, a sentence each.
@@ -468,7 +468,7 @@ class Checked:
 
     @property
     def ok(self) -> bool:
-        """Whether every picture can be read and nothing else is wrong."""
+        """Whether every image can be read and nothing else is wrong."""
         return not self.unreadable and not self.problems
 
     def __str__(self) -> str:
@@ -477,7 +477,7 @@ class Checked:
             least, most = min(classes.values()), max(classes.values())
             each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
             lines.append(
-                f"  {split}: {sum(classes.values()):,} pictures of {len(classes):,} classes, "
+                f"  {split}: {sum(classes.values()):,} images of {len(classes):,} classes, "
                 f"{each} of each"
             )
         classes = sorted({label for counts in self.counts.values() for label in counts})
@@ -490,22 +490,22 @@ class Checked:
         lines += [f"  wrong: {problem}" for problem in self.problems]
         lines += [f"  unreadable: {name}: {why}" for name, why in self.unreadable.items()]
         wrong = len(self.problems) + len(self.unreadable)
-        lines.append(f"  faults: {wrong:,}" if wrong else "  every picture can be read")
+        lines.append(f"  faults: {wrong:,}" if wrong else "  every image can be read")
         return "\n".join(lines)
 
 
 def check(source: str | os.PathLike[str]) -> Checked:
-    """Read every picture of a source, all splits, and say what is wrong.
+    """Read every image of a source, all splits, and say what is wrong.
 
     Args:
         source: see `subsets.locate`; the published counts are known of a name only.
 
     Raises:
-        UserError: nothing there, or nothing that can be opened as a folder or zip.
+        HirelabError: nothing there, or nothing that can be opened as a folder or zip.
     """
     path = locate(source)
     there = layout(path)
-    rows = dict(there.pictures)
+    rows = dict(there.images)
     stray = list(there.outside)
     if len(rows) > 1:  # what lies beside the splits belongs to none of them
         stray += [name for name, _, _ in rows.pop("all", [])]
@@ -517,10 +517,10 @@ def check(source: str | os.PathLike[str]) -> Checked:
         for label in labels:
             counts[split][label] += 1
 
-    problems = [] if rows else ["it holds no pictures in class folders"]
+    problems = [] if rows else ["it holds no images in class folders"]
     for split, empty in there.empty.items():
         if split in rows:
-            problems.append(f"class folders of {split} without a picture: {_all(empty)}")
+            problems.append(f"class folders of {split} without an image: {_all(empty)}")
     if {"train", "val"} <= set(counts):
         for one, other in (("train", "val"), ("val", "train")):
             if missing := sorted(set(counts[one]) - set(counts[other])):
@@ -530,17 +530,17 @@ def check(source: str | os.PathLike[str]) -> Checked:
 
     unreadable = {}
     every = [name for split in order for name, _, _ in rows[split]]
-    for name in tqdm(every, "reading", unit=" pictures", disable=None):
+    for name in tqdm(every, "reading", unit=" images", disable=None):
         try:
-            picture(there.files.read(name))
+            open_image(there.files.read(name))
         except (ValueError, OSError) as error:
             unreadable[name] = str(error)
 
     notes = []
     if stray:
-        notes.append(f"pictures in no split's class folder: {len(stray):,} ({some(stray)})")
+        notes.append(f"images in no split's class folder: {len(stray):,} ({some(stray)})")
     if there.others:
-        notes.append(f"files that are no pictures by their suffix: {there.others:,}")
+        notes.append(f"files that are no images by their suffix: {there.others:,}")
     return Checked(path, counts, unreadable, tuple(problems), tuple(notes))
 
 
@@ -550,7 +550,7 @@ def _differences(known: DataSet, counts: dict[str, dict[str, int]]) -> list[str]
     for split, published in (("train", known.train), ("val", known.val)):
         classes = counts.get(split, {})
         for what, here, there in (
-            ("pictures", sum(classes.values()), published),
+            ("images", sum(classes.values()), published),
             ("classes", len(classes), known.classes),
         ):
             if here != there:

@@ -1,9 +1,9 @@
 """Photographs for the lab: from a name, a file, a folder or an array to a network's input.
 
-    picture    any source          -> upright RGB picture
-    pictures   many sources        -> [(name, picture), ...]
-    square     picture             -> size x size picture (the evaluation crop)
-    normalise  pictures            -> tensor (N, 3, H, W), what a network takes
+    image    any source          -> upright RGB image
+    images   many sources        -> [(name, image), ...]
+    square     image             -> size x size image (the evaluation crop)
+    normalise  images            -> tensor (N, 3, H, W), what a network takes
     pixels     tensor (N, 3, H, W) -> uint8 array (N, H, W, 3), what a screen takes
     samples    all of it in one call
 
@@ -20,8 +20,8 @@ downloaded. Their origin, as scikit-image's documentation of `skimage.data` stat
     tissue     ihc.png                colonic glands, Center for Microscopy And Molecular
                                       Imaging; no known copyright restrictions
 
-scikit-image ships further pictures for which it states no terms; they are left out, because
-notebooks are published with the pictures they show.
+scikit-image ships further images for which it states no terms; they are left out, because
+notebooks are published with the images they show.
 """
 
 import difflib
@@ -41,15 +41,17 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from .._shared.errors import HirelabError
+
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "MAX_PIXELS",
     "PHOTOGRAPHS",
     "Source",
+    "iter_images",
     "normalise",
-    "picture",
-    "pictures",
+    "open_image",
     "pixels",
     "samples",
     "square",
@@ -57,7 +59,7 @@ __all__ = [
 ]
 
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
-"""What `picture` opens: a photograph's name or a path, a file's bytes, a PIL image, an array."""
+"""What `image` opens: a photograph's name or a path, a file's bytes, a PIL image, an array."""
 
 _FILES = {
     "cat": "chelsea.png",
@@ -69,7 +71,7 @@ _FILES = {
     "tissue": "ihc.png",
 }
 PHOTOGRAPHS: tuple[str, ...] = tuple(_FILES)
-"""Names of the photographs that need no download; `picture` opens them by name."""
+"""Names of the photographs that need no download; `image` opens them by name."""
 
 # The usual mean and standard deviation of ImageNet's red, green and blue in 0..1, as in
 # timm.data.IMAGENET_DEFAULT_MEAN and _STD. Importing timm for six numbers takes seconds.
@@ -77,19 +79,19 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 MAX_PIXELS = 150_000_000
-"""Largest picture that is opened unless told otherwise, in pixels: 0.6 GB of memory."""
+"""Largest image that is opened unless told otherwise, in pixels: 0.6 GB of memory."""
 
 # Pillow recognises these formats but does not decode them itself: it needs Ghostscript, Windows
-# or a handler that is not there. Such a file is not a picture here.
+# or a handler that is not there. Such a file is not an image here.
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
-def picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """One picture, upright and in RGB, as a new PIL image of the picture's own size.
+def open_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """One image, upright and in RGB, as a new PIL image of the image's own size.
 
     `source` is one of
     - a name in `PHOTOGRAPHS` (a file that is called so opens as "./cat" or Path("cat"));
-    - the path of a picture file in any format that Pillow decodes; of an animation or of several
+    - the path of an image file in any format that Pillow decodes; of an animation or of several
       pages, the first;
     - the bytes of such a file;
     - a PIL image of any mode;
@@ -101,7 +103,7 @@ def picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     formula; colour profiles are ignored.
 
     Raises FileNotFoundError for a missing file, with near names; ValueError for a folder, a file
-    that is empty, damaged or not a picture, a picture of more than `max_pixels` pixels, and an
+    that is empty, damaged or not an image, an image of more than `max_pixels` pixels, and an
     array of another shape, dtype or range or with NaN or infinite values; TypeError for any
     other source.
     """
@@ -117,41 +119,43 @@ def picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         with path.open("rb") as file:
             return _from_file(file, repr(str(path)), limit)
     raise TypeError(
-        f"A picture is opened from a name, a path, bytes, a PIL image or a numpy array, not from "
+        f"An image is opened from a name, a path, bytes, a PIL image or a numpy array, not from "
         f"{type(source).__name__}; a normalised tensor becomes arrays with pixels()."
     )
 
 
-def pictures(
+def iter_images(
     source: Source | Sequence[Source] | None = None, n: int | None = 4
 ) -> list[tuple[str, Image.Image]]:
-    """The first `n` pictures of `source`, or all with n=None, as (name, upright RGB picture).
+    """The first `n` images of `source`, or all with n=None, as (name, upright RGB image).
 
-    `source` is None for the sample photographs, a folder, anything that `picture` takes, or a
+    `source` is None for the sample photographs, a folder, anything that `image` takes, or a
     list or tuple of all these. Of a folder come the files whose suffix is in `suffixes()`, sorted
     by name, without hidden files and without its subfolders.
 
     `n` is at least 1; fewer come back where a source of your own holds fewer. Raises ValueError
     for another `n`, for more sample photographs than there are, and for a source without
-    pictures; for a picture that cannot be opened, what `picture` raises, naming the file.
+    images; for an image that cannot be opened, what `image` raises, naming the file.
     """
-    return [(name, picture(one)) for name, one in _chosen(source, n)]
+    return [(name, open_image(one)) for name, one in _chosen(source, n)]
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
-    """The middle of an RGB picture as size x size pixels: the evaluation crop without a margin.
+    """The middle of an RGB image as size x size pixels: the evaluation crop without a margin.
 
     The shorter side is resized to `size` with bicubic interpolation and the centre cut out, pixel
-    for pixel as torchvision's Resize and CenterCrop do; a picture more than 16 times as long as
+    for pixel as torchvision's Resize and CenterCrop do; an image more than 16 times as long as
     wide loses its ends first. Raises ValueError for a size that is not a whole number from 1 and
     for anything but a PIL image in mode RGB.
     """
     size = _whole("size", size)
     if not isinstance(image, Image.Image) or image.mode != "RGB":
         given = getattr(image, "mode", type(image).__name__)
-        raise ValueError(f"square() takes a PIL image in mode RGB, not {given}: use picture().")
+        raise HirelabError(
+            f"square() takes a PIL image in mode RGB, not {given}: use open_image()."
+        )
     short = min(image.size)
-    # Resized whole, a 10,000 x 1 picture would need 1.5 GB for ends that are cut off anyway.
+    # Resized whole, a 10,000 x 1 image would need 1.5 GB for ends that are cut off anyway.
     image = _centre(image, [min(side, 16 * short) for side in image.size])
     resized = [int(size * side / short) for side in image.size]
     return _centre(image.resize(resized, Image.Resampling.BICUBIC), [size, size])
@@ -162,11 +166,11 @@ def normalise(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> Tensor:
-    """Pictures as a network takes them: (value / 255 - mean) / std, float32, (N, 3, H, W).
+    """Images as a network takes them: (value / 255 - mean) / std, float32, (N, 3, H, W).
 
-    `images` is a uint8 array (N, H, W, 3) or a list of RGB pictures of one size; `mean` and `std`
+    `images` is a uint8 array (N, H, W, 3) or a list of RGB images of one size; `mean` and `std`
     are of red, green and blue in 0..1. `pixels` is the exact inverse. Raises ValueError for other
-    shapes, modes and dtypes, no picture at all, pictures of different sizes, and a mean or std
+    shapes, modes and dtypes, no image at all, images of different sizes, and a mean or std
     that is not three finite numbers, std above 0.
     """
     centre, spread = _statistics(mean, std)
@@ -177,7 +181,7 @@ def normalise(
 def pixels(
     x: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> np.ndarray:
-    """Normalised pictures (N, 3, H, W) as uint8 (N, H, W, 3), the inverse of `normalise`.
+    """Normalised images (N, 3, H, W) as uint8 (N, H, W, 3), the inverse of `normalise`.
 
     Values beyond black and white are clipped. Raises ValueError for another shape or dtype, for
     NaN or infinite values, and for a mean or std as `normalise` does.
@@ -185,10 +189,10 @@ def pixels(
     centre, spread = _statistics(mean, std)
     if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
         given = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"pixels() takes a float tensor (N, 3, H, W), not {given}.")
+        raise HirelabError(f"pixels() takes a float tensor (N, 3, H, W), not {given}.")
     x = x.detach().to("cpu", torch.float32)
     if not torch.isfinite(x).all():
-        raise ValueError(
+        raise HirelabError(
             "pixels() was given NaN or infinite values, which are no colour: look for the step "
             "that made them."
         )
@@ -201,18 +205,18 @@ def samples(
 ) -> tuple[Tensor, list[str]]:
     """Photographs ready for a network, (N, 3, size, size) float32, and their names.
 
-    They are the `pictures` of `source`, cut by `square` and brought by `normalise` to ImageNet's
+    They are the `images` of `source`, cut by `square` and brought by `normalise` to ImageNet's
     mean and standard deviation; N is `n`, or less where a source of your own holds fewer, or all
     with n=None. Raises what these four functions raise.
     """
-    # One picture at a time: only the small squares are kept, however large the files are.
-    chosen = [(name, square(picture(one), size)) for name, one in _chosen(source, n)]
+    # One image at a time: only the small squares are kept, however large the files are.
+    chosen = [(name, square(open_image(one), size)) for name, one in _chosen(source, n)]
     return normalise([image for _, image in chosen]), [name for name, _ in chosen]
 
 
 @functools.cache
 def suffixes() -> tuple[str, ...]:
-    """The file suffixes that count as pictures in a folder: lower case, with the dot, sorted."""
+    """The file suffixes that count as images in a folder: lower case, with the dot, sorted."""
     known = Image.registered_extensions()
     return tuple(sorted(suffix for suffix, name in known.items() if name in _formats()))
 
@@ -228,21 +232,21 @@ def _formats() -> tuple[str, ...]:
 
 
 def _chosen(source: Any, n: int | None) -> list[tuple[str, Source]]:
-    """The first `n` (name, source of one picture) of `source`, nothing opened yet."""
+    """The first `n` (name, source of one image) of `source`, nothing opened yet."""
     count = None if n is None else _whole("n", n, cure="or None for all of them")
     if source is None and count is not None and count > len(PHOTOGRAPHS):
-        raise ValueError(
+        raise HirelabError(
             f"There are {len(PHOTOGRAPHS)} sample photographs and n is {count}: ask for at most "
             f"{len(PHOTOGRAPHS)}, or give a folder of your own as source."
         )
     found = _listed(PHOTOGRAPHS if source is None else source)
     if not found:
-        raise ValueError("The list of sources is empty: give at least one picture.")
+        raise HirelabError("The list of sources is empty: give at least one image.")
     return found[:count]
 
 
 def _listed(source: Any, position: int = 1) -> list[tuple[str, Source]]:
-    """Every (name, source of one picture) in `source`; `position` names what has no name."""
+    """Every (name, source of one image) in `source`; `position` names what has no name."""
     if isinstance(source, list | tuple):
         return [pair for i, one in enumerate(source, 1) for pair in _listed(one, i)]
     if isinstance(source, str) and source in _FILES:
@@ -250,26 +254,25 @@ def _listed(source: Any, position: int = 1) -> list[tuple[str, Source]]:
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         if path.is_dir():
-            return [(file.name, file) for file in _picture_files(path)]
+            return [(file.name, file) for file in _image_files(path)]
         return [(path.name, source)]
     return [
         (
-            Path(os.fsdecode(getattr(source, "filename", None) or "")).name
-            or f"picture {position}",
+            Path(os.fsdecode(getattr(source, "filename", None) or "")).name or f"image {position}",
             source,
         )
     ]
 
 
-def _picture_files(folder: Path) -> list[Path]:
-    """The picture files directly in `folder`, sorted by name; a ValueError where there is none."""
+def _image_files(folder: Path) -> list[Path]:
+    """The image files directly in `folder`, sorted by name; a ValueError where there is none."""
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    # Hidden files with a picture's suffix are notes of the operating system, such as "._cat.jpg".
+    # Hidden files with an image's suffix are notes of the operating system, such as "._cat.jpg".
     found = [f for f in files if f.suffix.lower() in suffixes() and not f.name.startswith(".")]
     if not found:
-        holds = f"none of its {len(files)} files is a picture" if files else "it holds no file"
-        raise ValueError(
-            f"There is no picture in the folder {str(folder)!r}, {holds}: put files there that "
+        holds = f"none of its {len(files)} files is an image" if files else "it holds no file"
+        raise HirelabError(
+            f"There is no image in the folder {str(folder)!r}, {holds}: put files there that "
             f"end in one of {', '.join(suffixes())}."
         )
     return found
@@ -289,11 +292,11 @@ def _existing_file(source: str | os.PathLike[str]) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        raise ValueError(
-            f"{str(path)!r} is a folder and picture() opens one file: use pictures() for a folder."
+        raise HirelabError(
+            f"{str(path)!r} is a folder; open_image() opens one file, iter_images() a folder."
         )
     if path.exists():
-        raise ValueError(f"{str(path)!r} is not a regular file: give the path of a picture file.")
+        raise HirelabError(f"{str(path)!r} is not a regular file: give the path of an image file.")
     raise FileNotFoundError(f"There is no {_absence(path)}")
 
 
@@ -326,18 +329,18 @@ def _decoding(what: str) -> Iterator[None]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             yield
     except Image.DecompressionBombError as error:
-        raise ValueError(
+        raise HirelabError(
             f"{what} has more pixels than Pillow opens, a guard against decompression bombs: "
             f"make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
         ) from error
     except UnidentifiedImageError as error:
-        raise ValueError(
-            f"{what} is empty or not a picture in a format that Pillow decodes: give a picture "
+        raise HirelabError(
+            f"{what} is empty or not an image in a format that Pillow decodes: give an image "
             f"file, such as a JPEG or PNG."
         ) from error
     # Decoders raise nearly every kind of exception on damaged data.
     except Exception as error:
-        raise ValueError(
+        raise HirelabError(
             f"{what} is damaged, cut short or of a kind that Pillow does not decode ({error}): "
             f"get a fresh copy, or save it again as PNG."
         ) from error
@@ -375,7 +378,7 @@ def _deep_values(image: Image.Image, what: str) -> np.ndarray:
     # Pillow keeps 16 bits in 32 for some formats; real 32-bit data has no agreed white.
     low, high = values.min(), values.max()
     if low < 0 or high > 65535:
-        raise ValueError(
+        raise HirelabError(
             f"{what} holds 32-bit values from {low} to {high} where 0 to 65535 is expected: "
             f"rescale it to 8 or 16 bits."
         )
@@ -383,10 +386,10 @@ def _deep_values(image: Image.Image, what: str) -> np.ndarray:
 
 
 def _from_array(array: np.ndarray, limit: int) -> Image.Image:
-    """A new RGB image of an array as `picture` takes it."""
+    """A new RGB image of an array as `image` takes it."""
     what = f"The array of shape {array.shape}"
     if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
-        raise ValueError(f"{what} is no picture: give (H, W), (H, W, 3) or (H, W, 4).")
+        raise HirelabError(f"{what} is no image: give (H, W), (H, W, 3) or (H, W, 4).")
     _check_size((array.shape[1], array.shape[0]), what, limit)
     return _rgb(Image.fromarray(_eight_bit(array, what)), what, limit)
 
@@ -398,16 +401,16 @@ def _eight_bit(values: np.ndarray, what: str) -> np.ndarray:
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if values.dtype.kind != "f":
-        raise ValueError(
+        raise HirelabError(
             f"{what} has dtype {values.dtype} where uint8, uint16 or float is expected: convert "
             f"it, for values in 0..255 with .astype(numpy.uint8)."
         )
     if not np.isfinite(values).all():
-        raise ValueError(f"{what} holds NaN or infinite values: replace them, see nan_to_num.")
+        raise HirelabError(f"{what} holds NaN or infinite values: replace them, see nan_to_num.")
     # Rounding first lets the last digit of a float computation overshoot black and white.
     levels = np.rint(values * np.float32(255))
     if levels.min() < 0 or levels.max() > 255:
-        raise ValueError(
+        raise HirelabError(
             f"{what} is float and runs from {values.min():g} to {values.max():g} where 0 to 1 is "
             f"expected: rescale or clip it, or give uint8 for 0 to 255."
         )
@@ -418,9 +421,9 @@ def _check_size(size: tuple[int, int], what: str, limit: int) -> None:
     """Raises ValueError where (width, height) is empty or exceeds `limit` pixels."""
     width, height = size
     if width * height == 0:
-        raise ValueError(f"{what} has no pixels: give at least 1 x 1.")
+        raise HirelabError(f"{what} has no pixels: give at least 1 x 1.")
     if width * height > limit:
-        raise ValueError(
+        raise HirelabError(
             f"{what} has {width} x {height} = {width * height:,} pixels where at most {limit:,} "
             f"are opened: make it smaller, or raise max_pixels."
         )
@@ -436,21 +439,21 @@ def _centre(image: Image.Image, size: Sequence[int]) -> Image.Image:
 
 
 def _stack(images: Any) -> np.ndarray:
-    """Pictures of one size as a new writable uint8 array (N, H, W, 3)."""
+    """Images of one size as a new writable uint8 array (N, H, W, 3)."""
     if isinstance(images, Image.Image):
-        raise ValueError("normalise() takes a list of pictures, not one: write [image].")
+        raise HirelabError("normalise() takes a list of images, not one: write [image].")
     for image in images:
         if isinstance(image, Image.Image) and image.mode != "RGB":
-            raise ValueError(f"normalise() takes mode RGB, not {image.mode}: use picture().")
+            raise HirelabError(f"normalise() takes mode RGB, not {image.mode}: use open_image().")
     arrays = [np.asarray(image) for image in images]
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
-        raise ValueError(
-            f"normalise() takes pictures of one size, not of {shapes}: cut them with square()."
+        raise HirelabError(
+            f"normalise() takes images of one size, not of {shapes}: cut them with square()."
         )
     batch = np.array(arrays)
     if batch.ndim != 4 or batch.shape[3] != 3 or batch.dtype != np.uint8 or not batch.size:
-        raise ValueError(
+        raise HirelabError(
             f"normalise() takes uint8 of shape (N, H, W, 3), none of them 0, not {batch.dtype} of "
             f"shape {batch.shape}."
         )
@@ -462,7 +465,7 @@ def _statistics(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Te
     centre, spread = (torch.as_tensor(v, dtype=torch.float32) for v in (mean, std))
     finite = all(v.shape == (3,) and v.isfinite().all() for v in (centre, spread))
     if not finite or (spread <= 0).any():
-        raise ValueError(
+        raise HirelabError(
             f"mean and std are three finite numbers each, std above 0, not mean {mean} and std "
             f"{std}."
         )
@@ -476,5 +479,5 @@ def _whole(name: str, value: Any, cure: str = "such as 4") -> int:
     except TypeError:
         number = 0
     if number < 1 or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r} and must be a whole number from 1 on, {cure}.")
+        raise HirelabError(f"{name} is {value!r} and must be a whole number from 1 on, {cure}.")
     return number

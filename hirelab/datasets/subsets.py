@@ -1,12 +1,12 @@
-"""Labelled pictures: subsets of ImageNet by name, any folder of class folders, a zip of one.
+"""Labelled images: subsets of ImageNet by name, any folder of class folders, a zip of one.
 
     DATA_SETS      what is known by name: classes, counts, publisher's address, hash, megabytes
     locate         a name or path -> where it lies on this machine, or how to get it
-    layout         a folder or zip -> `Layout`: its splits, classes and pictures as they are
-    open_pictures  a name or path, and a split -> `Pictures`: names, labels, bytes
+    layout         a folder or zip -> `Layout`: its splits, classes and images as they are
+    open_images  a name or path, and a split -> `LabelledImages`: names, labels, bytes
 
-A layout is read, not declared: `{train,val,test}/<class>/<picture>` in a folder or a zip, with any
-folders above it. Without the split folders, all pictures are one split, called "all". Zip archives
+A layout is read, not declared: `{train,val,test}/<class>/<image>` in a folder or a zip, with any
+folders above it. Without the split folders, all images are one split, called "all". Zip archives
 are read in place. Tiny-ImageNet is read as published too, where a table names the classes of val.
 
 `HIRELAB_DATA` names folders (separated as in PATH) that are searched before hirelab's own, which
@@ -26,19 +26,18 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from torchvision.datasets.imagenette import Imagenette
 
-from .._shared.files import UserError
-from .._shared.errors import unknown
+from .._shared.errors import HirelabError, unknown
 from .samples import suffixes
 
 __all__ = [
     "DATA_SETS",
     "DataSet",
+    "LabelledImages",
     "Layout",
-    "Pictures",
     "find",
     "layout",
     "locate",
-    "open_pictures",
+    "open_images",
     "search_folders",
 ]
 
@@ -53,7 +52,7 @@ class DataSet:
         name: the name on the command line.
         title: what it is, in a line.
         classes: how many; folders are named by WordNet id.
-        train, val: pictures of each split.
+        train, val: images of each split.
         url: the publisher's archive; "" where the publisher wants a signature first.
         md5: of that archive, by the publisher (by this project's own download where he gives none).
         megabytes: of that archive.
@@ -150,7 +149,7 @@ def locate(source: str | os.PathLike[str]) -> Path:
     """The archive or folder of a data set's name, or the given path where one lies there.
 
     Raises:
-        UserError: for a name that is unknown, or known and not here (the message says which
+        HirelabError: for a name that is unknown, or known and not here (the message says which
             command brings it and how many megabytes that is), and for a path with nothing there.
     """
     known = DATA_SETS.get(str(source))
@@ -159,17 +158,17 @@ def locate(source: str | os.PathLike[str]) -> Path:
         if path.exists():
             return path
         cure = f"Known by name: {', '.join(DATA_SETS)}; or give the path of a folder or zip."
-        raise UserError(unknown("data set", str(source), DATA_SETS, cure))
+        raise HirelabError(unknown("data set", str(source), DATA_SETS, cure))
     if found := find(known):
         return found
     looked = ", ".join(str(folder) for folder in search_folders())
     if not known.url:
-        raise UserError(
+        raise HirelabError(
             f"{known.name} is not here (looked in {looked}): its publisher gives it on request at "
             f"image-net.org ({known.megabytes:,} MB); put its folder, with train/ and val/, into a "
             f"folder that HIRELAB_DATA names"
         )
-    raise UserError(
+    raise HirelabError(
         f"{known.name} is not here (looked in {looked}): `hirelab data get {known.name}` downloads "
         f"{known.megabytes:,} MB, or name the folder that has it in HIRELAB_DATA"
     )
@@ -212,7 +211,7 @@ class _Folder:
         return path.is_symlink() and any(path.samefile(self.path / above) for above in inside)
 
     def _refused(self, error: OSError) -> None:
-        raise UserError(
+        raise HirelabError(
             f"the folder {error.filename} cannot be read ({error.strerror}): check its permissions"
         ) from error
 
@@ -226,7 +225,7 @@ class _Zip:
         try:
             self._archive()
         except (zipfile.BadZipFile, OSError) as error:
-            raise UserError(
+            raise HirelabError(
                 f"{path} cannot be read as a zip archive ({error}), as if it were cut short or "
                 f"damaged: download or copy it again"
             ) from error
@@ -262,14 +261,14 @@ class Layout:
 
     Attributes:
         path: the folder or archive.
-        pictures: {split: [(path inside, class, what tells its content from another)]}.
-        empty: {split: class folders without a picture}.
-        outside: pictures that lie in no folder, hence in no class.
-        others: how many files are no pictures by their suffix.
+        images: {split: [(path inside, class, what tells its content from another)]}.
+        empty: {split: class folders without an image}.
+        outside: images that lie in no folder, hence in no class.
+        others: how many files are no images by their suffix.
     """
 
     path: Path
-    pictures: dict[str, list[tuple[str, str, str]]]
+    images: dict[str, list[tuple[str, str, str]]]
     empty: dict[str, list[str]]
     outside: list[str]
     others: int
@@ -280,16 +279,16 @@ def layout(path: Path) -> Layout:
     """Read the layout of a folder or zip. Files and folders that begin with a dot do not count.
 
     Raises:
-        UserError: a file that is no zip, or a damaged one; a folder that may not be read.
+        HirelabError: a file that is no zip, or a damaged one; a folder that may not be read.
     """
     if path.is_file() and path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
-        raise UserError(
+        raise HirelabError(
             f"{path} is a file and no zip archive: give a folder of class folders or a zip of one"
         )
     files = _Folder(path) if path.is_dir() else _Zip(path)
     entries = list(files.listing())
     labelled = _labelled(files, [name for name, _ in entries])
-    pictures: dict[str, list[tuple[str, str, str]]] = {}
+    images: dict[str, list[tuple[str, str, str]]] = {}
     folders: dict[str, set[tuple[str, ...]]] = {}
     named_so: list[tuple[str, tuple[str, ...]]] = []
     full: set[tuple[str, ...]] = set()
@@ -298,38 +297,38 @@ def layout(path: Path) -> Layout:
         entry = PurePosixPath(name)
         if any(part.startswith(".") or part == "__MACOSX" for part in entry.parts):
             continue
-        is_folder, is_picture = name.endswith("/"), entry.suffix.lower() in suffixes()
+        is_folder, is_image = name.endswith("/"), entry.suffix.lower() in suffixes()
         within = entry.parts if is_folder else entry.parts[:-1]
-        # Tiny-ImageNet as published has train/<class>/images/<picture>
+        # Tiny-ImageNet as published has train/<class>/images/<image>
         within = within[:-1] if len(within) > 1 and within[-1] == "images" else within
         if name in labelled:
             within, content = (*within, labelled[name]), f"{content} {labelled[name]}"
         if is_folder:
-            if is_picture:
+            if is_image:
                 named_so.append((name, within))
             elif within and within[-1] not in SPLITS:
                 folders.setdefault(_split(within), set()).add(within)
-        elif not is_picture:
+        elif not is_image:
             others += 1
             folders.setdefault(_split(within), set()).add(within)
         elif within:
-            pictures.setdefault(_split(within), []).append((name, within[-1], content))
+            images.setdefault(_split(within), []).append((name, within[-1], content))
             full.update(within[:i] for i in range(1, len(within) + 1))
         else:
             outside.append(name)
-    for name, within in named_so:  # "x.jpg/", which is no class and no picture either
+    for name, within in named_so:  # "x.jpg/", which is no class and no image either
         if within not in full and len(within) > 1:
-            pictures.setdefault(_split(within[:-1]), []).append((name, within[-2], "a folder"))
+            images.setdefault(_split(within[:-1]), []).append((name, within[-2], "a folder"))
             full.add(within[:-1])
     empty = {
         split: sorted(
             {within[-1] for within in some if within and within not in full}
-            - {label for _, label, _ in pictures.get(split, [])}
+            - {label for _, label, _ in images.get(split, [])}
         )
         for split, some in folders.items()
     }
     empty = {split: names for split, names in empty.items() if names}
-    return Layout(path, pictures, empty, outside, others, files)
+    return Layout(path, images, empty, outside, others, files)
 
 
 def _split(within: tuple[str, ...]) -> str:
@@ -339,17 +338,17 @@ def _split(within: tuple[str, ...]) -> str:
 
 
 ANNOTATIONS = "val_annotations.txt"
-"""Tiny-ImageNet's table of the pictures in val/images/, as published."""
+"""Tiny-ImageNet's table of the images in val/images/, as published."""
 
 
 def annotations(text: str) -> dict[str, str]:
-    """{picture: class} from `ANNOTATIONS`: a line a picture, name, class and box between tabs."""
+    """{image: class} from `ANNOTATIONS`: a line an image, name, class and box between tabs."""
     rows = (line.split("\t") for line in text.splitlines())
     return {row[0]: row[1] for row in rows if len(row) > 1}
 
 
 def _labelled(files: _Folder | _Zip, names: Sequence[str]) -> dict[str, str]:
-    """{path of a picture: class} of the pictures whose classes a table names."""
+    """{path of an image: class} of the images whose classes a table names."""
     found = {}
     for table in map(PurePosixPath, names):
         if table.name == ANNOTATIONS:
@@ -360,15 +359,15 @@ def _labelled(files: _Folder | _Zip, names: Sequence[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """Labelled pictures of one split: names and labels in memory, bytes where they lie.
+class LabelledImages:
+    """Labelled images of one split: names and labels in memory, bytes where they lie.
 
     Attributes:
         source: the folder or archive.
         split: "train", "val", "test", or "all" of a source without these folders.
         classes: names of the class folders, sorted; a label is an index into them.
-        names: path of every picture inside the source, sorted.
-        labels: int64, of every picture.
+        names: path of every image inside the source, sorted.
+        labels: int64, of every image.
         fingerprint: sha256 over names, sizes and CRC (of a zip) or time of change (of a folder):
             another fingerprint, another data set.
     """
@@ -385,7 +384,7 @@ class Pictures:
         return len(self.names)
 
     def read(self, index: int) -> bytes:
-        """The file of a picture, as it lies there."""
+        """The file of an image, as it lies there."""
         return self._files.read(self.names[index])
 
     def words(self) -> list[str]:
@@ -393,44 +392,44 @@ class Pictures:
         return [WORDS.get(name, name) for name in self.classes]
 
 
-def open_pictures(
+def open_images(
     source: str | os.PathLike[str], split: str = "train", classes: Sequence[str] | None = None
-) -> Pictures:
-    """The pictures of a split of ``source``: a data set's name, a folder, a zip.
+) -> LabelledImages:
+    """The images of a split of ``source``: a data set's name, a folder, a zip.
 
     Args:
         source: see `locate`.
-        split: "train", "val" or "test", or "all" for the pictures that lie in none of these.
+        split: "train", "val" or "test", or "all" for the images that lie in none of these.
         classes: the class names that labels shall follow (those of "train", for "val"); that the
             split lacks some is a warning, that it has others is an error.
 
     Raises:
-        UserError: nothing there, no such split (naming those there are), a class folder without
-            a picture, a class that ``classes`` lacks.
+        HirelabError: nothing there, no such split (naming those there are), a class folder without
+            an image, a class that ``classes`` lacks.
     """
     path = locate(source)
     there_is = layout(path)
-    if split not in there_is.pictures:
-        known = ", ".join(sorted(there_is.pictures)) or "none: no pictures in class folders"
-        raise UserError(
-            f"{path} has no split {split!r}; it has {known}. Pictures lie in <split>/<class>/"
+    if split not in there_is.images:
+        known = ", ".join(sorted(there_is.images)) or "none: no images in class folders"
+        raise HirelabError(
+            f"{path} has no split {split!r}; it has {known}. Images lie in <split>/<class>/"
         )
-    rows = there_is.pictures[split]
+    rows = there_is.images[split]
     found = tuple(sorted({label for _, label, _ in rows}))
     if empty := there_is.empty.get(split):
-        raise UserError(
-            f"{path}: {len(empty)} class folders of {split!r} hold no picture ({some(empty)}): "
-            f"add pictures or remove the folders"
+        raise HirelabError(
+            f"{path}: {len(empty)} class folders of {split!r} hold no image ({some(empty)}): "
+            f"add images or remove the folders"
         )
     order = tuple(classes) if classes is not None else found
     if strange := sorted(set(found) - set(order)):
-        raise UserError(
+        raise HirelabError(
             f"{path}: {split!r} has {len(strange)} classes that training does not know "
             f"({some(strange)}): use the same class folders in every split"
         )
     if lacking := sorted(set(order) - set(found)):
         warnings.warn(
-            f"{path}: {split!r} has no picture of {len(lacking)} of {len(order)} classes "
+            f"{path}: {split!r} has no image of {len(lacking)} of {len(order)} classes "
             f"({some(lacking)})",
             stacklevel=2,
         )
@@ -438,7 +437,7 @@ def open_pictures(
     digest = hashlib.sha256()
     for name, _, content in rows:
         digest.update(f"{name}\0{content}\n".encode())
-    return Pictures(
+    return LabelledImages(
         path,
         split,
         order,

@@ -15,6 +15,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from .._shared.errors import HirelabError
 from .points import Named, Point
 
 __all__ = ["add", "fix", "replace", "scale", "zero"]
@@ -51,7 +52,7 @@ class add(Named):
 @dataclass(frozen=True)
 class replace(Named):
     """Put ``other`` in its place: a tensor that broadcasts to the point's shape, say one that was
-    cached from another picture (activation patching)."""
+    cached from another image (activation patching)."""
 
     other: Tensor = field(repr=False)
 
@@ -60,7 +61,7 @@ class replace(Named):
         try:
             return other.expand_as(value).clone()
         except RuntimeError:
-            raise ValueError(
+            raise HirelabError(
                 f"{point.name} has shape {tuple(value.shape)}; the replacement has "
                 f"{tuple(other.shape)}, which does not broadcast to it."
             ) from None
@@ -73,12 +74,12 @@ class fix(Named):
     sum to 1.
 
     Raises:
-        ValueError: at a point that is no gate, or for a branch that this gate does not weigh.
+        HirelabError: at a point that is no gate, or for a branch that this gate does not weigh.
     """
 
     def __init__(self, **weights: float) -> None:
         if not weights:
-            raise ValueError("fix() names no branch; write fix(height=1., width=0., channel=0.).")
+            raise HirelabError("fix() names no branch; write fix(height=1., width=0., channel=0.).")
         for branch, weight in weights.items():
             if not isinstance(weight, (Real, Tensor)):
                 raise TypeError(f"{branch} is {weight!r}; a weight is a number, or one a channel.")
@@ -89,11 +90,11 @@ class fix(Named):
 
     def __call__(self, value: Tensor, point: Point) -> Tensor:
         if point.kind != "gate":
-            raise ValueError(f"{point.name} is a {point.kind}; fix() sets the weights of a gate.")
+            raise HirelabError(f"{point.name} is a {point.kind}; fix() sets the weights of a gate.")
         columns = []
         for branch, weight in self.weights.items():
             if branch not in point.branches:
-                raise ValueError(
+                raise HirelabError(
                     f"{point.name} weighs {', '.join(point.branches)}; it has no branch {branch!r}."
                 )
             columns.append((point.branches.index(branch), weight))

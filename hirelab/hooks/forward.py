@@ -1,6 +1,6 @@
-"""Look at any network without changing it: at rest, and its maps as token grids on the picture.
+"""Look at any network without changing it: at rest, and its maps as token grids on the image.
 
-What a point holds must first be brought onto the picture. Inside a branch of a Hire-MLP the line of
+What a point holds must first be brought onto the image. Inside a branch of a Hire-MLP the line of
 tokens is shifted, padded and cut into regions, so position is not place; there the token grid is
 carried back by the network's own rearrangement. Networks of timm hold maps with the channels last,
 or as a list of tokens; these are brought to (N, C, h, w) where the layout is clear.
@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import points as probes
-from .._shared.errors import unknown
-from .points import Point, Probe, UnknownPoint
+from .._shared.errors import HirelabError, unknown
 from ..rearrange import AXES, partition, shift
+from . import points as probes
+from .points import Point, Probe, UnknownPoint
 
 LAYOUTS = ("NCHW", "NHWC", "tokens")
 
@@ -28,7 +28,7 @@ LAYOUTS = ("NCHW", "NHWC", "tokens")
 # ------------------------------------------------------------------ what an input must be
 
 
-def check_pictures(x: object) -> Tensor:
+def check_images(x: object) -> Tensor:
     """The input as a batch (N, C, H, W) of finite real numbers, or one sentence on what is wrong.
 
     Raises:
@@ -40,17 +40,17 @@ def check_pictures(x: object) -> Tensor:
             "makes it."
         )
     if x.dim() != 4 or len(x) == 0:
-        raise ValueError(
-            f"The input has shape {list(x.shape)}; give at least one picture, (N, C, H, W): add "
+        raise HirelabError(
+            f"The input has shape {list(x.shape)}; give at least one image, (N, C, H, W): add "
             "the batch axis with x[None]."
         )
     if not x.is_floating_point():
-        raise ValueError(
+        raise HirelabError(
             f"The input holds {x.dtype}; give normalised real numbers (hirelab.samples, or "
             "hirelab.datasets.normalise)."
         )
     if not torch.isfinite(x).all():
-        raise ValueError(
+        raise HirelabError(
             f"The input of shape {tuple(x.shape)} holds NaN or infinite values, which would spread "
             "over every map; clean it first (torch.nan_to_num)."
         )
@@ -61,7 +61,7 @@ def check_targets(target: Any, logits: Tensor) -> Tensor:
     """(N,) the wanted classes as whole numbers; the predicted ones for None.
 
     Raises:
-        ValueError: for a class out of range, or not one class for each picture.
+        HirelabError: for a class out of range, or not one class for each image.
     """
     n, classes = logits.shape
     if target is None:
@@ -70,15 +70,15 @@ def check_targets(target: Any, logits: Tensor) -> Tensor:
     several = isinstance(listed, Sequence) and not isinstance(listed, str)
     values = list(listed) if several else [listed] * n
     if len(values) != n:
-        raise ValueError(
-            f"target names {len(values)} classes for {n} pictures; give one class, or one for "
-            "each picture."
+        raise HirelabError(
+            f"target names {len(values)} classes for {n} images; give one class, or one for "
+            "each image."
         )
     for value in values:
         if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise ValueError(f"target is {value!r}; give a class as a whole number, or None.")
+            raise HirelabError(f"target is {value!r}; give a class as a whole number, or None.")
         if not 0 <= value < classes:
-            raise ValueError(
+            raise HirelabError(
                 f"target is {value}; the network has {classes} classes, 0 to {classes - 1}."
             )
     return torch.tensor([index(v) for v in values], device=logits.device)
@@ -87,9 +87,9 @@ def check_targets(target: Any, logits: Tensor) -> Tensor:
 def check_logits(output: object, n: int, model: nn.Module) -> Tensor:
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != n:
         shape = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(
-            f"{type(model).__name__} returns {shape} for {n} pictures; an attribution needs one "
-            "row of class scores a picture, (N, classes): give a whole classifier."
+        raise HirelabError(
+            f"{type(model).__name__} returns {shape} for {n} images; an attribution needs one "
+            "row of class scores an image, (N, classes): give a whole classifier."
         )
     return output
 
@@ -162,12 +162,12 @@ def called(model: nn.Module) -> str:
     return str(name or type(model).__name__)
 
 
-# ------------------------------------------------------------------ points on the picture
+# ------------------------------------------------------------------ points on the image
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """How a point's tensor becomes a token grid (N, C, h, w) in picture order, and back.
+    """How a point's tensor becomes a token grid (N, C, h, w) in image order, and back.
 
     ``back(carry(value))`` gives the network all that it reads of ``value``.
     """
@@ -180,14 +180,14 @@ def default_point(model: nn.Module) -> str:
     """The last map of a network: its point ``features``, or else the last in feature_info.
 
     Raises:
-        ValueError: for a network that says neither.
+        HirelabError: for a network that says neither.
     """
     if isinstance(dict(model.named_children()).get("features"), Probe):
         return "features"
     try:
         return resolve(model, model.feature_info[-1]["module"])
     except (AttributeError, LookupError, TypeError):
-        raise ValueError(
+        raise HirelabError(
             f"{type(model).__name__} does not say where its last map is; give point, the name of "
             "a module in named_modules()."
         ) from None
@@ -265,20 +265,20 @@ def _module_grid(
 
             return _Grid(carry, back)
     asked = f" as {layout}" if layout else ""
-    raise ValueError(
-        f"{name} has the shape {shape}, which cannot be laid on a picture of {size[0]} x {size[1]} "
+    raise HirelabError(
+        f"{name} has the shape {shape}, which cannot be laid on an image of {size[0]} x {size[1]} "
         f"pixels{asked}; choose a point with a map, (N, C, h, w), (N, h, w, C) or (N, tokens, C), "
         "or say which of these it is with layout='NCHW', 'NHWC' or 'tokens'."
     )
 
 
 def _fits(high: int, wide: int, size: Sequence[int]) -> bool:
-    """Whether a map has the picture's proportions, up to one token."""
+    """Whether a map has the image's proportions, up to one token."""
     return abs(high * size[1] - wide * size[0]) <= max(size) and high <= size[0]
 
 
 def _channels_last(model: nn.Module, shape: Sequence[int], size: Sequence[int]) -> bool | None:
-    """Whether a map holds its channels last; None where it has the picture's shape neither way."""
+    """Whether a map holds its channels last; None where it has the image's shape neither way."""
     first, last = _fits(shape[2], shape[3], size), _fits(shape[1], shape[2], size)
     if first and last:  # as many channels as tokens along a side
         return getattr(model, "output_fmt", None) == "NHWC"
@@ -319,8 +319,8 @@ def listening(
 ) -> Iterator[dict[str, int]]:
     """Let ``act(name, grid)`` replace every point's token grid; yields how often each was passed.
 
-    ``size`` is the batch's: pictures, height, width. Raises ValueError during the pass for a point
-    that has no place on the picture.
+    ``size`` is the batch's: images, height, width. Raises ValueError during the pass for a point
+    that has no place on the image.
     """
     passed = dict.fromkeys(points, 0)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -333,18 +333,18 @@ def listening(
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             passed[name] += 1
             if passed[name] > 1:
-                raise ValueError(
+                raise HirelabError(
                     f"{name} is used more than once in a forward pass, so it has no map of its "
                     "own; choose a module around one of its uses."
                 )
             if not isinstance(output, Tensor):
-                raise ValueError(
+                raise HirelabError(
                     f"{name} returns a {type(output).__name__}; choose a point that returns a map."
                 )
             if len(output) != size[0]:
-                raise ValueError(
-                    f"{name} sees {len(output)} pieces of {size[0]} pictures (windows, say); "
-                    "choose a point outside, where a picture is whole."
+                raise HirelabError(
+                    f"{name} sees {len(output)} pieces of {size[0]} images (windows, say); "
+                    "choose a point outside, where an image is whole."
                 )
             if name in known:
                 shapes[name] = tuple(output.shape)

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._shared.errors import unknown
+from .._shared.errors import HirelabError, unknown
 from ..rearrange import AXES, Rearrangement, unpartition, unshift
 
 KINDS = ("token grid", "region grid", "gate", "vector")
@@ -44,7 +44,7 @@ class Probe(nn.Module):
     def __init__(self, kind: str = "token grid") -> None:
         super().__init__()
         if kind not in KINDS:
-            raise ValueError(f"kind is {kind!r}; choose one of {', '.join(KINDS)}.")
+            raise HirelabError(f"kind is {kind!r}; choose one of {', '.join(KINDS)}.")
         self.kind = kind
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Probe(nn.Module):
 
 @dataclass(frozen=True)
 class Point:
-    """What is known about a point: its kind, and how its tensor lies on the picture.
+    """What is known about a point: its kind, and how its tensor lies on the image.
 
     Attributes:
         name: dotted path of the probe.
@@ -77,17 +77,17 @@ class Point:
     branches: tuple[str, ...] = ()
 
     def tokens(self, value: Tensor) -> Tensor:
-        """The point's tensor carried back to a token grid in picture order, (B, C, H, W).
+        """The point's tensor carried back to a token grid in image order, (B, C, H, W).
 
         A region grid is ungrouped, cropped and shifted back; its channels are the mixed ones.
 
         Raises:
-            ValueError: for gates and vectors, which have no place on the picture.
+            HirelabError: for gates and vectors, which have no place on the image.
         """
         if self.kind not in ("token grid", "region grid"):
-            raise ValueError(
+            raise HirelabError(
                 f"{self.name} is a {self.kind} of shape {tuple(value.shape)}; only token grids and "
-                "region grids have a place on the picture."
+                "region grids have a place on the image."
             )
         if not self.shifted:
             return value
@@ -175,7 +175,7 @@ class Cache(Mapping[str, Tensor]):
         return Table(self._points[name] for name in self)
 
     def tokens(self, name: str) -> Tensor:
-        """A cached grid carried back to picture order, see `Point.tokens`."""
+        """A cached grid carried back to image order, see `Point.tokens`."""
         return self.point(name).tokens(self[name])
 
 
@@ -281,11 +281,11 @@ def run_with_cache(
 
     Raises:
         UnknownPoint: for a pattern that means nothing.
-        ValueError: for an input that is not finite.
+        HirelabError: for an input that is not finite.
     """
     wanted = match(model, points)
     if not torch.isfinite(x).all():
-        raise ValueError(
+        raise HirelabError(
             f"The input of shape {tuple(x.shape)} holds NaN or infinite values, which would spread "
             "over every point; clean it first (torch.nan_to_num)."
         )
@@ -368,7 +368,7 @@ def _check_edit(name: str, before: Tensor, after: object) -> None:
         old, new = getattr(before, what), getattr(after, what)
         if old != new:
             show = tuple if what == "shape" else str
-            raise ValueError(
+            raise HirelabError(
                 f"The edit at {name} returned {what} {show(new)}; the network goes on only with "
                 f"{show(old)}."
             )
@@ -412,7 +412,7 @@ def points(
     try:
         for probe in listening:
             probe._forward_hooks = OrderedDict()
-        model.eval()  # one picture of a training batch may be too few for a BatchNorm
+        model.eval()  # one image of a training batch may be too few for a BatchNorm
         with _hooks(model, {n: look(n) for n in probes(model)}), torch.no_grad():
             torch.func.functional_call(model, blank, (x,))
     finally:
@@ -441,7 +441,7 @@ class Probed:
         grad: bool = False,
         stop_early: bool = False,
     ) -> tuple[Tensor | None, Cache]:
-        """Run and keep the tensors of the wanted points, see `hirelab.hooks.points.run_with_cache`."""
+        """Run and keep the tensors of the wanted points, see `run_with_cache` of this module."""
         return run_with_cache(self, x, points, grad=grad, stop_early=stop_early)
 
     def edits(self, changes: Mapping[str, Edit]):

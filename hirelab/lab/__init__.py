@@ -1,0 +1,1 @@
+"""The project as a place: notebooks, gallery, exercises, benchmarks, JupyterLab."""

@@ -23,7 +23,7 @@ def find(folder: Path, names: Sequence[str] = ()) -> list[Path]:
     Files whose name begins with an underscore are helpers.
 
     Raises:
-        UserError: a name is not there; the message suggests near ones.
+        HirelabError: a name is not there; the message suggests near ones.
     """
     return pick(sorted(folder.glob("[!_]*.py")), names, "benchmark")
 

@@ -17,10 +17,10 @@ from torch import nn
 
 from ..analysis.architecture import pyramid
 from ..analysis.cost import branch_cost, count_macs
-from ..models.hire_mlp import HireBlock
 from ..analysis.provenance import heard_by, reach_growth
-from ..rearrange import Rearrangement, partition
 from ..analysis.receptive_field import receptive_field
+from ..models.hire_mlp import HireBlock
+from ..rearrange import Rearrangement, partition
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _place_in_region(region: int, channel: int, token: int) -> int:
 # ------------------------------------------------------------------ 05, receptive fields
 
 half_of_everything = Exercise(
-    "Suppose that a token in the very middle of a picture of 128 x 128 pixels heard every pixel "
+    "Suppose that a token in the very middle of an image of 128 x 128 pixels heard every pixel "
     "alike. What is the side, in pixels, of the smallest square around the middle that holds half "
     "of the mass? (Squares there have even sides.)",
     lambda: _averager_s_half(128),
@@ -131,7 +131,7 @@ heard_without_shift = Exercise(
 
 
 def _averager_s_half(size: int) -> float:
-    """Half-mass side of a network that averages a picture, and so hears every pixel alike."""
+    """Half-mass side of a network that averages an image, and so hears every pixel alike."""
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1))
     return receptive_field(network, torch.ones(1, 3, size, size), "0").half_mass_side
 
@@ -139,7 +139,7 @@ def _averager_s_half(size: int) -> float:
 # ------------------------------------------------------------------ 06, Grad-CAM
 
 map_rows = Exercise(
-    "Stage 2 of a picture of 112 pixels: 14 x 14 tokens, regions of 3, shift 2, so the height "
+    "Stage 2 of an image of 112 pixels: 14 x 14 tokens, regions of 3, shift 2, so the height "
     "branch holds 5 x 14 regions at height.mixed. How many rows has the map of Grad-CAM there?",
     lambda: len(Rearrangement(14, 3, 2).landing),
     "Before Grad-CAM is computed, the padding is cropped away and every row is back at home.",

@@ -20,7 +20,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from hirelab._shared.files import UserError, pick, write_atomic
+from hirelab._shared.files import pick, write_atomic
+
+from .._shared.errors import HirelabError
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 600  # no cell should need this long; it ends a notebook that hangs
@@ -31,11 +33,11 @@ def find(folder: Path, names: Sequence[str] = ()) -> list[Path]:
     """Return the notebooks in ``folder``, sorted, or those ``names`` in the order given.
 
     Raises:
-        UserError: there are none, or a name is not there (the message suggests near ones).
+        HirelabError: there are none, or a name is not there (the message suggests near ones).
     """
     found = sorted(folder.glob("*.ipynb"))
     if not found:
-        raise UserError(f"there is no notebook in {folder}")
+        raise HirelabError(f"there is no notebook in {folder}")
     return pick(found, names, "notebook")
 
 
@@ -43,12 +45,12 @@ def read(path: Path) -> NotebookNode:
     """Read a notebook.
 
     Raises:
-        UserError: the file is not a notebook.
+        HirelabError: the file is not a notebook.
     """
     try:
         return nbformat.read(path, as_version=4)
     except (ValueError, nbformat.ValidationError) as error:
-        raise UserError(f"{path} is not a notebook: {_first_line(error)}") from error
+        raise HirelabError(f"{path} is not a notebook: {_first_line(error)}") from error
 
 
 # Running -----------------------------------------------------------------------------------------
@@ -58,7 +60,7 @@ def run_notebooks(paths: Sequence[Path]) -> None:
     """Run every notebook and store its outputs, printing a line for each.
 
     Raises:
-        UserError: a cell failed; that notebook stays as it was, as do those after it.
+        HirelabError: a cell failed; that notebook stays as it was, as do those after it.
     """
     for number, path in enumerate(paths, start=1):
         print(f"[{number}/{len(paths)}] {path.name} ...", end=" ", flush=True)
@@ -72,7 +74,7 @@ def run_notebook(path: Path) -> None:
     """Run one notebook in its own folder and write it back with its outputs, whole or not at all.
 
     Raises:
-        UserError: a cell failed, hung or killed its kernel; the file is as it was.
+        HirelabError: a cell failed, hung or killed its kernel; the file is as it was.
     """
     notebook = read(path)
     _execute(notebook, path)
@@ -100,10 +102,10 @@ def _execute(notebook: NotebookNode, path: Path) -> None:
     except CellExecutionError as error:
         cell = next(n for n, cell in enumerate(_code_cells(notebook), 1) if _errors(cell))
         said = f"{path.name}: code cell {cell} raised {error.ename}: {_first_line(error.evalue)}"
-        raise UserError(f"{said}; the file was left as it was\n{_traceback(error)}") from error
+        raise HirelabError(f"{said}; the file was left as it was\n{_traceback(error)}") from error
     except (CellTimeoutError, DeadKernelError) as error:
         said = f"{path.name}: {_first_line(error)}"
-        raise UserError(f"{said}; the file was left as it was") from error
+        raise HirelabError(f"{said}; the file was left as it was") from error
 
 
 def _kernel_environment() -> dict[str, str]:
@@ -115,8 +117,8 @@ def _kernel_environment() -> dict[str, str]:
 def normalise(notebook: NotebookNode, stem: str) -> None:
     """Remove from ``notebook``, in place, what differs between two runs or two machines.
 
-    A picture that stands in for a widget stays and the reference to the widget goes: without a
-    kernel there is no such widget, and JupyterLab would say so instead of showing the picture.
+    An image that stands in for a widget stays and the reference to the widget goes: without a
+    kernel there is no such widget, and JupyterLab would say so instead of showing the image.
     """
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     notebook.metadata = NotebookNode(
@@ -168,11 +170,11 @@ class Card:
 def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
     """Write a page for every notebook, and an index, to ``folder``; return the index's path.
 
-    The pages hold their pictures and styles themselves and need no network. Explorers that can be
+    The pages hold their images and styles themselves and need no network. Explorers that can be
     frozen are written beside them, as pages whose sliders still work.
 
     Raises:
-        UserError: a page would have to fetch something, or ``folder`` cannot be a folder.
+        HirelabError: a page would have to fetch something, or ``folder`` cannot be a folder.
     """
     folder = _make_folder(folder)
     read_notebooks = {path: read(path) for path in notebooks}
@@ -188,45 +190,45 @@ def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
 
 
 def write_thumbnails(notebooks: Sequence[Path], folder: Path) -> list[Path]:
-    """Write ``NAME.png`` to ``folder`` for every notebook with a picture; return their paths."""
+    """Write ``NAME.png`` to ``folder`` for every notebook with an image; return their paths."""
     folder = _make_folder(folder)
     written = []
     for path in notebooks:
-        picture = first_picture(read(path))
-        if picture is not None:
+        image = first_image(read(path))
+        if image is not None:
             written.append(folder / f"{path.stem}.png")
-            write_atomic(written[-1], thumbnail(picture))
+            write_atomic(written[-1], thumbnail(image))
     return written
 
 
 def card(notebook: NotebookNode, stem: str) -> Card:
-    """Describe a notebook by its first heading, the paragraph after it, and its picture."""
+    """Describe a notebook by its first heading, the paragraph after it, and its image."""
     text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     title, rest = stem, text
     if heading := re.search(r"^#+ .+$", text, flags=re.MULTILINE):
         title, rest = heading[0], text[heading.end() :]
     blocks = (block.strip() for block in re.split(r"\n\s*\n", rest))
     paragraphs = (block for block in blocks if re.match(r"[^#<!|`\s]", block))
-    picture = first_picture(notebook)
+    image = first_image(notebook)
     return Card(
         page=f"{stem}.html",
         title=_plain(title),
         question=_plain(next(paragraphs, "")),
-        thumbnail=None if picture is None else thumbnail(picture),
+        thumbnail=None if image is None else thumbnail(image),
     )
 
 
-def first_picture(notebook: NotebookNode) -> bytes | None:
-    """Return the picture (PNG, JPEG or GIF bytes) that a notebook is known by, if it has one.
+def first_image(notebook: NotebookNode) -> bytes | None:
+    """Return the image (PNG, JPEG or GIF bytes) that a notebook is known by, if it has one.
 
-    That is the first picture of the cell tagged ``thumbnail``, or else the first of all.
+    That is the first image of the cell tagged ``thumbnail``, or else the first of all.
     """
     cells = _code_cells(notebook)
     tagged = [cell for cell in cells if "thumbnail" in cell.metadata.get("tags", [])]
-    return next(_pictures([*tagged, *cells]), None)
+    return next(_images([*tagged, *cells]), None)
 
 
-def _pictures(cells: Iterable[NotebookNode]) -> Iterator[bytes]:
+def _images(cells: Iterable[NotebookNode]) -> Iterator[bytes]:
     for cell in cells:
         for output in cell.outputs:
             for kind in ("image/png", "image/jpeg"):
@@ -234,11 +236,11 @@ def _pictures(cells: Iterable[NotebookNode]) -> Iterator[bytes]:
                     yield base64.b64decode(output.data[kind])
 
 
-def thumbnail(picture: bytes, width: int = THUMBNAIL_WIDTH) -> bytes:
-    """Return ``picture`` as a PNG of ``width`` pixels, on white, in 256 colours."""
+def thumbnail(data: bytes, width: int = THUMBNAIL_WIDTH) -> bytes:
+    """Return ``data`` as a PNG of ``width`` pixels, on white, in 256 colours."""
     from PIL import Image
 
-    image = Image.open(io.BytesIO(picture)).convert("RGBA")
+    image = Image.open(io.BytesIO(data)).convert("RGBA")
     paper = Image.new("RGBA", image.size, "white")
     flat = Image.alpha_composite(paper, image).convert("RGB")
     height = max(1, round(flat.height * width / flat.width))
@@ -266,7 +268,7 @@ def _render(notebook: NotebookNode, folder: Path) -> str:
 
 
 def _still(notebook: NotebookNode) -> NotebookNode:
-    """A copy that shows only what needs no script, its pictures named by their text."""
+    """A copy that shows only what needs no script, its images named by their text."""
     copy = nbformat.from_dict(notebook)
     for cell in _code_cells(copy):
         for output in cell.outputs:
@@ -313,14 +315,14 @@ def _write_page(path: Path, page: str) -> None:
 
 def _check(path: Path, page: str) -> None:
     if fetched := external_resources(page):
-        raise UserError(f"{path.name} would not work offline, because it fetches {fetched[0]}")
+        raise HirelabError(f"{path.name} would not work offline, because it fetches {fetched[0]}")
 
 
 def _make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
+        raise HirelabError(f"cannot make the folder {folder}: {error.strerror}") from error
     return folder
 
 
@@ -328,7 +330,7 @@ def _make_folder(folder: Path) -> Path:
 
 
 def external_resources(page: str) -> list[str]:
-    """Return what a browser would fetch to show ``page``: scripts, styles, fonts, pictures.
+    """Return what a browser would fetch to show ``page``: scripts, styles, fonts, images.
 
     Only `data:` addresses are inside the page. Links that a reader may follow do not count.
     """
@@ -429,9 +431,9 @@ is a notebook with one question, as its author last ran it.</p>
 
 
 def _card_html(card: Card) -> str:
-    picture = ""
+    image = ""
     if card.thumbnail:
         data = base64.b64encode(card.thumbnail).decode()
-        picture = f'<img src="data:image/png;base64,{data}" alt="">'
+        image = f'<img src="data:image/png;base64,{data}" alt="">'
     words = f"<h2>{html.escape(card.title)}</h2><p>{html.escape(card.question)}</p>"
-    return f'<a class="card" href="{card.page}">{picture}{words}</a>'
+    return f'<a class="card" href="{card.page}">{image}{words}</a>'

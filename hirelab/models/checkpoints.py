@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._shared.errors import HirelabError
+
 State = dict[str, Tensor]
 
 # Module names inside a block: the authors', ours.
@@ -97,7 +99,7 @@ def unwrap(checkpoint: Any) -> State:
     names, or a whole segmentation network's, whose backbone is taken.
 
     Raises:
-        ValueError: when there is no state dict inside.
+        HirelabError: when there is no state dict inside.
     """
     state = checkpoint
     for _ in _INSIDE:  # deep enough; a file may hold a dictionary that holds itself
@@ -105,13 +107,13 @@ def unwrap(checkpoint: Any) -> State:
             inner = [state[name] for name in _INSIDE if isinstance(state.get(name), Mapping)]
             state = inner[0] if inner else state
     if not isinstance(state, Mapping) or not state:
-        raise ValueError(
+        raise HirelabError(
             f"The checkpoint holds a {type(checkpoint).__name__} without a state dict; expected "
             "names and tensors, bare or under 'model' or 'state_dict'."
         )
     strange = [k for k, v in state.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
     if strange:
-        raise ValueError(
+        raise HirelabError(
             f"The checkpoint's entry {strange[0]!r} is no named tensor; expected names and "
             "tensors, bare or under 'model' or 'state_dict'."
         )
@@ -131,7 +133,7 @@ def read(path: str | Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, no checkpoint, or holds more than tensors and plain values.
+        HirelabError: it is damaged, no checkpoint, or holds more than tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
@@ -145,14 +147,14 @@ def read(path: str | Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise HirelabError(
             f"{path} holds more than tensors and plain values, or is no checkpoint; hirelab does "
             "not run code from a checkpoint: save the bare state dict as safetensors where you "
             "trust the file."
         ) from error
     except Exception as error:  # garbage makes an unpickler fail in every way there is
         first = _printable(str(error).partition("\n")[0]) or type(error).__name__
-        raise ValueError(f"{path} is damaged or no checkpoint ({first}).") from error
+        raise HirelabError(f"{path} is damaged or no checkpoint ({first}).") from error
 
 
 def _printable(text: str) -> str:
@@ -163,7 +165,7 @@ def _printable(text: str) -> str:
 def _shape(state: Mapping[str, Tensor], key: str, axes: tuple[int, ...] = (4,)) -> tuple[int, ...]:
     shape = tuple(state[key].shape)
     if len(shape) not in axes or 0 in shape:
-        raise ValueError(
+        raise HirelabError(
             f"These are not the weights of a Hire-MLP: {key} has shape {shape}; expected "
             f"{' or '.join(map(str, axes))} axes, none of them empty."
         )
@@ -185,11 +187,11 @@ def architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
     defaults.
 
     Raises:
-        ValueError: when the shapes are not of a Hire-MLP.
+        HirelabError: when the shapes are not of a Hire-MLP.
     """
     if "stem.conv.weight" not in state:
         some = _printable(", ".join(list(state)[:3]))
-        raise ValueError(f"These are not the weights of a Hire-MLP: the names begin {some} ...")
+        raise HirelabError(f"These are not the weights of a Hire-MLP: the names begin {some} ...")
     blocks: dict[int, int] = {}
     for key in state:
         if m := re.match(r"stages\.(\d+)\.blocks\.(\d+)\.", key):
@@ -210,7 +212,7 @@ def architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
         mlp = f"stages.{i}.blocks.0.mlp.fc1.weight"
         hidden.append(_shape(state, mlp)[0] if mlp in state else 4 * dim)
     if sorted(blocks) != list(range(len(blocks))) or not branches:
-        raise ValueError("These are not the weights of a Hire-MLP: its blocks are not complete.")
+        raise HirelabError("These are not the weights of a Hire-MLP: its blocks are not complete.")
     found = {
         "in_chans": in_chans,
         "num_classes": 0,
@@ -239,7 +241,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """A strict load, all or nothing, whose refusal is one sentence.
 
     Raises:
-        ValueError: for missing, unexpected or misshapen entries: how many, and the first of each.
+        HirelabError: for missing, unexpected or misshapen entries: how many, and the first of each.
     """
     own = model.state_dict()
     shapes = {k: (tuple(v.shape), tuple(own[k].shape)) for k, v in state.items() if k in own}
@@ -252,7 +254,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     }
     wrong = [f"{len(v)} {kind} (such as {_printable(v[0])})" for kind, v in faults.items() if v]
     if wrong:
-        raise ValueError(
+        raise HirelabError(
             f"{what} does not fit {type(model).__name__}: of {len(own)} entries "
             f"{', '.join(wrong)}; the file is incomplete, of another network, or an argument "
             "contradicts it."

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._shared.errors import HirelabError
 from ..hooks.points import Cache, Probe, Probed, UnknownPoint
 from ..rearrange import EMPTY, landing_slots, slot_tokens
 from .hire_mlp import AxisBranch, ConvNormAct, HireBlock, HireMLP, check_input
@@ -392,11 +393,13 @@ def deploy(model: HireMLP) -> DeployedHireMLP:
 
     Raises:
         TypeError: for something else than a Hire-MLP of this library.
-        ValueError: for a network without its final norm (pruned for features).
+        HirelabError: for a network without its final norm (pruned for features).
     """
     if not isinstance(model, HireMLP):
         raise TypeError(f"deploy takes a HireMLP; this is a {type(model).__name__}.")
     if not isinstance(model.norm, _NORMS):
-        raise ValueError("The network was pruned and has no final norm; deploy it before pruning.")
+        raise HirelabError(
+            "The network was pruned and has no final norm; deploy it before pruning."
+        )
     with torch.inference_mode(False), torch.no_grad():
         return DeployedHireMLP(model)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from .._shared.errors import HirelabError
 from .deploy import DeployedHireMLP, deploy
 from .hire_mlp import HireMLP
 
@@ -31,11 +32,11 @@ def export_program(
         dynamic_size: let height and width vary, from `SMALLEST` pixels up.
 
     Raises:
-        ValueError: for a dynamic size with an example below `SMALLEST`, or one below 3 pixels.
+        HirelabError: for a dynamic size with an example below `SMALLEST`, or one below 3 pixels.
     """
     smallest = SMALLEST if dynamic_size else 3
     if size < smallest:
-        raise ValueError(f"size is {size}; this export needs at least {smallest} pixels.")
+        raise HirelabError(f"size is {size}; this export needs at least {smallest} pixels.")
     network = model if isinstance(model, DeployedHireMLP) else deploy(model)
     like = network.stem.weight
     x = torch.zeros(2, network.in_chans, size, size, dtype=like.dtype, device=like.device)
@@ -62,11 +63,11 @@ def export(
         size, dynamic_size: see `export_program`.
 
     Raises:
-        ValueError: for an unknown format or a size too small.
+        HirelabError: for an unknown format or a size too small.
         ImportError: when ONNX is not installed, saying what to install.
     """
     if format not in FORMATS:
-        raise ValueError(f"format is {format!r}; choose one of {', '.join(FORMATS)}.")
+        raise HirelabError(f"format is {format!r}; choose one of {', '.join(FORMATS)}.")
     path = Path(path)
     path = path if path.suffix else path.with_suffix(FORMATS[format])
     program = export_program(model, size, dynamic_size)

@@ -41,18 +41,9 @@ from timm.models import register_model as timm_register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from .._shared.errors import unknown
+from .._shared.errors import HirelabError, check_whole, unknown
 from ..hooks.points import Probe, Probed
-from ..rearrange import (
-    AXES,
-    Rearrangement,
-    check_settings,
-    check_whole,
-    partition,
-    shift,
-    unpartition,
-    unshift,
-)
+from ..rearrange import AXES, Rearrangement, check_settings, partition, shift, unpartition, unshift
 from .checkpoints import architecture, checkpoint_filter_fn, load_into, read
 from .pretrained import path_of
 
@@ -185,7 +176,7 @@ class ChannelBranch(nn.Module):
 
 
 class Gate(nn.Module):
-    """How much each branch counts, per picture and channel: (B, C) to (B, C, branches).
+    """How much each branch counts, per image and channel: (B, C) to (B, C, branches).
 
     A small network on the average over the whole map, then a softmax over the branches. It is
     global: through it every token depends on every other. From the authors' code; not in the paper.
@@ -325,7 +316,7 @@ class HireMLP(Probed, nn.Module):
             them; `forward_intermediates` applies them with ``norm=True``.
 
     Raises:
-        ValueError: for an impossible choice, naming it and the cure.
+        HirelabError: for an impossible choice, naming it and the cure.
     """
 
     def __init__(
@@ -355,20 +346,22 @@ class HireMLP(Probed, nn.Module):
         dd = {"device": device, "dtype": dtype}
         stages = len(depths)
         if len(dims) != stages:
-            raise ValueError(f"depths has {stages} stages and dims {len(dims)}; give one each.")
+            raise HirelabError(f"depths has {stages} stages and dims {len(dims)}; give one each.")
         if stages == 0 or min(depths) < 1:
-            raise ValueError(f"depths is {depths}; give at least 1 stage, of at least 1 block.")
+            raise HirelabError(f"depths is {depths}; give at least 1 stage, of at least 1 block.")
         if min(dims) < 4:
-            raise ValueError(f"dims is {dims}; the gate needs at least 4 channels in every stage.")
+            raise HirelabError(
+                f"dims is {dims}; the gate needs at least 4 channels in every stage."
+            )
         branches = _check_branches(branches)
         if fusion not in FUSIONS:
-            raise ValueError(f"fusion is {fusion!r}; choose one of {', '.join(FUSIONS)}.")
+            raise HirelabError(f"fusion is {fusion!r}; choose one of {', '.join(FUSIONS)}.")
         if check_whole("fc_layers", fc_layers) < 1:
-            raise ValueError(f"fc_layers is {fc_layers}; a region needs at least 1 layer.")
+            raise HirelabError(f"fc_layers is {fc_layers}; a region needs at least 1 layer.")
         region = _per_stage("region", region, stages)
         self.shift_cycle = _per_stage("shift_cycle", shift_cycle, stages)
         if min(self.shift_cycle) < 1:
-            raise ValueError(f"shift_cycle is {self.shift_cycle}; a cycle has at least 1 block.")
+            raise HirelabError(f"shift_cycle is {self.shift_cycle}; a cycle has at least 1 block.")
         shift = _per_stage("shift", shift, stages)
 
         self.in_chans = in_chans
@@ -440,7 +433,7 @@ class HireMLP(Probed, nn.Module):
         ``model.stages[2].blocks[1].hire.height.shift = 2``.
 
         Raises:
-            ValueError: for an impossible setting, before anything is changed.
+            HirelabError: for an impossible setting, before anything is changed.
         """
         steps = None if shift is None else _per_stage("shift", shift, len(self.stages))
         check_settings(
@@ -530,7 +523,7 @@ class HireMLP(Probed, nn.Module):
             intermediates_only: return only the list, not the final features beside it.
         """
         if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt is {output_fmt!r}; this network gives 'NCHW'.")
+            raise HirelabError(f"output_fmt is {output_fmt!r}; this network gives 'NCHW'.")
         take, last = feature_take_indices(len(self.stages), indices)
         stages = self.stages[: last + 1] if stop_early else self.stages
         x = self._stem(x)
@@ -586,16 +579,16 @@ class HireMLP(Probed, nn.Module):
 def check_input(x: Tensor, in_chans: int) -> Tensor:
     """Pass on an input that the stem can read, else say why not."""
     if x.dim() != 4 or x.shape[1] != in_chans:
-        raise ValueError(
+        raise HirelabError(
             f"The input has shape {list(x.shape)}; the network reads (batch, {in_chans}, height, "
             "width): add the batch axis with x[None], or build it with other in_chans."
         )
     if x.shape[2] < 3 or x.shape[3] < 3:
-        raise ValueError(
+        raise HirelabError(
             f"The input is {x.shape[2]} x {x.shape[3]} pixels; the stem needs at least 3 x 3."
         )
     if not x.is_floating_point():
-        raise ValueError(
+        raise HirelabError(
             "The input holds whole or complex numbers; the network reads real ones: convert bytes "
             "with x / 255, and normalise them as in training."
         )
@@ -606,7 +599,7 @@ def _check_branches(branches: Sequence[str]) -> tuple[str, ...]:
     chosen = (branches,) if isinstance(branches, str) else tuple(branches)
     wrong = [b for b in chosen if b not in BRANCHES]
     if wrong or not chosen or len(set(chosen)) != len(chosen):
-        raise ValueError(
+        raise HirelabError(
             f"branches is {branches!r}; choose one or more of {', '.join(BRANCHES)}, each once."
         )
     return tuple(b for b in BRANCHES if b in chosen)
@@ -618,7 +611,9 @@ def _per_stage(name: str, value: int | Sequence[int], stages: int) -> tuple[int,
     several = isinstance(value, Sequence) and not isinstance(value, str)
     values = tuple(value) if several else (value,) * stages
     if len(values) != stages:
-        raise ValueError(f"{name} is {value!r}; give one number, or {stages}, one for each stage.")
+        raise HirelabError(
+            f"{name} is {value!r}; give one number, or {stages}, one for each stage."
+        )
     return tuple(check_whole(name, v) for v in values)
 
 
@@ -773,11 +768,11 @@ def create(name: str, *, seed: int | None = None, **kwargs: Any) -> HireMLP:
         kwargs: any argument of `HireMLP`, and timm's (pretrained, features_only, ...).
 
     Raises:
-        ValueError: for an unknown name; the message suggests near ones.
+        HirelabError: for an unknown name; the message suggests near ones.
     """
     if name.partition(".")[0] not in default_cfgs:
         cure = f"hirelab has {', '.join(model_names())}; other networks come from timm."
-        raise ValueError(unknown("network", name, default_cfgs, cure))
+        raise HirelabError(unknown("network", name, default_cfgs, cure))
     devices = range(torch.cuda.device_count())  # manual_seed seeds them too
     with torch.random.fork_rng(devices=devices, enabled=seed is not None):
         if seed is not None:

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from .._shared.files import ROOT, UserError, atomic, write_atomic
-from .._shared.errors import unknown
+from .._shared.errors import HirelabError, unknown
+from .._shared.files import ROOT, atomic, write_atomic
 
 FOLDER = ROOT / "data" / "weights"
 MOST_BYTES = 10_000_000
@@ -43,17 +43,17 @@ def manifest(name: str) -> dict[str, Any]:
     """How a shipped network was trained and what it reaches.
 
     Raises:
-        ValueError: there is none of that name; the message suggests near ones.
+        HirelabError: there is none of that name; the message suggests near ones.
     """
     known = shipped()
     if name not in known:
         cure = f"Shipped are {', '.join(known) or 'none'}, in {FOLDER}."
-        raise ValueError(unknown("shipped network", name, known, cure))
+        raise HirelabError(unknown("shipped network", name, known, cure))
     return known[name]
 
 
 def evaluation(name: str):
-    """The `evaluation.Evaluation` of a shipped network: its answer on every validation picture."""
+    """The `evaluation.Evaluation` of a shipped network: its answer on every validation image."""
     from ..training.evaluation import Evaluation
 
     manifest(name)
@@ -83,7 +83,7 @@ def ship(run: str | Path, name: str, notes: str = "") -> dict[str, Any]:
     """Publish a finished run's weights in `FOLDER` as ``name``; returns the manifest.
 
     The accuracy in the manifest is that of the published, halved weights, measured here on the
-    run's validation pictures.
+    run's validation images.
 
     Args:
         run: the folder of a run of `training.train` that came to its end.
@@ -91,7 +91,7 @@ def ship(run: str | Path, name: str, notes: str = "") -> dict[str, Any]:
         notes: anything else that a reader of the manifest should know.
 
     Raises:
-        UserError: the run is not finished or of another network, the file is too large.
+        HirelabError: the run is not finished or of another network, the file is too large.
     """
     from ..training.evaluation import evaluate
     from ..training.recipes import Recipe
@@ -103,7 +103,7 @@ def ship(run: str | Path, name: str, notes: str = "") -> dict[str, Any]:
     net, facts = load_run(run)
     asked = facts["asked"]
     if asked["model"] != network or not re.fullmatch(r"[a-z0-9_]+", tag):
-        raise UserError(
+        raise HirelabError(
             f"{run} trained {asked['model']} and is to be shipped as {name!r}: name it "
             f"{asked['model']}.TAG, in lower case"
         )
@@ -114,7 +114,7 @@ def ship(run: str | Path, name: str, notes: str = "") -> dict[str, Any]:
     with atomic(path) as temporary:
         save_file(state, temporary)
         if temporary.stat().st_size > MOST_BYTES:
-            raise UserError(
+            raise HirelabError(
                 f"{name} takes {temporary.stat().st_size / 1e6:.1f} MB and at most "
                 f"{MOST_BYTES / 1e6:.0f} MB are shipped: publish the manifest alone"
             )
@@ -132,9 +132,9 @@ def ship(run: str | Path, name: str, notes: str = "") -> dict[str, Any]:
         "top5": round(judged.top(5), 2),
         "loss": round(judged.loss, 4),
         "calibration_error": round(judged.calibration(), 2),
-        "pictures": len(judged.labels),
+        "images": len(judged.labels),
         "class_names": judged.classes,
-        "licence": "MIT, as the code. Trained on pictures under ImageNet's terms (research and "
+        "licence": "MIT, as the code. Trained on images under ImageNet's terms (research and "
         "teaching only); whether these bind what is trained on them is not settled, so take them "
         "as binding.",
         "notes": notes,
@@ -174,7 +174,7 @@ def card_tables() -> str:
     first_right, second_right = (one.predicted == one.labels for one in judged.values())
     only = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
     return f"{text}\n\n" + (
-        f"Picture by picture: {only[0]} are right with the first network alone, {only[1]} with the "
+        f"Image by image: {only[0]} are right with the first network alone, {only[1]} with the "
         f"second alone; two networks that are equally good would differ at least so much with "
         f"probability {mcnemar(*only):.2g} (McNemar's exact test)."
     )

@@ -2,7 +2,7 @@
 
 token_network       a real Hire-MLP of one stage, whose stem reads one token at a time
 line_reach          which lines of tokens hear of which in such a network, exactly
-solve               trains it on a task and measures every place on fresh pictures
+solve               trains it on a task and measures every place on fresh images
 reach_by_learning   both for `CopyFromDistance`: the reach, learnt
 """
 
@@ -18,11 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .tasks import UNSCORED, CopyFromDistance, Task, at_least
-from ..models.hire_mlp import ConvNormAct, HireMLP
+from .._shared.errors import HirelabError
 from ..analysis.provenance import heard
+from ..models.hire_mlp import ConvNormAct, HireMLP
 from ..rearrange import AXES
 from ..results import Result
+from .tasks import UNSCORED, CopyFromDistance, Task, at_least
 
 __all__ = ["Solved", "line_reach", "reach_by_learning", "solve", "token_network"]
 
@@ -52,7 +53,7 @@ def token_network(
         settings: other arguments of `HireMLP`: padding, cross_region, restore, branches, fusion.
 
     Raises:
-        ValueError: for an impossible choice, naming it and the cure.
+        HirelabError: for an impossible choice, naming it and the cure.
     """
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -82,11 +83,11 @@ def line_reach(network: HireMLP, size: int) -> dict[str, np.ndarray]:
         For "height" and "width", (size, size) bool: ``[out, in]``. What a gate hears is left out.
 
     Raises:
-        ValueError: for a network of several stages, whose maps shrink on the way.
+        HirelabError: for a network of several stages, whose maps shrink on the way.
     """
 
     if len(network.stages) != 1:
-        raise ValueError(
+        raise HirelabError(
             f"The network has {len(network.stages)} stages and token numbers change from one to "
             "the next; give a network of one stage, as token_network builds it."
         )
@@ -102,14 +103,14 @@ def line_reach(network: HireMLP, size: int) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Solved(Result):
-    """What a network has learnt of a task, on pictures that it was not trained on.
+    """What a network has learnt of a task, on images that it was not trained on.
 
     Attributes:
         task: the task's name and fields.
         network: the rearrangement of every branch, by the branch's path.
         parameters: numbers in the network.
         steps, batch, lr: of the training.
-        pictures: how many the accuracy is measured on.
+        images: how many the accuracy is measured on.
         chance: share of right answers without hearing anybody.
         places: (questions, size, size) share of right answers, 0..1, NaN where nobody is asked.
         ceiling: the same for the best network with the same reach and no gate; all NaN for a
@@ -124,7 +125,7 @@ class Solved(Result):
     steps: int
     batch: int
     lr: float
-    pictures: int
+    images: int
     chance: float
     places: np.ndarray
     ceiling: np.ndarray
@@ -141,10 +142,10 @@ class Solved(Result):
         """For every distance of `CopyFromDistance`, nearest first: (accuracy, ceiling).
 
         Raises:
-            ValueError: for another task, which asks for no distance.
+            HirelabError: for another task, which asks for no distance.
         """
         if "distances" not in self.task:
-            raise ValueError(
+            raise HirelabError(
                 f"{self.task['name']} asks for no distance; by_distance is for CopyFromDistance."
             )
         rows = zip(self.task["distances"], self.places, self.ceiling, strict=True)
@@ -157,7 +158,7 @@ class Solved(Result):
         possible = float(np.mean(self.ceiling[~np.isnan(self.places)]))
         lines = [
             f"{self.task['name']}: {self.accuracy:.1%} right, {possible:.1%} possible, "
-            f"{self.chance:.1%} by chance; {self.steps} steps, {self.pictures} fresh pictures"
+            f"{self.chance:.1%} by chance; {self.steps} steps, {self.images} fresh images"
         ]
         if "distances" in self.task:
             rows = self.by_distance.items()
@@ -177,29 +178,29 @@ def solve(
     *,
     batch: int = 32,
     lr: float = 0.01,
-    pictures: int = 512,
+    images: int = 512,
 ) -> Solved:
-    """Train the network on the task, in place, and measure it on fresh pictures.
+    """Train the network on the task, in place, and measure it on fresh images.
 
-    AdamW with one cycle of the learning rate, all pictures new at every step. Comes out the same
+    AdamW with one cycle of the learning rate, all images new at every step. Comes out the same
     for the same task and weights (to the last bit on one kind of machine with one thread count).
     The network is left in evaluation mode.
 
     Args:
-        network: from pictures (n, symbols, size, size) to logits
+        network: from images (n, symbols, size, size) to logits
             (n, questions * classes, size, size); any, but `Solved.ceiling` is known only for
             Hire-MLP of one stage.
-        steps, batch: pictures seen are their product; at least 1 each.
+        steps, batch: images seen are their product; at least 1 each.
         lr: the highest learning rate.
-        pictures: how many to measure on.
+        images: how many to measure on.
 
     Raises:
-        ValueError: for counts below 1, and a network with answers of another shape.
+        HirelabError: for counts below 1, and a network with answers of another shape.
         RuntimeError: when the loss is no longer a number, naming the step.
     """
-    steps, batch, pictures = (
+    steps, batch, images = (
         at_least(1, name, value)
-        for name, value in (("steps", steps), ("batch", batch), ("pictures", pictures))
+        for name, value in (("steps", steps), ("batch", batch), ("images", images))
     )
     device = next(network.parameters()).device
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=1e-4)
@@ -234,9 +235,9 @@ def solve(
         steps=steps,
         batch=batch,
         lr=lr,
-        pictures=pictures,
+        images=images,
         chance=task.chance,
-        places=np.where(mask, _measure(task, network, pictures, device), np.nan),
+        places=np.where(mask, _measure(task, network, images, device), np.nan),
         ceiling=task.ceiling(line_reach(network, task.size))
         if known
         else np.full(mask.shape, np.nan),
@@ -250,7 +251,7 @@ def _answers(task: Task, network: nn.Module, x: Tensor) -> Tensor:
     logits = network(x)
     wanted = (len(x), task.questions * task.classes, task.size, task.size)
     if logits.shape != wanted:
-        raise ValueError(
+        raise HirelabError(
             f"The network answers with shape {tuple(logits.shape)}; every token must answer "
             f"{task.questions} questions of {task.classes} classes: {wanted}; token_network does."
         )
@@ -258,13 +259,13 @@ def _answers(task: Task, network: nn.Module, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _measure(task: Task, network: nn.Module, pictures: int, device: torch.device) -> np.ndarray:
-    """(questions, size, size) the share of fresh pictures in which a token is right."""
+def _measure(task: Task, network: nn.Module, images: int, device: torch.device) -> np.ndarray:
+    """(questions, size, size) the share of fresh images in which a token is right."""
     right = torch.zeros(task.questions, task.size, task.size, device=device)
-    for step, first in enumerate(range(0, pictures, 128)):
-        x, target, _ = (t.to(device) for t in task.batch(min(128, pictures - first), step, True))
+    for step, first in enumerate(range(0, images, 128)):
+        x, target, _ = (t.to(device) for t in task.batch(min(128, images - first), step, True))
         right += (_answers(task, network, x).argmax(1) == target).sum(0)
-    return (right / pictures).cpu().numpy().astype(float)
+    return (right / images).cpu().numpy().astype(float)
 
 
 def reach_by_learning(
@@ -282,7 +283,7 @@ def reach_by_learning(
     Args:
         distances, size, axis, symbols: as in `CopyFromDistance`, on a ring.
         steps: of the training.
-        seed: of weights and pictures.
+        seed: of weights and images.
         network: arguments of `token_network`; without a gate unless ``fusion`` says otherwise, and
             then ``size`` must be a multiple of ``region * symbols``.
 
@@ -291,7 +292,7 @@ def reach_by_learning(
         ``ceiling`` for every token.
 
     Raises:
-        ValueError: for an impossible choice, naming it and the cure.
+        HirelabError: for an impossible choice, naming it and the cure.
     """
     network = {"fusion": "sum", "region": 3, **network}
     region = 1 if network["fusion"] == "sum" else network["region"]

@@ -1,6 +1,6 @@
 """Generated tasks that isolate what the rearrangement is for. No download; the same by seed.
 
-A picture is a grid of ``size`` x ``size`` tokens, each holding one of a few symbols, one-hot over
+An image is a grid of ``size`` x ``size`` tokens, each holding one of a few symbols, one-hot over
 the channels. Every token has to answer, so the head is dense:
 
     CopyFromDistance    which symbol does the token d rows (or columns) away hold?
@@ -11,16 +11,16 @@ No token can guess. An answer hangs on a line (a row, for the axis height) that 
 all others, and all answers are equally frequent: who has not heard of that line is right by
 ``chance``, exactly.
 
-Nor can an average over the map tell, which is what a network's gate hears. Every picture holds
+Nor can an average over the map tell, which is what a network's gate hears. Every image holds
 every symbol equally often, in every line and even in every slot of the regions across it, so what
-tokens compute by themselves has the same mean in all pictures. What regions compute has not, but
+tokens compute by themselves has the same mean in all images. What regions compute has not, but
 such a mean says the same of all regions in a row of them: for `CopyFromDistance` and
 `MeetAcrossBorder` a network without a cross-region step learns nothing from it. With one, and in
 `TextureInRegion`, that is not exact; ``fusion="sum"`` builds networks without a gate, for which
 `Task.ceiling` holds everywhere.
 
-So the index maps alone say which places can be right; `hirelab.synthetic.learning` trains networks on these
-tasks and measures what they learn beside it.
+So the index maps alone say which places can be right; `hirelab.synthetic.learning` trains networks
+on these tasks and measures what they learn beside it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..rearrange import AXES, check_whole
+from .._shared.errors import HirelabError, check_whole
+from ..rearrange import AXES
 
 __all__ = [
     "UNSCORED",
@@ -51,12 +52,12 @@ UNSCORED = -100
 
 
 class Batch(NamedTuple):
-    """Pictures, what every token must answer, and which tokens are asked.
+    """LabelledImages, what every token must answer, and which tokens are asked.
 
     Attributes:
         x: (n, symbols, size, size) float32, one-hot over the symbols.
         target: (n, questions, size, size) int64 in 0..classes-1, `UNSCORED` where nobody is asked.
-        mask: (questions, size, size) bool, True where a token is asked; the same for all pictures.
+        mask: (questions, size, size) bool, True where a token is asked; the same for all images.
     """
 
     x: Tensor
@@ -114,15 +115,15 @@ class Task(ABC):
         """Symbols (n, size, size) and answers (n, questions, size, size)."""
 
     def batch(self, n: int, step: int, fresh: bool = False) -> Batch:
-        """``n`` pictures; the same for the same task, ``n``, ``step`` and ``fresh``.
+        """``n`` images; the same for the same task, ``n``, ``step`` and ``fresh``.
 
         Args:
-            n: pictures, at least 1.
+            n: images, at least 1.
             step: which batch, from 0.
-            fresh: draw from the pictures kept for measuring, which training never asks for.
+            fresh: draw from the images kept for measuring, which training never asks for.
 
         Raises:
-            ValueError: for counts that are no whole numbers, or too small.
+            HirelabError: for counts that are no whole numbers, or too small.
         """
         n, step = at_least(1, "n", n), at_least(0, "step", step)
         rng = np.random.default_rng([self.seed, int(fresh), step])
@@ -137,18 +138,18 @@ def at_least(least: int, name: str, value: object) -> int:
     """The count as an int, or a ValueError where it is no whole number or too small."""
     count = check_whole(name, value)
     if count < least:
-        raise ValueError(f"{name} is {count}; give at least {least}.")
+        raise HirelabError(f"{name} is {count}; give at least {least}.")
     return count
 
 
 def _check_axis(axis: str) -> None:
     if axis not in AXES:
-        raise ValueError(f"axis is {axis!r}; choose {' or '.join(AXES)}.")
+        raise HirelabError(f"axis is {axis!r}; choose {' or '.join(AXES)}.")
 
 
 def _check_lines(size: int, region: int, symbols: int) -> None:
     if size % (region * symbols):
-        raise ValueError(
+        raise HirelabError(
             f"size is {size}, region {region} and symbols {symbols}; every slot of the regions on "
             "a line holds every symbol equally often: give a size that is a multiple of "
             f"{region} x {symbols}."
@@ -189,10 +190,10 @@ class CopyFromDistance(Task):
         wrap: whether the line is a ring, as it is for the shift, which rolls: then every token has
             a source, and hearing round the edge counts. Otherwise a token whose source would lie
             outside is not asked.
-        seed: of the pictures, 0 or more.
+        seed: of the images, 0 or more.
 
     Raises:
-        ValueError: for an impossible choice, naming it and the cure.
+        HirelabError: for an impossible choice, naming it and the cure.
     """
 
     size: int = 12
@@ -210,7 +211,7 @@ class CopyFromDistance(Task):
         given = (self.distances,) if np.ndim(self.distances) == 0 else tuple(self.distances)
         object.__setattr__(self, "distances", tuple(check_whole("distance", d) for d in given))
         if not given or len(set(given)) < len(given) or max(map(abs, given)) >= self.size:
-            raise ValueError(
+            raise HirelabError(
                 f"distances is {self.distances}; give one or more, each once and shorter than the "
                 f"line of {self.size}."
             )
@@ -259,10 +260,10 @@ class TextureInRegion(Task):
         size: tokens along each side, a multiple of ``region``.
         region: at least 3: on a ring of two symbols up and down are the same. There are as many
             symbols, so that every line of a region holds each of them once.
-        seed: of the pictures, 0 or more.
+        seed: of the images, 0 or more.
 
     Raises:
-        ValueError: for an impossible choice, naming it and the cure.
+        HirelabError: for an impossible choice, naming it and the cure.
     """
 
     size: int = 12
@@ -272,7 +273,7 @@ class TextureInRegion(Task):
     def __post_init__(self) -> None:
         self._whole(size=3, region=3, seed=0)
         if self.size % self.region:
-            raise ValueError(
+            raise HirelabError(
                 f"size is {self.size} and region {self.region}; every texture fills its region: "
                 "give a size that is a multiple of region."
             )
@@ -321,10 +322,10 @@ class MeetAcrossBorder(Task):
         region: at least 2, or every token would stand on two borders.
         symbols: at least 2.
         axis: "height" or "width".
-        seed: of the pictures, 0 or more.
+        seed: of the images, 0 or more.
 
     Raises:
-        ValueError: for an impossible choice, naming it and the cure.
+        HirelabError: for an impossible choice, naming it and the cure.
     """
 
     size: int = 12

@@ -1,4 +1,4 @@
-"""How well a network classifies labelled pictures: every answer, and the figures made of them."""
+"""How well a network classifies labelled images: every answer, and the figures made of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._shared.files import UserError
+from .._shared.errors import HirelabError
 from ..datasets.cache import Squares
 from ..datasets.samples import IMAGENET_MEAN, IMAGENET_STD
 from ..hooks.forward import evaluating
@@ -19,13 +19,13 @@ __all__ = ["Evaluation", "evaluate", "normalised"]
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Result):
-    """What a network says about labelled pictures.
+    """What a network says about labelled images.
 
     Attributes:
         classes: names of the classes, in words.
-        labels: (N,), the right class of every picture.
+        labels: (N,), the right class of every image.
         probabilities: float32 (N, classes).
-        size: pixels a side. data: fingerprint of the pictures. skipped: how many were unreadable.
+        size: pixels a side. data: fingerprint of the images. skipped: how many were unreadable.
     """
 
     classes: list[str]
@@ -37,11 +37,11 @@ class Evaluation(Result):
 
     @property
     def predicted(self) -> np.ndarray:
-        """The most probable class of every picture, (N,)."""
+        """The most probable class of every image, (N,)."""
         return self.probabilities.argmax(1)
 
     def top(self, k: int = 1) -> float:
-        """Share of pictures whose class is among the ``k`` most probable, in percent.
+        """Share of images whose class is among the ``k`` most probable, in percent.
 
         Of classes that are equally probable the first counts as more so, as in ``predicted``.
         """
@@ -61,7 +61,7 @@ class Evaluation(Result):
         return table
 
     def by_class(self) -> dict[str, float]:
-        """Accuracy on the pictures of each class, in percent."""
+        """Accuracy on the images of each class, in percent."""
         table = self.confusion()
         shares = 100 * np.diag(table) / np.maximum(table.sum(1), 1)
         return {name: float(share) for name, share in zip(self.classes, shares, strict=True)}
@@ -78,7 +78,7 @@ class Evaluation(Result):
     def __str__(self) -> str:
         return (
             f"top-1 {self.top(1):.2f} %, top-5 {self.top(5):.2f} % on {len(self.labels):,} "
-            f"pictures at {self.size} x {self.size}; loss {self.loss:.3f}, "
+            f"images at {self.size} x {self.size}; loss {self.loss:.3f}, "
             f"calibration error {self.calibration():.1f} %"
         )
 
@@ -92,7 +92,7 @@ def evaluate(model: nn.Module, squares: Squares, size: int, batch: int = 128) ->
     device = next(model.parameters()).device
     stored = squares.pixels.shape[1]
     if size > stored:
-        raise UserError(f"the stored squares are {stored} pixels wide and size is {size}")
+        raise HirelabError(f"the stored squares are {stored} pixels wide and size is {size}")
     start = round((stored - size) / 2)
     found = []
     with evaluating(model):
@@ -101,11 +101,11 @@ def evaluate(model: nn.Module, squares: Squares, size: int, batch: int = 128) ->
             x = torch.from_numpy(np.array(cut)).permute(0, 3, 1, 2).to(device)
             found.append(model(normalised(x)).float().softmax(1).cpu().numpy())
     return Evaluation(
-        squares.pictures.words(),
+        squares.images.words(),
         squares.labels,
         np.concatenate(found),
         size,
-        squares.pictures.fingerprint,
+        squares.images.fingerprint,
         len(squares.skipped),
     )
 

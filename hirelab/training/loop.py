@@ -1,11 +1,11 @@
 """One training loop, short enough to read: Accelerate runs it anywhere, timm brings the parts.
 
 **Randomness is a function of the seed and of a position, and of nothing else.** The order of an
-epoch follows from (seed, epoch), the augmentation of a picture from (seed, epoch, place in that
+epoch follows from (seed, epoch), the augmentation of an image from (seed, epoch, place in that
 order), mixup and drop path from (seed, step, process). So a run needs no state of a random
 generator to go on after a stop, and the number of worker processes changes nothing.
 
-**Batches are global.** A step takes `Recipe.batch` pictures over all processes together; process r
+**Batches are global.** A step takes `Recipe.batch` images over all processes together; process r
 of n takes every n-th of them. The effective batch is kept on any number of processes, and with
 synchronised BatchNorm so is the function that is trained.
 
@@ -43,14 +43,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from .._shared.files import UserError, atomic, write_atomic
+from .._shared.errors import HirelabError
+from .._shared.files import atomic, write_atomic
 from ..datasets.cache import Squares, decoded
 from ..datasets.samples import IMAGENET_MEAN, IMAGENET_STD
-from ..datasets.subsets import open_pictures
+from ..datasets.subsets import open_images
+from .distributed import synchronise
 from .evaluation import evaluate, normalised
 from .recipes import Recipe
 from .runs import History, build, claim
-from .distributed import synchronise
 
 __all__ = ["Run", "train"]
 
@@ -73,7 +74,7 @@ def _at(number: int) -> None:
 
 
 class _Augmented(Dataset):
-    """Augmented pictures by (epoch, place in the epoch's order, index of the picture)."""
+    """Augmented images by (epoch, place in the epoch's order, index of the image)."""
 
     def __init__(self, squares: Squares, recipe: Recipe, seed: int) -> None:
         self.squares, self.recipe, self.seed = squares, recipe, seed
@@ -97,8 +98,8 @@ class _Augmented(Dataset):
     def __getitem__(self, where: tuple[int, int, int]) -> tuple[Tensor, int]:
         epoch, place, index = where
         _at(_seed(self.seed, epoch, place))
-        picture = Image.fromarray(self.squares.pixels[index])
-        return self._transform(self.recipe.size_at(epoch))(picture), int(self.squares.labels[index])
+        image = Image.fromarray(self.squares.pixels[index])
+        return self._transform(self.recipe.size_at(epoch))(image), int(self.squares.labels[index])
 
     def __len__(self) -> int:
         return len(self.squares)
@@ -115,7 +116,7 @@ class _Order:
         return self.count // self.recipe.batch
 
     def order(self) -> np.ndarray:
-        """Indices of the epoch's pictures: as many as there are, each ``repeats`` times running."""
+        """Indices of the epoch's images: as many as there are, each ``repeats`` times running."""
         shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
         return np.repeat(shuffled, self.recipe.repeats)[: self.count]
 
@@ -267,7 +268,7 @@ class _Trainer:
             write_atomic(out / "history.jsonl", rows)
         # torch reports a full disk as a RuntimeError of its writer
         except (OSError, RuntimeError) as error:
-            raise UserError(
+            raise HirelabError(
                 f"the checkpoint of step {self.progress.step:,} could not be written to {out} "
                 f"({error}); the one before is still there: make room, and run the same command "
                 f"again"
@@ -308,7 +309,7 @@ def train(
     the same weights, bit for bit, as a run that was never stopped. ``out`` holds
 
         run.json           what was asked for, on what machine and versions
-        history.jsonl      a row an epoch: loss, accuracy, learning rate, pictures a second
+        history.jsonl      a row an epoch: loss, accuracy, learning rate, images a second
         checkpoint.pt      to go on from; written after each epoch and every ``save_minutes``
         model.safetensors  at the end: the weights (averaged ones, where the recipe averages)
         evaluation.npz     at the end: an `Evaluation` of them
@@ -316,17 +317,17 @@ def train(
 
     Args:
         model: a network's name; ``model_arguments`` go to it besides classes and drop path.
-        data: see `datasets.subsets.open_pictures`; it has the splits train and val.
-        workers: processes that load pictures; on a CPU, 0 is fastest.
-        part: pictures a process computes at once; a share that is larger is taken in parts, whose
+        data: see `datasets.subsets.open_images`; it has the splits train and val.
+        workers: processes that load images; on a CPU, 0 is fastest.
+        part: images a process computes at once; a share that is larger is taken in parts, whose
             gradients are added up. 0: the whole share. BatchNorm sees one part at a time.
         stop_after: stop, with a checkpoint, after so many steps of this call; 0 for never.
         tensorboard: also write the history for TensorBoard, into ``out``/tensorboard.
         command: written into run.json.
 
     Raises:
-        UserError: what the user can put right: data, a folder that holds another run, a batch that
-            does not divide over the processes, a loss that is not finite, a full disk.
+        HirelabError: what the user can put right: data, a folder that holds another run, a batch
+            that does not divide over the processes, a loss that is not finite, a full disk.
     """
     out = Path(out)
     # one graph a size: shapes that vary make slower code, and there are three sizes at most
@@ -334,26 +335,26 @@ def train(
     accelerator = Accelerator(mixed_precision=recipe.precision, dynamo_plugin=compiler)
     main, world = accelerator.is_main_process, accelerator.num_processes
     if recipe.batch % (2 * world):
-        raise UserError(
+        raise HirelabError(
             f"a batch of {recipe.batch} does not give {world} process{'es' * (world > 1)} an even "
-            f"number of pictures each, which mixup pairs: choose a multiple of {2 * world}"
+            f"number of images each, which mixup pairs: choose a multiple of {2 * world}"
         )
     with accelerator.local_main_process_first():  # it decodes; the others then find the squares
         train_set, val_set = _open(data, recipe, main)
     steps = len(train_set) // recipe.batch
     if not steps:
-        raise UserError(
-            f"{len(train_set)} training pictures do not fill a batch of {recipe.batch}: lower it"
+        raise HirelabError(
+            f"{len(train_set)} training images do not fill a batch of {recipe.batch}: lower it"
         )
-    classes = train_set.pictures.classes
+    classes = train_set.images.classes
     asked = {
         "model": model,
         "model_arguments": dict(model_arguments or {}),
         "seed": seed,
         "recipe": dataclasses.asdict(recipe),
         "classes": list(classes),
-        "data": {"train": train_set.pictures.fingerprint, "val": val_set.pictures.fingerprint},
-        "pictures": {"train": len(train_set), "val": len(val_set)},
+        "data": {"train": train_set.images.fingerprint, "val": val_set.images.fingerprint},
+        "images": {"train": len(train_set), "val": len(val_set)},
         "skipped": {**train_set.skipped, **val_set.skipped},
     }
     if main:
@@ -443,13 +444,13 @@ def _epoch(
     for x, y in bar:
         loss, asked = trainer.step(x, y, stopped)
         if not math.isfinite(loss):
-            raise UserError(_not_finite(loss, progress.step, order, squares))
+            raise HirelabError(_not_finite(loss, progress.step, order, squares))
         progress.loss_sum += loss
         progress.loss_count += 1
         progress.seconds += clock.tick()
         speed = order.recipe.batch * progress.loss_count / progress.seconds
         mean = progress.loss_sum / progress.loss_count
-        bar.set_postfix_str(f"loss {mean:.3f}, {speed:.0f} pictures/s")
+        bar.set_postfix_str(f"loss {mean:.3f}, {speed:.0f} images/s")
         if progress.step % len(order) == 0:
             break  # the end of an epoch has a checkpoint of its own, after validation
         stops = clock.stops(asked)
@@ -464,7 +465,7 @@ def _epoch(
 def _row(trainer: _Trainer, epoch: int, val_set: Squares) -> dict[str, float]:
     """Close an epoch: its row of the history, validated where the recipe says so.
 
-    Every process validates all pictures, which takes as long as waiting for one that does.
+    Every process validates all images, which takes as long as waiting for one that does.
     """
     progress, recipe = trainer.progress, trainer.recipe
     row = {
@@ -473,7 +474,7 @@ def _row(trainer: _Trainer, epoch: int, val_set: Squares) -> dict[str, float]:
         "size": recipe.size_at(epoch),
         "lr": trainer.optimizer.param_groups[0]["lr"],
         "loss": progress.loss_sum / progress.loss_count,
-        "pictures_per_second": recipe.batch * progress.loss_count / progress.seconds,
+        "images_per_second": recipe.batch * progress.loss_count / progress.seconds,
         "seconds": progress.seconds,
     }
     if epoch + 1 == recipe.total_epochs or (epoch + 1) % recipe.evaluate_every == 0:
@@ -497,11 +498,9 @@ def _finish(trainer: _Trainer, val_set: Squares, out: Path) -> None:
 
 
 def _open(data: str | Path, recipe: Recipe, main: bool) -> tuple[Squares, Squares]:
-    train_pictures = open_pictures(data, "train")
-    val_pictures = open_pictures(data, "val", train_pictures.classes)
-    pair = [
-        decoded(one, recipe.stored_size, progress=main) for one in (train_pictures, val_pictures)
-    ]
+    train_images = open_images(data, "train")
+    val_images = open_images(data, "val", train_images.classes)
+    pair = [decoded(one, recipe.stored_size, progress=main) for one in (train_images, val_images)]
     for squares in pair:
         if main and squares.skipped:
             print(f"warning: {squares.report()}", file=sys.stderr, flush=True)
@@ -510,7 +509,7 @@ def _open(data: str | Path, recipe: Recipe, main: bool) -> tuple[Squares, Square
 
 def _not_finite(loss: float, step: int, order: _Order, squares: Squares) -> str:
     keys = order.batch(step % len(order))
-    names = [squares.pictures.names[squares.kept[index]] for _, _, index in keys]
+    names = [squares.images.names[squares.kept[index]] for _, _, index in keys]
     recipe = order.recipe
     return (
         f"the loss became {loss} at step {step + 1:,} (epoch {order.epoch + 1}), on the batch of "
@@ -552,7 +551,7 @@ def _board(out: Path, wanted: bool) -> Iterator[Any]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UserError("--tensorboard needs it: pip install 'hirelab[tensorboard]'") from error
+        raise HirelabError("--tensorboard needs it: pip install 'hirelab[tensorboard]'") from error
     with SummaryWriter(str(out / "tensorboard")) as writer:
         yield writer
 
@@ -562,7 +561,7 @@ def _say(row: Mapping[str, float], recipe: Recipe) -> None:
     judged = f", top-1 {row['val_top1']:.2f} %" if "val_top1" in row else ""
     print(
         f"epoch {row['epoch']}/{recipe.total_epochs}: loss {row['loss']:.3f}{judged}, "
-        f"{row['pictures_per_second']:.0f} pictures/s at {row['size']} px, "
+        f"{row['images_per_second']:.0f} images/s at {row['size']} px, "
         f"about {left:.0f} min left",
         flush=True,
     )

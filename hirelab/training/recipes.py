@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._shared.files import UserError
-from .._shared.errors import unknown
+from .._shared.errors import HirelabError, unknown
 
 __all__ = ["PRESETS", "Recipe", "preset", "table"]
 
@@ -24,13 +23,13 @@ class Recipe:
     Attributes:
         epochs, warmup_epochs, cooldown_epochs: the learning rate rises linearly over the warm-up,
             falls as a cosine until ``epochs`` and stays at ``min_lr`` for the cool-down after them.
-        batch: pictures a step, over all processes together.
+        batch: images a step, over all processes together.
         lr, min_lr, warmup_lr, weight_decay: of AdamW.
         size: pixels a side, at the end of training and in validation.
         start_size: pixels a side at first, from where it grows (see `size_at`); 0: ``size``.
-        crop: share of a validation picture's side that the network sees, as timm's crop_pct.
-        scale: smallest share of a picture's area that a training crop keeps.
-        repeats: repeated augmentation (Hoffer et al. 2020): how often a picture comes in a batch.
+        crop: share of a validation image's side that the network sees, as timm's crop_pct.
+        scale: smallest share of an image's area that a training crop keeps.
+        repeats: repeated augmentation (Hoffer et al. 2020): how often an image comes in a batch.
         augment, color_jitter, erase: timm's RandAugment string, and strengths; "" and 0 for none.
         mixup, cutmix, mix_probability, smoothing: alphas of the two, how often either, and label
             smoothing.
@@ -84,7 +83,7 @@ class Recipe:
             if not good
         ]
         if wrong:
-            raise UserError("; ".join(wrong))
+            raise HirelabError("; ".join(wrong))
 
     @property
     def total_epochs(self) -> int:
@@ -117,9 +116,9 @@ PRECISIONS = ("no", "bf16", "fp16")
 
 PRESETS: dict[str, Recipe] = {
     "imagenet": (_paper := Recipe()),
-    # Tiny with the authors' command instead of the paper's text: 8 GPUs with 256 pictures each.
+    # Tiny with the authors' command instead of the paper's text: 8 GPUs with 256 images each.
     "imagenet-authors-tiny": dataclasses.replace(_paper, batch=2048, lr=2e-3),
-    # A hundredth of the pictures: smaller batches for as many steps, crops that keep more of the
+    # A hundredth of the images: smaller batches for as many steps, crops that keep more of the
     # object, milder augmentation because the network is small and sees few epochs, averaged weights
     # instead of a long cool-down. 64 to 128 pixels, which two cores can train in two hours.
     "subset": (
@@ -156,17 +155,17 @@ def preset(name: str, changes: Sequence[str] = ()) -> tuple[Recipe, dict[str, An
     Values are Python literals; what is none is a string.
 
     Raises:
-        UserError: an unknown preset or setting (with near names), a value of the wrong type.
+        HirelabError: an unknown preset or setting (with near names), a value of the wrong type.
     """
     if name not in PRESETS:
-        raise UserError(unknown("preset", name, PRESETS, f"There are {', '.join(PRESETS)}."))
+        raise HirelabError(unknown("preset", name, PRESETS, f"There are {', '.join(PRESETS)}."))
     recipe: dict[str, Any] = {}
     network: dict[str, Any] = {}
     types = {f.name: type(getattr(PRESETS[name], f.name)) for f in dataclasses.fields(Recipe)}
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
-            raise UserError(f"--set takes NAME=VALUE, not {change!r}")
+            raise HirelabError(f"--set takes NAME=VALUE, not {change!r}")
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -175,11 +174,11 @@ def preset(name: str, changes: Sequence[str] = ()) -> tuple[Recipe, dict[str, An
             network[key.removeprefix("model.")] = value
             continue
         if key not in types:
-            raise UserError(unknown("setting", key, types, f"A recipe has {', '.join(types)}."))
+            raise HirelabError(unknown("setting", key, types, f"A recipe has {', '.join(types)}."))
         if types[key] is float and type(value) is int:
             value = float(value)
         if type(value) is not types[key]:
-            raise UserError(f"{key} is {value!r} and must be a {types[key].__name__}")
+            raise HirelabError(f"{key} is {value!r} and must be a {types[key].__name__}")
         recipe[key] = value
     return dataclasses.replace(PRESETS[name], **recipe), network
 

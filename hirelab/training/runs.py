@@ -3,7 +3,7 @@
 claim        begin a run in a folder, or make sure that it is the same one that goes on
 history      its rows, an epoch each, as a `History` that draws itself
 load_run     the network that a finished run trained
-validation   the validation pictures of a run
+validation   the validation images of a run
 judge        accuracy of a network, by its name, its run or its file
 """
 
@@ -20,13 +20,13 @@ import timm
 from safetensors.torch import load_file
 from torch import nn
 
-from .._shared.files import UserError, write_atomic
-from .._shared.errors import unknown
+from .._shared.errors import HirelabError, unknown
+from .._shared.files import write_atomic
 from ..datasets.cache import Squares, decoded
-from ..datasets.subsets import open_pictures
+from ..datasets.subsets import open_images
+from ..results import Result, hardware, versions
 from .evaluation import Evaluation, evaluate
 from .recipes import Recipe
-from ..results import Result, hardware, versions
 
 __all__ = ["History", "build", "claim", "history", "judge", "load_run", "validation"]
 
@@ -37,7 +37,7 @@ class History(Result):
 
     Attributes:
         rows: an epoch each: epoch (from 1), step, size (pixels a side), lr, loss (training, of
-            augmented pictures), pictures_per_second, seconds; where the epoch was validated also
+            augmented images), images_per_second, seconds; where the epoch was validated also
             val_loss and val_top1 (%).
     """
 
@@ -54,7 +54,7 @@ class History(Result):
 
 
 def plot_histories(runs: Mapping[str, History]):
-    """Loss and accuracy of several runs in one picture, a `hirelab.viz.canvas.Still`."""
+    """Loss and accuracy of several runs in one image, a `hirelab.viz.canvas.Still`."""
     from ..viz import charts
 
     return charts.training_curves(
@@ -69,14 +69,14 @@ def claim(out: Path, asked: dict[str, Any], source: str, command: str, world: in
     Also removes what a killed process left half-written.
 
     Raises:
-        UserError: the folder holds another run (naming what differs) or something else.
+        HirelabError: the folder holds another run (naming what differs) or something else.
     """
     path = out / "run.json"
     asked = json.loads(json.dumps(asked))  # tuples become lists, as in the file
     if path.exists():
         before = json.loads(path.read_text())["asked"]
         if before != asked:
-            raise UserError(
+            raise HirelabError(
                 f"{out} holds another run ({_changed(before, asked)}): choose another --out, or "
                 f"remove it to start over"
             )
@@ -85,9 +85,9 @@ def claim(out: Path, asked: dict[str, Any], source: str, command: str, world: in
                 left.unlink()
         return True
     if out.is_file():
-        raise UserError(f"{out} is a file: give --out a folder, new or empty")
+        raise HirelabError(f"{out} is a file: give --out a folder, new or empty")
     if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} holds files of something else: choose another --out")
+        raise HirelabError(f"{out} holds files of something else: choose another --out")
     facts = {
         "asked": asked,
         "source": source,
@@ -112,11 +112,11 @@ def history(out: str | Path) -> History:
     """What a run wrote down, finished or not.
 
     Raises:
-        UserError: ``out`` is no run, or has not come to the end of an epoch.
+        HirelabError: ``out`` is no run, or has not come to the end of an epoch.
     """
     path = Path(out) / "history.jsonl"
     if not path.exists():
-        raise UserError(f"{out} has no history.jsonl: it is no run, or none that ended an epoch")
+        raise HirelabError(f"{out} has no history.jsonl: it is no run, or none that ended an epoch")
     return read_history(path)
 
 
@@ -129,32 +129,32 @@ def build(name: str, classes: int, recipe: Recipe, arguments: Mapping[str, Any])
     """A network of timm's or ours for so many classes, with the recipe's drop path.
 
     Raises:
-        UserError: there is none of that name, or it does not take these arguments.
+        HirelabError: there is none of that name, or it does not take these arguments.
     """
     import hirelab.models  # noqa: F401  (registers the networks with timm)
 
     if not timm.is_model(name):
-        raise UserError(unknown("network", name, timm.list_models(), "See timm.list_models()."))
+        raise HirelabError(unknown("network", name, timm.list_models(), "See timm.list_models()."))
     try:
         return timm.create_model(
             name, num_classes=classes, drop_path_rate=recipe.drop_path, **arguments
         )
     except (TypeError, ValueError) as error:
-        raise UserError(f"{name} with {dict(arguments)}: {error}") from error
+        raise HirelabError(f"{name} with {dict(arguments)}: {error}") from error
 
 
 def load_run(out: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """The trained network of a finished run, in evaluation mode, and what run.json says.
 
     Raises:
-        UserError: ``out`` holds no run, or one that has not come to its end.
+        HirelabError: ``out`` holds no run, or one that has not come to its end.
     """
     out = Path(out)
     if not (out / "run.json").exists():
-        raise UserError(f"{out} has no run.json: it is no folder of `hirelab train`")
+        raise HirelabError(f"{out} has no run.json: it is no folder of `hirelab train`")
     facts = json.loads((out / "run.json").read_text())
     if not (out / "model.safetensors").exists():
-        raise UserError(f"{out} is not finished: run its command again ({facts['command']})")
+        raise HirelabError(f"{out} is not finished: run its command again ({facts['command']})")
     asked = facts["asked"]
     recipe = Recipe(**asked["recipe"])
     net = build(asked["model"], len(asked["classes"]), recipe, asked["model_arguments"])
@@ -165,18 +165,18 @@ def load_run(out: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 def validation(
     facts: Mapping[str, Any], data: str | Path | None = None, stored: int | None = None
 ) -> Squares:
-    """The validation pictures of a run, or others of the same classes, as squares.
+    """The validation images of a run, or others of the same classes, as squares.
 
     ``stored`` pixels a side, by default those of the run's recipe.
 
     Raises:
-        UserError: the pictures are not those of the run (without ``data``), or of other classes.
+        HirelabError: the images are not those of the run (without ``data``), or of other classes.
     """
     asked = facts["asked"]
-    pictures = open_pictures(data or facts["source"], "val", asked["classes"])
-    if data is None and pictures.fingerprint != asked["data"]["val"]:
-        raise UserError(f"{facts['source']} has other validation pictures than the run had")
-    return decoded(pictures, stored or Recipe(**asked["recipe"]).stored_size)
+    images = open_images(data or facts["source"], "val", asked["classes"])
+    if data is None and images.fingerprint != asked["data"]["val"]:
+        raise HirelabError(f"{facts['source']} has other validation images than the run had")
+    return decoded(images, stored or Recipe(**asked["recipe"]).stored_size)
 
 
 def judge(
@@ -190,7 +190,7 @@ def judge(
         size: pixels a side; default the network's own, 224 for a file.
 
     Raises:
-        UserError: no such network, no such data, other classes than the network has.
+        HirelabError: no such network, no such data, other classes than the network has.
     """
     from ..models import create, load
     from ..models.pretrained import manifest, shipped
@@ -205,20 +205,20 @@ def judge(
         try:
             net, facts = load(network), None
         except ValueError as error:
-            raise UserError(str(error)) from error
+            raise HirelabError(str(error)) from error
         if data is None:
-            raise UserError(f"{network} does not say what it was trained on: give --data")
+            raise HirelabError(f"{network} does not say what it was trained on: give --data")
     else:
         cure = "Give a shipped network's name, the folder of a run or a file of weights."
-        raise UserError(unknown("network", network, shipped(), cure))
+        raise HirelabError(unknown("network", network, shipped(), cure))
     if facts is None:
         size, crop = size or 224, Recipe.crop
-        squares = decoded(open_pictures(data, "val"), round(size / crop))
+        squares = decoded(open_images(data, "val"), round(size / crop))
     else:
         recipe = Recipe(**facts["asked"]["recipe"])
         size = size or recipe.size
         squares = validation(facts, data, round(size / recipe.crop))
-    classes = len(squares.pictures.classes)
+    classes = len(squares.images.classes)
     if net.num_classes != classes:
-        raise UserError(f"the network has {net.num_classes} classes and the pictures {classes}")
+        raise HirelabError(f"the network has {net.num_classes} classes and the images {classes}")
     return evaluate(net, squares, size)

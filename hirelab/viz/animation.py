@@ -1,4 +1,4 @@
-"""The rearrangement as a moving picture: shift, cut and pad, mix, crop, shift back.
+"""The rearrangement as a moving image: shift, cut and pad, mix, crop, shift back.
 
 A frame is a pure function of a token grid, the index maps of both axes and a `Moment`, so the same
 frames serve a live Play control, a frozen page and a GIF.
@@ -142,6 +142,6 @@ def _joint(frames: Sequence[Image.Image]) -> Image.Image:
     """A few frames on one sheet, to choose colours from."""
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, 9).astype(int)]
     sheet = Image.new("RGB", (chosen[0].width, sum(f.height for f in chosen)))
-    for i, picture in enumerate(chosen):
-        sheet.paste(picture, (0, i * picture.height))
+    for i, image in enumerate(chosen):
+        sheet.paste(image, (0, i * image.height))
     return sheet

@@ -90,14 +90,14 @@ class Canvas:
             mask = _hatch_mask(right - left, bottom - top, self.scale)
             self.image.paste(color, (left, top), mask)
 
-    def picture(self, array: np.ndarray, box: Box, smooth: bool = False) -> None:
+    def draw_image(self, array: np.ndarray, box: Box, smooth: bool = False) -> None:
         """A uint8 (H, W, 3) array stretched into a box: cells stay sharp unless ``smooth``."""
         left, top, right, bottom = self._px(box)
         if right <= left or bottom <= top:
             return
         way = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
-        picture = Image.fromarray(array).resize((right - left, bottom - top), way)
-        self.image.paste(picture, (left, top))
+        patch = Image.fromarray(array).resize((right - left, bottom - top), way)
+        self.image.paste(patch, (left, top))
 
     def swatch(
         self, xy: tuple[float, float], color: str | Sequence[str], text: str, hatched: bool = False
@@ -135,7 +135,7 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 def palette_of(image: Image.Image, colors: int = 224) -> Image.Image:
-    """A palette of the theme's colours and of ``colors`` of the picture's own.
+    """A palette of the theme's colours and of ``colors`` of the image's own.
 
     The theme's come first, so that a small coloured mark keeps its colour beside a photograph.
     """
@@ -146,7 +146,7 @@ def palette_of(image: Image.Image, colors: int = 224) -> Image.Image:
 
 
 def reduce(image: Image.Image, palette: Image.Image) -> Image.Image:
-    """The picture in the colours of a palette of `palette_of`; the theme's stay exact.
+    """The image in the colours of a palette of `palette_of`; the theme's stay exact.
 
     Pillow looks colours up in steps of four levels, so a theme's colour could fall to a neighbour
     that a photograph brought along: they are put in place by hand.
@@ -162,7 +162,7 @@ def reduce(image: Image.Image, palette: Image.Image) -> Image.Image:
 
 
 def png(image: Image.Image) -> bytes:
-    """Bytes for a committed picture: a palette, no metadata, the same bytes every time."""
+    """Bytes for a committed image: a palette, no metadata, the same bytes every time."""
     buffer = io.BytesIO()
     reduce(image, palette_of(image)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -170,12 +170,12 @@ def png(image: Image.Image) -> bytes:
 
 @dataclass(frozen=True)
 class Still:
-    """Picture bytes that show themselves in a notebook, with a kernel or without.
+    """Image bytes that show themselves in a notebook, with a kernel or without.
 
     Attributes:
         data: a PNG, or a GIF: browsers look at the bytes and not at the type, so a GIF under
             image/png plays, and that type survives every notebook viewer, which image/gif does not.
-        text: what the picture says, in words or numbers; it stands where pictures cannot, and is
+        text: what the image says, in words or numbers; it stands where images cannot, and is
             what a test of the notebook compares.
         figure: the matplotlib figure behind it, for those who want to change it; else None.
     """
@@ -189,5 +189,5 @@ class Still:
         write_atomic(Path(path), self.data)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        picture = base64.b64encode(self.data).decode("ascii")
-        return {"image/png": picture, "text/plain": self.text}
+        image = base64.b64encode(self.data).decode("ascii")
+        return {"image/png": image, "text/plain": self.text}

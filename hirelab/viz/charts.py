@@ -57,7 +57,7 @@ def training_curves(
     losses: dict[str, tuple[Sequence[float], Sequence[float]]],
     accuracies: dict[str, tuple[Sequence[float], Sequence[float]]],
 ) -> Still:
-    """Training loss, and top-1 accuracy on validation pictures (%), against epochs.
+    """Training loss, and top-1 accuracy on validation images (%), against epochs.
 
     Both are {name of a run: (epochs, values)}; the text says how each run ended.
     """
@@ -72,7 +72,7 @@ def training_curves(
             right.plot(*accuracies[name], label=name, markersize=4, **line)
         for axes in (left, right):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        left.set(xlabel="epochs", ylabel="loss, augmented pictures", title="training")
+        left.set(xlabel="epochs", ylabel="loss, augmented images", title="training")
         right.set(xlabel="epochs", ylabel="top-1, %", title="validation")
         if len(losses) > 1:
             right.legend(loc="lower right")
@@ -99,10 +99,10 @@ def reach_matrices(matrices: dict[str, np.ndarray]) -> Still:
             np.atleast_1d(figure.subplots(1, len(matrices))), matrices.items(), strict=True
         ):
             colors = np.array([theme.rgb(theme.UNHEARD), theme.rgb(theme.HEARD)], np.uint8)
-            picture = colors[matrix.astype(int)]
+            image = colors[matrix.astype(int)]
             one_way = matrix & ~matrix.T
-            picture[one_way] = theme.rgb(theme.ORANGE)
-            axes.imshow(picture, interpolation="nearest")
+            image[one_way] = theme.rgb(theme.ORANGE)
+            axes.imshow(image, interpolation="nearest")
             axes.set_title(name)
             axes.set(xlabel="token heard", ylabel="token that hears")
             said.append(f"{name}: {int(matrix.sum())} pairs, {int(one_way.sum())} one-way")
@@ -174,7 +174,7 @@ def cost_shares(
 
 
 def cost_growth(networks: Sequence[str], sides: np.ndarray, macs: np.ndarray) -> Still:
-    """Multiply-adds of a picture against its pixels, and of a pixel against the side.
+    """Multiply-adds of an image against its pixels, and of a pixel against the side.
 
     ``macs`` is (networks, sides). Linear cost is a straight line left and a level one right.
     """
@@ -186,13 +186,13 @@ def cost_growth(networks: Sequence[str], sides: np.ndarray, macs: np.ndarray) ->
         for name, row, line in zip(networks, macs, _LINES, strict=False):
             left.plot(sides**2 / 1e6, row / 1e9, label=name, markersize=6, **line)
             right.plot(sides, row / sides**2 / 1e3, markersize=6, **line)
-        left.set(xlabel="pixels of the picture, millions", ylabel="multiply-adds, billions")
-        left.set(xlim=0, ylim=0, title="a picture")
+        left.set(xlabel="pixels of the image, millions", ylabel="multiply-adds, billions")
+        left.set(xlim=0, ylim=0, title="an image")
         room, ticks = (sides.max() - sides.min()) / 9, []
         for side in sorted(sides):  # a number wherever it stands clear of the one before
             if not ticks or side - ticks[-1] > room:
                 ticks.append(side)
-        right.set(xlabel="side of the picture, pixels", ylabel="multiply-adds, thousands")
+        right.set(xlabel="side of the image, pixels", ylabel="multiply-adds, thousands")
         right.set(ylim=0, title="a pixel", xticks=ticks)
         figure.legend(loc="outside lower center", ncols=len(networks), handlelength=3.5)
         factors = macs[:, -1] / macs[:, 0]
@@ -209,10 +209,10 @@ def feature_pyramid(
     region: np.ndarray,
     padded: np.ndarray,
 ) -> Still:
-    """Every stage's grid laid over the picture, cut into regions along height and along width.
+    """Every stage's grid laid over the image, cut into regions along height and along width.
 
     Args:
-        input_size: (height, width) of the picture in pixels.
+        input_size: (height, width) of the image in pixels.
         dims, pixels: (stages,) channels, and pixels from one token to the next.
         sizes: (stages, 2) rows and columns of tokens.
         region, padded: (stages, 2) tokens in a region and padded slots, along height and width;
@@ -264,7 +264,7 @@ def feature_pyramid(
             handles=[
                 Patch(facecolor=theme.LINE, edgecolor=theme.INK, label="regions, in turn pale"),
                 Patch(facecolor=theme.PAPER, edgecolor=theme.INK, hatch="////", label="padding"),
-                Patch(fill=False, edgecolor=theme.VERMILION, linestyle="--", label="the picture"),
+                Patch(fill=False, edgecolor=theme.VERMILION, linestyle="--", label="the image"),
             ],
             loc="outside lower center",
             ncols=3,

@@ -31,14 +31,14 @@ def _stepped(logs: np.ndarray) -> np.ndarray:
     return np.round(logs * _SHADES) / _SHADES
 
 
-def square_box(centre: Sequence[float], side: float, picture: Sequence[int]) -> Box:
-    """Left, top, right, bottom in pixels of a square around a place, cut off at the picture."""
+def square_box(centre: Sequence[float], side: float, image: Sequence[int]) -> Box:
+    """Left, top, right, bottom in pixels of a square around a place, cut off at the image."""
     (down, right), half = centre, side / 2
     return (
         max(right - half, 0),
         max(down - half, 0),
-        min(right + half, picture[1]),
-        min(down + half, picture[0]),
+        min(right + half, image[1]),
+        min(down + half, image[0]),
     )
 
 
@@ -57,7 +57,7 @@ def draw_field(
     left, top, right, bottom = box
     high, wide = values.shape
     colors = maps.heat(_stepped(logarithm(values)), -DECADES, 0)
-    canvas.picture(colors if reachable is None else _bordered(colors, reachable), box)
+    canvas.draw_image(colors if reachable is None else _bordered(colors, reachable), box)
     x, y = (right - left) / wide, (bottom - top) / high
     inner = square_box(centre, side, values.shape)
     frame = (left + inner[0] * x, top + inner[1] * y, left + inner[2] * x, top + inner[3] * y)
@@ -68,7 +68,7 @@ def draw_field(
 
 
 def _bordered(colors: np.ndarray, mask: np.ndarray, fold: int = 4) -> np.ndarray:
-    """The picture ``fold`` times as large, the mask's border white, half a pixel wide."""
+    """The image ``fold`` times as large, the mask's border white, half a pixel wide."""
     mask = np.kron(mask, np.ones((fold, fold), bool))
     colors, pen = np.kron(colors, np.ones((fold, fold, 1), np.uint8)), fold // 2
     padded = np.pad(mask, pen, constant_values=False)
@@ -84,7 +84,7 @@ def draw_scale(canvas: Canvas, box: Box, decades: int = DECADES) -> None:
     """The colours of `draw_field`, with their values."""
     left, _, right, bottom = box
     ramp = _stepped(np.linspace(-decades, 0, 1024))[None]
-    canvas.picture(maps.heat(ramp, -decades, 0), box)
+    canvas.draw_image(maps.heat(ramp, -decades, 0), box)
     canvas.rect(box, outline=theme.LINE)
     for step in range(decades + 1):
         x = left + (right - left) * step / decades
@@ -134,7 +134,7 @@ def field_figure(
     Args:
         values: (H, W) linear map.
         centre, side: of the half-mass square, in pixels; the place down first.
-        curves: sides (S,), the average map's shares (S,), every picture's (pictures, S).
+        curves: sides (S,), the average map's shares (S,), every image's (images, S).
         title, scale: words above and under the map.
         text: of the still.
         decades: powers of ten in the colours.
@@ -184,7 +184,7 @@ def field_figure(
         right.set(xlim=(0, sides[-1]), ylim=(0, 1.02))
         right.set(xlabel="side of the square, pixels", ylabel="share of the mass (linear map)")
         if len(each) > 1:
-            right.set_title(f"mean of {len(each)}, and each picture", fontsize=10)
+            right.set_title(f"mean of {len(each)}, and each image", fontsize=10)
         return _small(_still(figure, text))
 
 
@@ -220,7 +220,7 @@ def fields_figure(
     x = canvas.swatch((394, y - 4), theme.FOCUS, "holds half of the mass")
     if any(mask is not None for *_, mask in panels):
         x = canvas.swatch((x, y - 4), theme.PAPER, "border of what can be heard of")
-    note = f"{scale}, share of each map's largest; pictures of {rows} x {wide} pixels"
+    note = f"{scale}, share of each map's largest; images of {rows} x {wide} pixels"
     canvas.text((394, y + 22), note, 15, theme.MUTED)
     return Still(png(canvas.image), text)
 
@@ -228,7 +228,7 @@ def fields_figure(
 def curves_figure(
     names: Sequence[str], relative: np.ndarray, curves: np.ndarray, text: str
 ) -> Still:
-    """Share of mass against side, as a share of the picture's, a line for each name."""
+    """Share of mass against side, as a share of the image's, a line for each name."""
     from matplotlib import rc_context
 
     with rc_context(theme.RC):
@@ -241,13 +241,13 @@ def curves_figure(
             every = (5 * i % 25, 25)  # markers of different lines at different places
             axes.plot(relative, curve, label=name, markersize=5, markevery=every, **style)
         axes.axhline(0.5, color=theme.INK, linewidth=1)
-        axes.set(xlabel="side of the square, share of the picture's", ylabel="share of the mass")
+        axes.set(xlabel="side of the square, share of the image's", ylabel="share of the mass")
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         return _small(_still(figure, text))
 
 
 def _small(still: Still) -> Still:
-    """With a palette: a map's noise makes a true-colour picture three times as large."""
+    """With a palette: a map's noise makes a true-colour image three times as large."""
     image = Image.open(io.BytesIO(still.data)).convert("RGB")
     return Still(png(image), still.text, still.figure)

@@ -1,7 +1,7 @@
-"""Token grids: what a stage sees of a picture, its regions as bands, and who has heard of whom.
+"""Token grids: what a stage sees of an image, its regions as bands, and who has heard of whom.
 
 Every function takes the index map that the network runs by (`Rearrangement`) and computes no index
-of its own, so a picture cannot say something else than the network does.
+of its own, so an image cannot say something else than the network does.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from . import theme
 from .canvas import Box, Canvas
 
 
-def token_colors(picture: Image.Image, grid: int) -> np.ndarray:
-    """(grid, grid, 3) uint8: the mean colour of the pixels behind every token of a square picture.
+def token_colors(image: Image.Image, grid: int) -> np.ndarray:
+    """(grid, grid, 3) uint8: the mean colour of the pixels behind every token of a square image.
 
     A token of the network is a vector of C numbers; the mean colour of its pixels stands for it,
     so that the reader can follow it by eye.
     """
-    return np.asarray(picture.resize((grid, grid), Image.Resampling.BOX).convert("RGB"))
+    return np.asarray(image.resize((grid, grid), Image.Resampling.BOX).convert("RGB"))
 
 
-def cells(picture: Image.Image, grid: int, photograph: bool, cell: int = 8) -> np.ndarray:
+def cells(image: Image.Image, grid: int, photograph: bool, cell: int = 8) -> np.ndarray:
     """(grid, grid, k, k, 3) uint8: what is drawn for each token: its piece of the photograph
     (k = ``cell`` pixels) or its mean colour (k = 1)."""
     if not photograph:
-        return token_colors(picture, grid)[:, :, None, None]
-    whole = np.asarray(picture.convert("RGB").resize((grid * cell,) * 2, Image.Resampling.BICUBIC))
+        return token_colors(image, grid)[:, :, None, None]
+    whole = np.asarray(image.convert("RGB").resize((grid * cell,) * 2, Image.Resampling.BICUBIC))
     return whole.reshape(grid, cell, grid, cell, 3).transpose(0, 2, 1, 3, 4)
 
 
 def assemble(rows: np.ndarray) -> np.ndarray:
-    """(R, W, k, k, 3) cells to one (R*k, W*k, 3) picture."""
+    """(R, W, k, k, 3) cells to one (R*k, W*k, 3) image."""
     r, w, k, _, _ = rows.shape
     return rows.transpose(0, 2, 1, 3, 4).reshape(r * k, w * k, 3)
 
@@ -103,7 +103,7 @@ def draw_lines(
     rows, cols = tokens.shape[:2]
     cell = side / (slots or max(rows, cols))
     right, bottom = left + cols * cell, top + rows * cell
-    canvas.picture(assemble(tokens), (left, top, right, bottom), smooth)
+    canvas.draw_image(assemble(tokens), (left, top, right, bottom), smooth)
 
     def stripe(first: float, last: float, near: float, far: float) -> Box:
         """Lines ``first`` to ``last``, from ``near`` to ``far`` across them."""

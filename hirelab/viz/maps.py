@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._shared.errors import HirelabError
 from . import theme
 from .canvas import Box, Canvas
 
@@ -15,11 +16,11 @@ def heat(values: np.ndarray, low: float | None = None, high: float | None = None
     map of one value only is drawn at the low end.
 
     Raises:
-        ValueError: for values that are not finite.
+        HirelabError: for values that are not finite.
     """
     values = np.asarray(values, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise ValueError("The map holds NaN or infinite values; there is no colour for them.")
+        raise HirelabError("The map holds NaN or infinite values; there is no colour for them.")
     low = float(values.min()) if low is None else low
     high = float(values.max()) if high is None else high
     span = high - low or 1.0
@@ -44,7 +45,7 @@ def draw_map(
     rows, cols = values.shape
     cell = min((right - left) / cols, (bottom - top - 44) / rows)
     area = (left, top + 24, left + cols * cell, top + 24 + rows * cell)
-    canvas.picture(heat(values), area)
+    canvas.draw_image(heat(values), area)
     canvas.rect(area, outline=theme.LINE)
     note = f"{rows} x {cols}:  {values.min():.2g} to {values.max():.2g}"
     canvas.text((left, area[3] + 3), note, 15, theme.MUTED)
@@ -66,5 +67,5 @@ def draw_gate(canvas: Canvas, weights: np.ndarray, branches: tuple[str, ...], bo
     level = (np.arange(height)[:, None] + 0.5) / height  # 0 at the top
     index = (level[..., None] > stacked[column][None]).sum(axis=-1).clip(0, len(branches) - 1)
     palette = np.array([theme.rgb(theme.BRANCH[b]) for b in branches], dtype=np.uint8)
-    canvas.picture(palette[index], box)
+    canvas.draw_image(palette[index], box)
     canvas.rect(box, outline=theme.LINE)

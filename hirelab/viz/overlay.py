@@ -1,6 +1,6 @@
-"""Attributions drawn over pictures: what speaks for a class as heat, and the signed map beside it.
+"""Attributions drawn over images: what speaks for a class as heat, and the signed map beside it.
 
-The positive part lies over the picture in grey, so that a photograph's own colours are not taken
+The positive part lies over the image in grey, so that a photograph's own colours are not taken
 for evidence; a line runs around the places above half of the highest value, and says the same
 without colour. Every map has its own scale.
 """
@@ -11,33 +11,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .._shared.errors import HirelabError
 from . import theme
 from .canvas import Canvas, Still, png
 
-COLUMNS = 4  # pictures side by side in a row of a sheet
+COLUMNS = 4  # images side by side in a row of a sheet
 _GAP, _TOP, _TITLE, _NOTE = 20, 62, 28, 26
 
 
-def spotlight(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8: a picture in grey with the positive part of a map (H, W) over it as heat.
+def spotlight(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8: an image in grey with the positive part of a map (H, W) over it as heat.
 
-    The more speaks for the class, the more the heat covers the picture. A map without a positive
-    value leaves the grey picture.
+    The more speaks for the class, the more the heat covers the image. A map without a positive
+    value leaves the grey image.
 
     Raises:
-        ValueError: for a map of another size, or one that is not finite.
+        HirelabError: for a map of another size, or one that is not finite.
     """
-    if picture.shape[:2] != values.shape:
-        raise ValueError(
-            f"The picture has {picture.shape[:2]} pixels and the map {values.shape}; upsample the "
-            "map to the picture's size first."
+    if image.shape[:2] != values.shape:
+        raise HirelabError(
+            f"The image has {image.shape[:2]} pixels and the map {values.shape}; upsample the "
+            "map to the image's size first."
         )
     part = np.maximum(values, 0)
     top = float(part.max())
     if not np.isfinite(part).all():
-        raise ValueError("The map holds NaN or infinite values; there is no colour for them.")
-    # the picture is kept darker than the heat, so that this can be read without colour
-    grey = picture @ np.array([0.299, 0.587, 0.114]) * 0.55 + 25
+        raise HirelabError("The map holds NaN or infinite values; there is no colour for them.")
+    # the image is kept darker than the heat, so that this can be read without colour
+    grey = image @ np.array([0.299, 0.587, 0.114]) * 0.55 + 25
     if top <= 0:
         return np.repeat(grey[..., None], 3, 2).round().astype(np.uint8)
     share = (part / top)[..., None]
@@ -55,11 +56,11 @@ def signed(values: np.ndarray) -> np.ndarray:
     Blue speaks for, orange against; the larger of the two largest sizes is the end of the scale.
 
     Raises:
-        ValueError: for values that are not finite.
+        HirelabError: for values that are not finite.
     """
     values = np.asarray(values, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise ValueError("The map holds NaN or infinite values; there is no colour for them.")
+        raise HirelabError("The map holds NaN or infinite values; there is no colour for them.")
     size = np.abs(values).max() or 1.0
     share = np.abs(values / size)[..., None]
     ends = np.where(values[..., None] > 0, theme.rgb(theme.BLUE), theme.rgb(theme.ORANGE))
@@ -89,26 +90,26 @@ def draw_outline(
 
 def draw_overlay(
     canvas: Canvas,
-    picture: np.ndarray,
+    image: np.ndarray,
     values: np.ndarray,
     box: tuple[float, float, float, float],
 ) -> None:
     """`spotlight` with its outline, stretched into a box."""
-    canvas.picture(spotlight(picture, values), box, smooth=True)
+    canvas.draw_image(spotlight(image, values), box, smooth=True)
     draw_outline(canvas, values, box)
     canvas.rect(box, outline=theme.LINE)
 
 
 def draw_signed(canvas: Canvas, values: np.ndarray, box: tuple[float, float, float, float]) -> None:
     """The signed map of `signed` in a box."""
-    canvas.picture(signed(values), box, smooth=True)
+    canvas.draw_image(signed(values), box, smooth=True)
     canvas.rect(box, outline=theme.LINE)
 
 
 def positive(values: np.ndarray, window: int = 1) -> np.ndarray:
     """The positive part of maps (..., H, W), as means over windows of odd size.
 
-    The edges are repeated beyond the picture. A map with a value a pixel would be drawn as dust.
+    The edges are repeated beyond the image. A map with a value a pixel would be drawn as dust.
     """
     values = np.maximum(values, 0)
     for axis in (-2, -1) if window > 1 else ():
@@ -120,20 +121,20 @@ def positive(values: np.ndarray, window: int = 1) -> np.ndarray:
 
 
 def sheet(
-    pictures: np.ndarray,
+    images: np.ndarray,
     values: np.ndarray,
     titles: Sequence[str],
     note: str,
     signed: bool = False,
     smooth: int = 1,
 ) -> Still:
-    """Pictures with their maps, a title each and a note above.
+    """Images with their maps, a title each and a note above.
 
     Args:
-        pictures: (N, H, W, 3) uint8.
+        images: (N, H, W, 3) uint8.
         values: (N, H, W) signed maps.
         titles: N short texts.
-        signed: a row of three for each picture (the picture, the positive part over it, the signed
+        signed: a row of three for each image (the image, the positive part over it, the signed
             map) and not the positive parts alone, four in a row.
         smooth: the positive parts are drawn as means over so many pixels, an odd number; for maps
             with a value a pixel, which would be dust.
@@ -155,7 +156,7 @@ def sheet(
         words = f"means over {smooth} x {smooth} pixels; {words}"
     parts = positive(values, smooth)
     canvas.text((4, 32), words, theme.SMALL, theme.MUTED)
-    for i, (picture, map_, part) in enumerate(zip(pictures, values, parts, strict=True)):
+    for i, (image, map_, part) in enumerate(zip(images, values, parts, strict=True)):
         row, column = (i, 0) if signed else divmod(i, per_row)
         top = _TOP + row * step
         boxes = []
@@ -165,16 +166,16 @@ def sheet(
         canvas.text((boxes[0][0], top), titles[i], theme.SMALL, bold=True)
         span = f"{map_.min():.2g} to {map_.max():.2g}"
         if not signed:
-            draw_overlay(canvas, picture, part, boxes[0])
+            draw_overlay(canvas, image, part, boxes[0])
             canvas.text((boxes[0][0], boxes[0][3] + 3), span, 15, theme.MUTED)
             continue
-        canvas.picture(picture, boxes[0], smooth=True)
+        canvas.draw_image(image, boxes[0], smooth=True)
         canvas.rect(boxes[0], outline=theme.LINE)
-        draw_overlay(canvas, picture, part, boxes[1])
+        draw_overlay(canvas, image, part, boxes[1])
         draw_signed(canvas, map_, boxes[2])
         for box, text in zip(
             boxes,
-            ("the picture", "what speaks for the class", f"blue for, orange against: {span}"),
+            ("the image", "what speaks for the class", f"blue for, orange against: {span}"),
             strict=True,
         ):
             canvas.text((box[0], box[3] + 3), text, 15, theme.MUTED)
@@ -186,16 +187,16 @@ def sheet(
 
 
 def beside(
-    picture: np.ndarray, values: Sequence[np.ndarray], titles: Sequence[str], notes: Sequence[str]
+    image: np.ndarray, values: Sequence[np.ndarray], titles: Sequence[str], notes: Sequence[str]
 ) -> Still:
-    """One picture once, and its signed maps beside it, each on a scale of its own.
+    """One image once, and its signed maps beside it, each on a scale of its own.
 
     Args:
-        picture: (H, W, 3) uint8.
+        image: (H, W, 3) uint8.
         values: signed maps (H, W); a line runs around what is above half of the highest value.
         titles, notes: a short text above each map, and one below before its range.
     """
-    high, wide = picture.shape[:2]
+    high, wide = image.shape[:2]
     side = min((theme.WIDTH - 8 - _GAP * len(values)) / (len(values) + 1), 230)
     tall = side * high / wide
     canvas = Canvas(theme.WIDTH, round(_TITLE + tall + 2 * _NOTE + 34))
@@ -203,12 +204,12 @@ def beside(
     for at in range(len(values) + 1):
         left = 4 + at * (side + _GAP)
         boxes.append((left, _TITLE, left + side, _TITLE + tall))
-    canvas.picture(picture, boxes[0])
+    canvas.draw_image(image, boxes[0])
     canvas.rect(boxes[0], outline=theme.LINE)
-    canvas.text((boxes[0][0], 2), "the picture", theme.SMALL, bold=True)
+    canvas.text((boxes[0][0], 2), "the image", theme.SMALL, bold=True)
     said = []
     for box, map_, title, note in zip(boxes[1:], values, titles, notes, strict=True):
-        canvas.picture(signed(map_), box)  # pixels stay sharp: half the bytes of a smooth one
+        canvas.draw_image(signed(map_), box)  # pixels stay sharp: half the bytes of a smooth one
         draw_outline(canvas, map_, box, theme.INK)
         canvas.rect(box, outline=theme.LINE)
         canvas.text((box[0], 2), title, theme.SMALL, bold=True)

@@ -30,7 +30,7 @@ def draw_map(
     rows, columns = colors.shape[:2]
     cell = min((right - left) / columns, (bottom - top) / rows)
     area = (left, top, left + columns * cell, top + rows * cell)
-    canvas.picture(np.ascontiguousarray(colors), area)
+    canvas.draw_image(np.ascontiguousarray(colors), area)
     if cell >= 6:  # hairlines between cells that are large enough to be told apart
         for row in range(1, rows):
             y = top + row * cell

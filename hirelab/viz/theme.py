@@ -1,7 +1,7 @@
-"""One visual language: the colours and type sizes of every picture.
+"""One visual language: the colours and type sizes of every image.
 
 The colours are Okabe and Ito's (Color Universal Design, 2008), which stay apart for colour-blind
-readers; pictures that use them also say in words or by position what the colour says.
+readers; images that use them also say in words or by position what the colour says.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SLOTS = ("#39424e", "#9aa3af", "#6b7480", "#c9ced6")  # places inside a region, 
 PADDING = MUTED
 ALL = tuple(dict.fromkeys((INK, MUTED, LINE, PAPER, HEARD, UNHEARD, *SLOTS, *CYCLE)))
 
-WIDTH = 1080  # of a full-width picture, in logical pixels
+WIDTH = 1080  # of a full-width image, in logical pixels
 TITLE, TEXT, SMALL = 21, 18, 16  # type sizes in logical pixels, legible at half size
 
 SEQUENTIAL = "cividis"  # for amounts; made for colour-blind readers, and monotone in lightness

@@ -30,7 +30,7 @@ __all__ = [
 def frozen_pages(folder: str | Path) -> list[tuple[str, str]]:
     """Write pages whose sliders move without a kernel; returns (title, file name) of each.
 
-    One page an explorer, with the settings that teach most: fewer than a hundred pictures a page
+    One page an explorer, with the settings that teach most: fewer than a hundred images a page
     keep it to a few megabytes.
     """
     folder = Path(folder)
@@ -38,7 +38,7 @@ def frozen_pages(folder: str | Path) -> list[tuple[str, str]]:
     shift = ShiftExplorer()
     player = RearrangementPlayer()
     cost = CostExplorer()
-    block = BlockExplorer(picture="cat", stage=1, block=1)
+    block = BlockExplorer(image="cat", stage=1, block=1)
     reach = ReachExplorer()
     trained = create("hire_mlp_pico", pretrained=True)
     names = trained.pretrained_cfg["label_names"]

@@ -1,4 +1,4 @@
-"""AttributionExplorer: what a picture's class is read from, by point, method and class."""
+"""AttributionExplorer: what an image's class is read from, by point, method and class."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
+from .._shared.errors import HirelabError
 from ..analysis.advice import weights
 from ..analysis.attribution import Attribution, attribute
 from ..datasets.samples import PHOTOGRAPHS, normalise
@@ -18,9 +19,9 @@ from ..models import create
 from ..viz import overlay, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, choice, slider
-from .inputs import check_network, missing_stage, square_picture
+from .inputs import check_network, missing_stage, square_image
 
-_GIVEN = "given"  # the picture that the explorer was made with
+_GIVEN = "given"  # the image that the explorer was made with
 _LAST = "last map of the network"
 _POINTS = {
     _LAST: "",
@@ -45,26 +46,26 @@ _SIDE = 310  # of a panel, in logical pixels
 
 
 class AttributionExplorer(Explorer):
-    """Which places of a picture speak for a class, and which against it.
+    """Which places of an image speak for a class, and which against it.
 
-    Region grids inside a shifted branch are carried back to places, see `hirelab.analysis.attribution`.
+    Region grids inside a shifted branch are carried back to places, see `analysis.attribution`.
 
     Args:
         model: a Hire-MLP; by default an untrained Hire-MLP-Tiny, and the sheet says so.
-        picture: the reader's own, shown as "given": a file, a tensor (3, H, W), a PIL image, an
+        image: the reader's own, shown as "given": a file, a tensor (3, H, W), a PIL image, an
             array, or a sample's name; the coffee cup by default.
         names: of the classes; their numbers without.
         settings: see ``AttributionExplorer.Settings``.
 
     Raises:
-        ValueError: for a network that is no Hire-MLP, too few names, and as `Explorer`.
+        HirelabError: for a network that is no Hire-MLP, too few names, and as `Explorer`.
     """
 
     title = "What the class is read from"
 
     @dataclass(frozen=True)
     class Settings:
-        photograph: str = choice(_GIVEN, (_GIVEN, *PHOTOGRAPHS), "picture")
+        photograph: str = choice(_GIVEN, (_GIVEN, *PHOTOGRAPHS), "image")
         method: str = choice("Grad-CAM", _METHODS, "method")
         point: str = choice("block output", _POINTS, "Grad-CAM at")
         stage: int = slider(3, 1, 4, "stage")
@@ -74,19 +75,19 @@ class AttributionExplorer(Explorer):
     def __init__(
         self,
         model: nn.Module | None = None,
-        picture: Any = None,
+        image: Any = None,
         names: Sequence[str] | None = None,
         **settings: Any,
     ):
         self._model = create("hire_mlp_tiny", seed=0) if model is None else check_network(model)
         classes = self._model.num_classes
         if names is not None and len(names) < classes:
-            raise ValueError(
+            raise HirelabError(
                 f"There are {len(names)} names for {classes} classes; give one for each, or none."
             )
         self._names = names
-        self._given = square_picture(picture)
-        # The network and the pictures are fixed, so attributions are kept, a few at a time.
+        self._given = square_image(image)
+        # The network and the images are fixed, so attributions are kept, a few at a time.
         self._read = lru_cache(maxsize=8)(self._run)
         super().__init__(**settings)
 
@@ -107,13 +108,13 @@ class AttributionExplorer(Explorer):
             return f"The {module[1]} branch is not there: the network was built without it."
         return None
 
-    def _run(self, picture: str, method: str, point: str | None, target: int | None) -> Attribution:
+    def _run(self, image: str, method: str, point: str | None, target: int | None) -> Attribution:
         name, options = _METHODS[method]
-        x = normalise([self._shown(picture)])
+        x = normalise([self._shown(image)])
         return attribute(self._model, x, target, point, method=name, **options)
 
-    def _shown(self, picture: str) -> Image.Image:
-        return self._given if picture == _GIVEN else square_picture(picture)
+    def _shown(self, image: str) -> Image.Image:
+        return self._given if image == _GIVEN else square_image(image)
 
     def attribution(self, s: Settings | None = None) -> Attribution:
         """The attribution of the settings, by default of those in force."""
@@ -150,15 +151,15 @@ class AttributionExplorer(Explorer):
         if state is False:
             note += "; the weights are untrained"
         canvas.text((6, 38), note, theme.SMALL, theme.MUTED)
-        values, picture = found.upsampled[0], np.asarray(self._shown(s.photograph))
+        values, image = found.upsampled[0], np.asarray(self._shown(s.photograph))
         smooth = 1 if found.point else 7
         boxes = [self._box(column) for column in range(3)]
-        heads = ("the picture", "what speaks for the class", "for and against")
+        heads = ("the image", "what speaks for the class", "for and against")
         for box, words in zip(boxes, heads, strict=True):
             canvas.text((box[0], box[1] - 26), words, theme.SMALL, bold=True)
-        canvas.picture(picture, boxes[0], smooth=True)
+        canvas.draw_image(image, boxes[0], smooth=True)
         canvas.rect(boxes[0], outline=theme.LINE)
-        overlay.draw_overlay(canvas, picture, overlay.positive(values, smooth), boxes[1])
+        overlay.draw_overlay(canvas, image, overlay.positive(values, smooth), boxes[1])
         overlay.draw_signed(canvas, values, boxes[2])
         below = boxes[0][3] + 6
         means = f"means over {smooth} x {smooth} pixels; " if smooth > 1 else ""

@@ -15,10 +15,10 @@ from ..models import create
 from ..viz import maps, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, slider, toggle
-from .inputs import check_network, missing_stage, square_picture
+from .inputs import check_network, missing_stage, square_image
 
 # Where a point stands on the sheet, (row, column): the flow goes from left to right, and down.
-_PICTURE, _GATE = (0, 0), (3, 0)
+_IMAGE, _GATE = (0, 0), (3, 0)
 _FLOW = {
     "hire.input": (0, 1), "hire.channel.out": (0, 3),
     "hire.height.shifted": (1, 0), "hire.height.regions": (1, 1),
@@ -36,14 +36,14 @@ _ROWS = (
 
 
 class BlockExplorer(Explorer):
-    """What one picture leaves at every point of one block.
+    """What one image leaves at every point of one block.
 
     A map shows, for every token (or region), the root mean square over channels, or one channel's
     magnitude; each map has its own scale, printed under it.
 
     Args:
         model: a Hire-MLP; by default an untrained Hire-MLP-Tiny, and the sheet says so.
-        picture: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        image: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
         settings: see ``BlockExplorer.Settings``.
     """
 
@@ -56,11 +56,11 @@ class BlockExplorer(Explorer):
         channel: int = slider(-1, -1, 1535, "channel (-1: all)")
         carry_back: bool = toggle(False, "carry back to places")
 
-    def __init__(self, model: nn.Module | None = None, picture: Any = None, **settings: Any):
+    def __init__(self, model: nn.Module | None = None, image: Any = None, **settings: Any):
         self._untrained = model is None
         self._model = create("hire_mlp_tiny", seed=0) if model is None else check_network(model)
-        self._picture_shown = square_picture(picture)
-        # The reads are of a fixed network and picture, so they are kept, a few blocks at a time.
+        self._image_shown = square_image(image)
+        # The reads are of a fixed network and image, so they are kept, a few blocks at a time.
         self._read = lru_cache(maxsize=4)(self._run)
         super().__init__(**settings)
 
@@ -79,7 +79,7 @@ class BlockExplorer(Explorer):
     def _run(self, stage: int, block: int) -> tuple[dict[str, Tensor], Any]:
         """The block's tensors (without the batch axis), by name inside the block."""
         prefix = f"stages.{stage - 1}.blocks.{block - 1}."
-        x = normalise([self._picture_shown]).to(next(self._model.parameters()))
+        x = normalise([self._image_shown]).to(next(self._model.parameters()))
         modes = [(module, module.training) for module in self._model.modules()]
         self._model.eval()
         try:
@@ -145,11 +145,11 @@ class BlockExplorer(Explorer):
         for name, values in self.maps(s).items():
             color = next((c for branch, c in theme.BRANCH.items() if branch in name), None)
             maps.draw_map(canvas, values, self._box(*_FLOW[name]), name, color)
-        left, top, _, bottom = self._box(*_PICTURE)
+        left, top, _, bottom = self._box(*_IMAGE)
         side = bottom - top - 44
-        canvas.text((left, top), "the picture", theme.SMALL, bold=True)
+        canvas.text((left, top), "the image", theme.SMALL, bold=True)
         box = (left, top + 24, left + side, top + 24 + side)
-        canvas.picture(np.asarray(self._picture_shown), box, smooth=True)
+        canvas.draw_image(np.asarray(self._image_shown), box, smooth=True)
         self._draw_gate(canvas, s)
         return canvas.image
 

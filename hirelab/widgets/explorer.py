@@ -1,9 +1,9 @@
 """The one base class of all explorers: one object, three lives.
 
-An explorer is a frozen dataclass of settings and a pure function from settings to a picture.
+An explorer is a frozen dataclass of settings and a pure function from settings to an image.
 Everything else follows from these two and lives here:
 
-- *live*: controls made from the fields of the settings, beside a picture that follows them;
+- *live*: controls made from the fields of the settings, beside an image that follows them;
 - *still*: the same cell shows a PNG and a line of text wherever no kernel runs;
 - *frozen*: `freeze` writes one self-contained HTML page whose sliders still move.
 
@@ -28,12 +28,12 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from .._shared.errors import HirelabError, unknown
 from .._shared.files import write_atomic
-from .._shared.errors import unknown
 from ..viz import theme
 from ..viz.canvas import jpeg, png
 
-CACHED = 32  # pictures an explorer keeps; a bound, so that moving sliders for hours costs nothing
+CACHED = 32  # images an explorer keeps; a bound, so that moving sliders for hours costs nothing
 
 
 # ------------------------------------------------------------------ controls, as dataclass fields
@@ -83,7 +83,7 @@ class Explorer:
 
     - ``Settings``: a frozen dataclass whose fields are `slider`, `choice` or `toggle`;
     - ``draw(settings) -> PIL.Image``: pure, for possible settings only;
-    - ``facts(settings) -> dict``: what the picture shows, in numbers; part of `state`;
+    - ``facts(settings) -> dict``: what the image shows, in numbers; part of `state`;
     - ``problem(settings) -> str | None``: why a combination is impossible, in words.
     """
 
@@ -91,7 +91,7 @@ class Explorer:
     Settings: ClassVar[type]
 
     def __init__(self, **settings: Any) -> None:
-        self._pictures: OrderedDict[Any, bytes] = OrderedDict()
+        self._images: OrderedDict[Any, bytes] = OrderedDict()
         self._widget: Any = None
         self._settings = self.Settings()
         self._settings = self._checked(settings)
@@ -118,7 +118,7 @@ class Explorer:
         """Change settings; a live view follows.
 
         Raises:
-            ValueError: for an unknown setting or an impossible value; nothing changes then.
+            HirelabError: for an unknown setting or an impossible value; nothing changes then.
         """
         settings = self._checked(changes)
         if self._widget is not None:
@@ -126,21 +126,21 @@ class Explorer:
         self._settings = settings
 
     def state(self) -> dict[str, Any]:
-        """The settings and what the picture shows, as plain values."""
+        """The settings and what the image shows, as plain values."""
         return {**dataclasses.asdict(self._settings), **self.facts(self._settings)}
 
     def render(self, settings: Any = None) -> Image.Image:
-        """The picture of the settings, by default of those in force."""
+        """The image of the settings, by default of those in force."""
         settings = settings or self._settings
         self._check(settings)
         return self.draw(settings)
 
     def still(self) -> bytes:
-        """The picture in force as a small PNG."""
+        """The image in force as a small PNG."""
         return png(self.render())
 
     def save(self, path: str | Path) -> None:
-        """Write the picture in force as PNG."""
+        """Write the image in force as PNG."""
         write_atomic(Path(path), self.still())
 
     def _checked(self, changes: Mapping[str, Any]) -> Any:
@@ -158,26 +158,26 @@ class Explorer:
         for name in names:
             if name not in known:
                 cure = f"{type(self).__name__} has {', '.join(known)}."
-                raise ValueError(unknown("setting", name, known, cure))
+                raise HirelabError(unknown("setting", name, known, cure))
 
     def _check(self, settings: Any) -> None:
         """A ValueError in one sentence for settings that cannot be drawn."""
         for field in dataclasses.fields(self.Settings):
             wrong = check_field(field, getattr(settings, field.name))
             if wrong:
-                raise ValueError(wrong)
+                raise HirelabError(wrong)
         reason = self.problem(settings)
         if reason:
-            raise ValueError(reason)
+            raise HirelabError(reason)
 
-    def _picture(self, settings: Any) -> bytes:
-        """The live picture's bytes, from the cache where they were drawn before."""
-        if settings not in self._pictures:
-            self._pictures[settings] = jpeg(self.render(settings))
-            if len(self._pictures) > CACHED:
-                self._pictures.popitem(last=False)
-        self._pictures.move_to_end(settings)
-        return self._pictures[settings]
+    def _image(self, settings: Any) -> bytes:
+        """The live image's bytes, from the cache where they were drawn before."""
+        if settings not in self._images:
+            self._images[settings] = jpeg(self.render(settings))
+            if len(self._images) > CACHED:
+                self._images.popitem(last=False)
+        self._images.move_to_end(settings)
+        return self._images[settings]
 
     # -- three lives
 
@@ -224,30 +224,30 @@ class Explorer:
                 Every combination is drawn; impossible ones say why.
 
         Raises:
-            ValueError: for an unknown setting, when nothing moves, for more than 240 combinations,
-                and when none of them is possible.
+            HirelabError: for an unknown setting, when nothing moves, for more than 240
+                combinations, and when none of them is possible.
         """
         self._check_names(over)
         values = {name: list(options) for name, options in over.items()}
         count = math.prod(map(len, values.values()))
         if not 2 <= count <= 240:
-            raise ValueError(
-                f"freeze would draw {1 if not values else count} of 2 to 240 pictures; name "
+            raise HirelabError(
+                f"freeze would draw {1 if not values else count} of 2 to 240 images; name "
                 "settings with as many combinations of values."
             )
         frames = []
         for combination in itertools.product(*values.values()):
             try:
                 settings = self._checked(dict(zip(values, combination, strict=True)))
-                picture = base64.b64encode(png(self.draw(settings))).decode("ascii")
-                frames.append({"png": picture, "text": _sentence(self.facts(settings))})
+                image = base64.b64encode(png(self.draw(settings))).decode("ascii")
+                frames.append({"png": image, "text": _sentence(self.facts(settings))})
             except ValueError as error:
                 frames.append({"png": "", "text": str(error)})
         possible = [i for i, frame in enumerate(frames) if frame["png"]]
         if not possible:
-            raise ValueError(f"None of the {count} combinations is possible: {frames[0]['text']}")
+            raise HirelabError(f"None of the {count} combinations is possible: {frames[0]['text']}")
         labels = {f.name: f.metadata["label"] for f in dataclasses.fields(self.Settings)}
-        # the page opens on the settings in force, or else on the first picture that there is
+        # the page opens on the settings in force, or else on the first image that there is
         sizes = [len(options) for options in values.values()]
         start = [int(i) for i in np.unravel_index(possible[0], sizes)]
         now = [getattr(self._settings, name) for name in values]
@@ -277,7 +277,7 @@ def _page(
     start: list[int],
     frames: list[dict[str, str]],
 ) -> str:
-    """The frozen page: every picture inside, and a few lines of script that choose one."""
+    """The frozen page: every image inside, and a few lines of script that choose one."""
     rows = "".join(
         f"<label><span>{html.escape(labels[name])}</span>"
         f'<input type="range" min="0" max="{len(options) - 1}" value="{first}" '
@@ -300,11 +300,11 @@ p {{ color: {theme.MUTED}; min-height: 3em; }}
 </style></head><body>
 <h1>{html.escape(title)}</h1>
 <div id="controls">{rows}</div>
-<img id="picture" alt=""><p id="facts"></p>
+<img id="image" alt=""><p id="facts"></p>
 <script>
 const data = {data};
 const inputs = [...document.querySelectorAll("input")];
-const picture = document.getElementById("picture"), facts = document.getElementById("facts");
+const image = document.getElementById("image"), facts = document.getElementById("facts");
 function show() {{
   let index = 0;
   inputs.forEach((input, i) => {{
@@ -312,9 +312,9 @@ function show() {{
     input.nextElementSibling.textContent = data.values[i][input.value];
   }});
   const frame = data.frames[index];
-  if (frame.png) picture.src = "data:image/png;base64," + frame.png;
-  picture.style.opacity = frame.png ? 1 : 0.35;
-  picture.alt = facts.textContent = frame.text;
+  if (frame.png) image.src = "data:image/png;base64," + frame.png;
+  image.style.opacity = frame.png ? 1 : 0.35;
+  image.alt = facts.textContent = frame.text;
 }}
 inputs.forEach(input => input.addEventListener("input", show));
 show();

@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from ..datasets.samples import PHOTOGRAPHS, normalise, picture, square
+from ..analysis.receptive_field import PATHS, POSITIONS, ReceptiveField, receptive_field
+from ..datasets.samples import PHOTOGRAPHS, normalise, open_image, square
 from ..models import create
 from ..models.hire_mlp import BRANCHES
-from ..analysis.receptive_field import PATHS, POSITIONS, ReceptiveField, receptive_field
 from ..viz import field, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, choice, slider
-from .inputs import SIDE, check_network, missing_stage, square_picture
+from .inputs import SIDE, check_network, missing_stage, square_image
 
 GIVEN, ALL = "the given one", "average of all"
 POINTS = {  # what is read of a block, by the names of its points
@@ -45,7 +45,7 @@ class ReceptiveFieldExplorer(Explorer):
 
     Args:
         model: a Hire-MLP; by default an untrained Hire-MLP-Tiny, and the sheet says so.
-        picture: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        image: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
         settings: see ``ReceptiveFieldExplorer.Settings``.
     """
 
@@ -58,13 +58,13 @@ class ReceptiveFieldExplorer(Explorer):
         point: str = choice("block", POINTS, "point")
         position: str = choice("centre", POSITIONS, "position")
         paths: str = choice("spatial", PATHS, "paths")
-        photograph: str = choice(GIVEN, (GIVEN, *PHOTOGRAPHS, ALL), "picture")
+        photograph: str = choice(GIVEN, (GIVEN, *PHOTOGRAPHS, ALL), "image")
 
-    def __init__(self, model: nn.Module | None = None, picture: Any = None, **settings: Any):
+    def __init__(self, model: nn.Module | None = None, image: Any = None, **settings: Any):
         self._untrained = model is None
         self._model = create("hire_mlp_tiny", seed=0) if model is None else check_network(model)
-        self._picture_given = square_picture(picture)
-        # Of a fixed network and pictures, so kept; each is a map of the picture's size.
+        self._image_given = square_image(image)
+        # Of a fixed network and images, so kept; each is a map of the image's size.
         self._measure: Callable[[Any], ReceptiveField] = lru_cache(maxsize=32)(self._run)
         super().__init__(**settings)
 
@@ -84,22 +84,22 @@ class ReceptiveFieldExplorer(Explorer):
             return f"The {own} branch is not there where only {s.paths} branches let through."
         return None
 
-    def pictures(self, s: Settings) -> list[Image.Image]:
+    def images(self, s: Settings) -> list[Image.Image]:
         """What is measured."""
         if s.photograph == GIVEN:
-            return [self._picture_given]
+            return [self._image_given]
         return [
-            square(picture(n), SIDE)
+            square(open_image(n), SIDE)
             for n in (PHOTOGRAPHS if s.photograph == ALL else [s.photograph])
         ]
 
     def _run(self, s: Settings) -> ReceptiveField:
         name = f"stages.{s.stage - 1}.blocks.{s.block - 1}.{POINTS[s.point]}"
-        x = normalise(self.pictures(s))
+        x = normalise(self.images(s))
         return receptive_field(self._model, x, name, s.position, s.paths, batch=4)
 
     def field(self, s: Settings | None = None) -> ReceptiveField:
-        """The measurement behind the picture."""
+        """The measurement behind the image."""
         return self._measure(s or self.settings)
 
     def facts(self, s: Settings) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class ReceptiveFieldExplorer(Explorer):
         where = "block's end" if s.point == "block" else s.point
         note = f"{where}; {_SAID[s.paths]}{'; untrained weights' * self._untrained}"
         canvas.text((6, 38), note, theme.SMALL, theme.MUTED)
-        self._draw_picture(canvas, s, measured, (6, 102, 326, 422))
+        self._draw_image(canvas, s, measured, (6, 102, 326, 422))
 
         canvas.text((352, 74), "|gradient| to the pixels", theme.SMALL, bold=True)
         field.draw_field(
@@ -144,16 +144,16 @@ class ReceptiveFieldExplorer(Explorer):
         canvas.text((758, 498), crossed, theme.SMALL, theme.MUTED)
         return canvas.image
 
-    def _draw_picture(
+    def _draw_image(
         self, canvas: Canvas, s: Settings, measured: ReceptiveField, box: tuple
     ) -> None:
         left, top, right, bottom = box
-        pictures = self.pictures(s)
-        several = len(pictures) > 1
-        words = f"{len(pictures)} pictures, averaged" if several else "the picture"
+        images = self.images(s)
+        several = len(images) > 1
+        words = f"{len(images)} images, averaged" if several else "the image"
         canvas.text((left, 74), words, theme.SMALL, bold=True)
-        shown = np.mean([np.asarray(p, np.float64) for p in pictures], axis=0)
-        canvas.picture(shown.round().astype(np.uint8), box, smooth=True)
+        shown = np.mean([np.asarray(p, np.float64) for p in images], axis=0)
+        canvas.draw_image(shown.round().astype(np.uint8), box, smooth=True)
         rows, columns = measured.grid
         row, column = measured.position
         high, wide = (bottom - top) / rows, (right - left) / columns

@@ -1,4 +1,4 @@
-"""What the explorers look at: a square picture and the stages of a network."""
+"""What the explorers look at: a square image and the stages of a network."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from ..datasets.samples import picture, pixels, square
+from .._shared.errors import HirelabError
+from ..datasets.samples import open_image, pixels, square
 
 SIDE = 224  # pixels; the input of the paper's networks
 
 
-def square_picture(source: Any = None) -> Image.Image:
-    """A 224 x 224 RGB picture from a normalised tensor (3, H, W), or from anything that
-    `hirelab.datasets.samples.picture` opens (a file, a name, a PIL image, an array).
+def square_image(source: Any = None) -> Image.Image:
+    """A 224 x 224 RGB image from a normalised tensor (3, H, W), or from anything that
+    `hirelab.datasets.samples.image` opens (a file, a name, a PIL image, an array).
 
     Raises:
-        ValueError: for a tensor of another shape, or one with NaN.
+        HirelabError: for a tensor of another shape, or one with NaN.
     """
     if source is None:
         source = "coffee"
     if isinstance(source, Tensor):
         if source.dim() != 3 or source.shape[0] != 3:
-            raise ValueError(
-                f"The picture is a tensor of shape {list(source.shape)}; give one picture "
+            raise HirelabError(
+                f"The image is a tensor of shape {list(source.shape)}; give one image "
                 "(3, height, width), say x[0] of a batch x."
             )
         source = Image.fromarray(pixels(source[None])[0])
-    return square(picture(source), SIDE)
+    return square(open_image(source), SIDE)
 
 
 def check_network(model: nn.Module) -> nn.Module:
     """The network itself, or a ValueError for one whose stages are not Hire-MLP's."""
     if not all(hasattr(model, name) for name in ("stages", "feature_info", "shift_cycle")):
-        raise ValueError(
+        raise HirelabError(
             f"{type(model).__name__} is not a whole Hire-MLP; give one made by hirelab.create."
         )
     return model
@@ -48,7 +49,7 @@ def stage_table(model: nn.Module | None) -> list[dict[str, int]]:
     Without a network: those of Hire-MLP-Tiny, whose stages Small and Base share.
 
     Raises:
-        ValueError: for a network that is not a Hire-MLP.
+        HirelabError: for a network that is not a Hire-MLP.
     """
     if model is None:
         return list(_tiny_stages())

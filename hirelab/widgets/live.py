@@ -1,4 +1,4 @@
-"""The live view of an explorer: controls, a picture, a line of words. Only this file needs
+"""The live view of an explorer: controls, an image, a line of words. Only this file needs
 ipywidgets."""
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from .explorer import Explorer, _sentence
 
 
 class Live:
-    """Controls from the settings' fields beside the picture; one ``box`` to display.
+    """Controls from the settings' fields beside the image; one ``box`` to display.
 
     When a combination is impossible, the words below the controls say why and the last valid
-    picture stays; the controls keep what the reader chose, so one more move can make it possible.
+    image stays; the controls keep what the reader chose, so one more move can make it possible.
     """
 
     def __init__(self, explorer: Explorer) -> None:
@@ -34,14 +34,14 @@ class Live:
             self._controls[field.name] = control
             rows.append(shown)
         self._image = w.Image(format="jpeg", layout=w.Layout(width="100%", max_width="1080px"))
-        # A fixed height, so that the picture does not jump when the words change.
+        # A fixed height, so that the image does not jump when the words change.
         self._words = w.HTML(layout=w.Layout(min_height="52px", max_width="1080px"))
         grid = w.Layout(display="flex", flex_flow="row wrap", max_width="1080px")
         self.box = w.VBox([w.Box(rows, layout=grid), self._words, self._image])
         self.show(explorer.settings)
 
     def show(self, settings: Any) -> None:
-        """Bring controls and picture to these settings; nothing moves if they cannot be drawn."""
+        """Bring controls and image to these settings; nothing moves if they cannot be drawn."""
         self._draw(settings)
         self._following = True
         try:
@@ -56,9 +56,9 @@ class Live:
             widget.close()
 
     def _draw(self, settings: Any) -> None:
-        picture = self._explorer._picture(settings)
+        image = self._explorer._image(settings)
         self._say(_sentence(self._explorer.facts(settings)), f"color:{theme.MUTED}")
-        self._image.value = picture
+        self._image.value = image
 
     def _say(self, text: str, style: str) -> None:
         self._words.value = f'<div style="{style};line-height:1.4">{html.escape(text)}</div>'

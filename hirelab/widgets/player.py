@@ -12,7 +12,7 @@ from ..rearrange import AXES, CROSS_REGIONS, PADDINGS, Rearrangement
 from ..viz import animation, grids
 from ..viz.canvas import Still
 from .explorer import Explorer, choice, slider, toggle
-from .inputs import missing_stage, square_picture, stage_table
+from .inputs import missing_stage, square_image, stage_table
 
 LAST = len(animation.moments()) - 1
 
@@ -25,7 +25,7 @@ class RearrangementPlayer(Explorer):
 
     Args:
         model: the network whose stages are shown; by default Hire-MLP-Tiny's sizes.
-        picture: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        image: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
         settings: see ``RearrangementPlayer.Settings``.
     """
 
@@ -42,9 +42,9 @@ class RearrangementPlayer(Explorer):
         cross_region: str = choice("shift", CROSS_REGIONS, "cross-region")
         restore: bool = toggle(True, "restore")
 
-    def __init__(self, model: nn.Module | None = None, picture: Any = None, **settings: Any):
+    def __init__(self, model: nn.Module | None = None, image: Any = None, **settings: Any):
         self._stages = stage_table(model)
-        self._source = square_picture(picture)
+        self._source = square_image(image)
         super().__init__(**settings)
 
     def problem(self, s: Settings) -> str | None:

@@ -13,7 +13,7 @@ from ..rearrange import AXES, PADDINGS, Rearrangement
 from ..viz import grids, theme
 from ..viz.canvas import Box, Canvas
 from .explorer import Explorer, choice, slider
-from .inputs import missing_stage, square_picture, stage_table
+from .inputs import missing_stage, square_image, stage_table
 
 
 class RegionExplorer(Explorer):
@@ -22,7 +22,7 @@ class RegionExplorer(Explorer):
 
     Args:
         model: the network whose stages are shown; by default Hire-MLP-Tiny's sizes.
-        picture: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        image: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
         settings: see ``RegionExplorer.Settings``.
     """
 
@@ -38,9 +38,9 @@ class RegionExplorer(Explorer):
         unpack: str = choice("height", tuple(AXES), "unpack along")
         pick: int = slider(2, 0, 27, "unpack region")
 
-    def __init__(self, model: nn.Module | None = None, picture: Any = None, **settings: Any):
+    def __init__(self, model: nn.Module | None = None, image: Any = None, **settings: Any):
         self._stages = stage_table(model)
-        self._source = square_picture(picture)
+        self._source = square_image(image)
         super().__init__(**settings)
 
     def _maps(self, s: Settings) -> dict[str, Rearrangement]:
@@ -136,7 +136,7 @@ class RegionExplorer(Explorer):
         step = min(50, 240 / r.region)
         for slot in range(r.region):
             y = 82 + slot * step
-            canvas.picture(line[slot], (left, y, left + step - 6, y + step - 6), smooth=True)
+            canvas.draw_image(line[slot], (left, y, left + step - 6, y + step - 6), smooth=True)
             if r.padded[s.pick, slot]:
                 canvas.hatch((left, y, left + step - 6, y + step - 6))
             token = r.slots[s.pick, slot]

@@ -14,7 +14,7 @@ from ..rearrange import AXES, CROSS_REGIONS, EMPTY, PADDINGS, Rearrangement
 from ..viz import grids, theme
 from ..viz.canvas import Canvas
 from .explorer import Explorer, choice, slider, toggle
-from .inputs import missing_stage, square_picture, stage_table
+from .inputs import missing_stage, square_image, stage_table
 
 
 class ShiftExplorer(Explorer):
@@ -23,11 +23,11 @@ class ShiftExplorer(Explorer):
 
     Mixing is shown as the mean over a region; a network learns its own mixture of the same tokens.
     Block b of several shifts by ``(b mod cycle) * shift`` with the stage's cycle, as the network
-    does, so its first block never shifts; the four pictures show a block that does.
+    does, so its first block never shifts; the four images show a block that does.
 
     Args:
         model: the network whose stages are shown; by default Hire-MLP-Tiny's sizes.
-        picture: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        image: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
         settings: see ``ShiftExplorer.Settings``.
     """
 
@@ -45,13 +45,13 @@ class ShiftExplorer(Explorer):
         token: int = slider(6, 0, 55, "token")
         blocks: int = slider(4, 1, 8, "blocks")
 
-    def __init__(self, model: nn.Module | None = None, picture: Any = None, **settings: Any):
+    def __init__(self, model: nn.Module | None = None, image: Any = None, **settings: Any):
         self._stages = stage_table(model)
-        self._source = square_picture(picture)
+        self._source = square_image(image)
         super().__init__(**settings)
 
     def rearrangement(self, s: Settings | None = None) -> Rearrangement:
-        """The index map of the block that the four pictures show."""
+        """The index map of the block that the four images show."""
         s = s or self.settings
         size = self._stages[s.stage - 1]["grid"]
         return Rearrangement(size, s.region, s.shift, s.padding, s.cross_region, s.restore)

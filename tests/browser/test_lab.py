@@ -13,7 +13,7 @@ MOVES = [
     ("02_shift_and_restore", "shift", "ArrowRight"),
     ("03_inside_a_hire_block", "block", "ArrowLeft"),
 ]
-PICTURE = ".jp-OutputArea-output .jupyter-widgets img"
+IMAGE = ".jp-OutputArea-output .jupyter-widgets img"
 ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
 
 pytestmark = pytest.mark.browser
@@ -25,14 +25,12 @@ def test_the_lab_asks_for_its_token(server):
 
 
 @pytest.mark.parametrize(("name", "label", "key"), MOVES)
-def test_a_slider_moved_by_key_changes_the_picture(
-    name, label, key, page, run_notebook, screenshots
-):
+def test_a_slider_moved_by_key_changes_the_image(name, label, key, page, run_notebook, screenshots):
     run_notebook(f"{name}.ipynb")
-    picture = page.locator(PICTURE).first
-    picture.wait_for()
+    image = page.locator(IMAGE).first
+    image.wait_for()
     assert page.locator(ERROR).count() == 0
-    before = picture.get_attribute("src")
+    before = image.get_attribute("src")
 
     labelled = page.locator(".widget-slider").filter(has=page.get_by_text(label, exact=True))
     slider = labelled.first.locator(".noUi-handle")
@@ -41,8 +39,8 @@ def test_a_slider_moved_by_key_changes_the_picture(
 
     page.wait_for_function(
         "([selector, before]) => document.querySelector(selector).src !== before",
-        arg=[PICTURE, before],
+        arg=[IMAGE, before],
     )
-    picture.scroll_into_view_if_needed()
+    image.scroll_into_view_if_needed()
     page.screenshot(path=screenshots / f"{name}.png")
     assert page.locator(ERROR).count() == 0

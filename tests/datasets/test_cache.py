@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hirelab._shared.files import UserError
-from hirelab.datasets import cache, picture, square
+from hirelab._shared.errors import HirelabError
+from hirelab.datasets import cache, open_image, square
 from hirelab.datasets.cache import decoded
-from hirelab.datasets.subsets import open_pictures
+from hirelab.datasets.subsets import open_images
 
 fork = multiprocessing.get_context("fork")
 
 
 def photograph(name: str, *box: int) -> Image.Image:
-    return picture(name).crop(box or (0, 0, 120, 90))
+    return open_image(name).crop(box or (0, 0, 120, 90))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def pets(tmp_path):
 
 
 def run(pets: Path, tmp_path: Path, split: str = "train", size: int = 32):
-    return decoded(open_pictures(pets, split), size, tmp_path / "cache", progress=False)
+    return decoded(open_images(pets, split), size, tmp_path / "cache", progress=False)
 
 
 def caches(tmp_path: Path) -> list[str]:
@@ -56,7 +56,7 @@ def caches(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
 @pytest.mark.parametrize("size", [16, 33])
-def test_pixels_are_those_of_the_square_of_the_picture(pets, tmp_path, form, size):
+def test_pixels_are_those_of_the_square_of_the_image(pets, tmp_path, form, size):
     source = pets
     if form == "zip":
         source = tmp_path / "pets.zip"
@@ -65,8 +65,8 @@ def test_pixels_are_those_of_the_square_of_the_picture(pets, tmp_path, form, siz
                 archive.write(one, one.relative_to(pets))
     squares = run(source, tmp_path, size=size)
     assert squares.pixels.shape == (3, size, size, 3)
-    for i, name in enumerate(squares.pictures.names):
-        assert np.array_equal(squares.pixels[i], np.asarray(square(picture(pets / name), size)))
+    for i, name in enumerate(squares.images.names):
+        assert np.array_equal(squares.pixels[i], np.asarray(square(open_image(pets / name), size)))
     assert squares.labels.tolist() == [0, 0, 1]
     assert squares.kept.tolist() == [0, 1, 2]
     assert squares.report() == ""
@@ -75,7 +75,7 @@ def test_pixels_are_those_of_the_square_of_the_picture(pets, tmp_path, form, siz
 def test_the_second_time_nothing_is_decoded_and_nothing_written(pets, tmp_path, monkeypatch):
     first = run(pets, tmp_path)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()}
-    monkeypatch.setattr(cache, "picture", None)
+    monkeypatch.setattr(cache, "image", None)
     again = run(pets, tmp_path)
     assert np.array_equal(first.pixels, again.pixels)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()} == before
@@ -102,7 +102,7 @@ def test_other_sizes_splits_and_contents_are_other_caches(pets, tmp_path):
     assert np.array_equal(first[1:], second.pixels[1:])
 
 
-# --- pictures of every kind --------------------------------------------------------------------
+# --- images of every kind --------------------------------------------------------------------
 
 
 def kinds(folder: Path) -> None:
@@ -127,9 +127,9 @@ BAD = {
 }
 
 
-def test_pictures_of_every_kind_are_decoded_and_bad_ones_skipped_by_name(pets, tmp_path):
+def test_images_of_every_kind_are_decoded_and_bad_ones_skipped_by_name(pets, tmp_path):
     kinds(pets / "train/cat")
-    good = len(open_pictures(pets))
+    good = len(open_images(pets))
     whole = (pets / "train/cat/a.jpg").read_bytes()
     bad = BAD | {"short.jpg": whole[: len(whole) // 2], "head.jpg": whole[:30]}
     for name, content in bad.items():
@@ -142,10 +142,10 @@ def test_pictures_of_every_kind_are_decoded_and_bad_ones_skipped_by_name(pets, t
     skipped = {f"train/cup/{name}" for name in (*bad, "folder.jpg/", "gone.jpg")}
     assert set(squares.skipped) == skipped
     assert all(squares.skipped.values())
-    assert f"{len(skipped)} of {good + len(skipped)} pictures were skipped" in squares.report()
+    assert f"{len(skipped)} of {good + len(skipped)} images were skipped" in squares.report()
     for row, i in enumerate(squares.kept):
-        name = squares.pictures.names[i]
-        assert np.array_equal(squares.pixels[row], np.asarray(square(picture(pets / name), 32)))
+        name = squares.images.names[i]
+        assert np.array_equal(squares.pixels[row], np.asarray(square(open_image(pets / name), 32)))
         assert squares.labels[row] == ["cat", "cup"].index(Path(name).parent.name)
     again = run(pets, tmp_path)
     assert (again.skipped, again.kept.tolist()) == (squares.skipped, squares.kept.tolist())
@@ -168,17 +168,17 @@ def test_a_damaged_member_of_a_zip_is_skipped_by_name(pets, tmp_path):
 
 
 @pytest.mark.parametrize("every", [False, True])
-def test_a_class_that_loses_all_its_pictures_is_an_error(pets, tmp_path, every):
+def test_a_class_that_loses_all_its_images_is_an_error(pets, tmp_path, every):
     for name in ("cup/c.webp", "cat/a.jpg", "cat/b.png")[: 3 if every else 1]:
         (pets / "train" / name).write_bytes(b"")
     for _ in range(2):  # made, and found
-        with pytest.raises(UserError, match=r"no picture of .*cup can be read .*c\.webp") as error:
+        with pytest.raises(HirelabError, match=r"no image of .*cup can be read .*c\.webp") as error:
             run(pets, tmp_path)
         assert ("cat" in str(error.value).partition("can be read")[0]) == every
 
 
-def test_a_picture_that_can_be_read_again_is_not_skipped_for_ever(pets, tmp_path, monkeypatch):
-    train = open_pictures(pets)
+def test_a_image_that_can_be_read_again_is_not_skipped_for_ever(pets, tmp_path, monkeypatch):
+    train = open_images(pets)
     read = type(train).read
 
     def refusing(self, index):
@@ -197,8 +197,8 @@ def test_a_picture_that_can_be_read_again_is_not_skipped_for_ever(pets, tmp_path
 
 def test_too_little_room_is_said_before_anything_is_decoded(pets, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
-    monkeypatch.setattr(cache, "picture", None)
-    with pytest.raises(UserError, match=r"decoding 3 pictures needs .* HIRELAB_CACHE"):
+    monkeypatch.setattr(cache, "image", None)
+    with pytest.raises(HirelabError, match=r"decoding 3 images needs .* HIRELAB_CACHE"):
         run(pets, tmp_path)
     assert caches(tmp_path) == []
 
@@ -207,7 +207,7 @@ def limited(pets: Path, tmp_path: Path, answer) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))  # the system refuses to write more
     try:
         run(pets, tmp_path)
-    except UserError as error:
+    except HirelabError as error:
         answer.put(str(error))
 
 
@@ -223,7 +223,7 @@ def test_a_disk_that_is_full_in_the_middle_is_a_sentence_and_leaves_nothing(pets
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(pets, tmp_path):
     (tmp_path / "cache").write_text("a file is in the way")
-    with pytest.raises(UserError, match="HIRELAB_CACHE"):
+    with pytest.raises(HirelabError, match="HIRELAB_CACHE"):
         run(pets, tmp_path)
 
 
@@ -245,7 +245,7 @@ def killed(pets: Path, tmp_path: Path, where: str, after: int) -> None:
 
 @pytest.mark.parametrize(
     ("where", "after"),
-    [("picture", 0), ("picture", 2), ("_write_head", 1), ("write_atomic", 0)],
+    [("image", 0), ("image", 2), ("_write_head", 1), ("write_atomic", 0)],
 )
 def test_killed_while_decoding_leaves_nothing_that_is_taken_for_a_cache(
     pets, tmp_path, where, after
@@ -257,7 +257,7 @@ def test_killed_while_decoding_leaves_nothing_that_is_taken_for_a_cache(
     assert not [name for name in caches(tmp_path) if name.endswith(".json")]
     squares = run(pets, tmp_path)
     assert np.array_equal(
-        squares.pixels[1], np.asarray(square(picture(pets / "train/cat/b.png"), 32))
+        squares.pixels[1], np.asarray(square(open_image(pets / "train/cat/b.png"), 32))
     )
     assert len(caches(tmp_path)) == 2
     assert not list((tmp_path / "cache").glob(".*.npy.*"))  # what was left is gone
@@ -280,14 +280,14 @@ def test_a_damaged_cache_is_made_anew(pets, tmp_path, damage):
 
 def slowly(pets: Path, tmp_path: Path, barrier, answer) -> None:
     count = 0
-    original = cache.picture
+    original = cache.image
 
     def counting(*arguments):
         nonlocal count
         count += 1
         return original(*arguments)
 
-    cache.picture = counting
+    cache.image = counting
     barrier.wait()
     pixels = run(pets, tmp_path).pixels.tobytes()
     answer.put((count, pixels))
@@ -302,7 +302,8 @@ def test_two_processes_at_once_both_end_well(pets, tmp_path):
     for process in both:
         process.join()
     expected = b"".join(
-        np.asarray(square(picture(pets / name), 32)).tobytes() for name in open_pictures(pets).names
+        np.asarray(square(open_image(pets / name), 32)).tobytes()
+        for name in open_images(pets).names
     )
     assert [pixels for _, pixels in results] == [expected] * 2
     assert sorted(count for count, _ in results) == [0, 3]  # one decoded, the other waited

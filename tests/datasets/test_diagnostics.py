@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from hirelab.synthetic.learning import Solved, line_reach, reach_by_learning, solve, token_network
 from hirelab.synthetic.tasks import (
     UNSCORED,
     CopyFromDistance,
@@ -18,7 +19,6 @@ from hirelab.synthetic.tasks import (
     Task,
     TextureInRegion,
 )
-from hirelab.synthetic.learning import Solved, line_reach, reach_by_learning, solve, token_network
 
 TASKS = [
     CopyFromDistance(6, (1, -2, 5), symbols=3, region=2),
@@ -32,11 +32,11 @@ NAMES = [f"{type(t).__name__}-{i}" for i, t in enumerate(TASKS)]
 every_task = pytest.mark.parametrize("task", TASKS, ids=NAMES)
 
 
-# ------------------------------------------------------------------ pictures and answers
+# ------------------------------------------------------------------ images and answers
 
 
 @every_task
-def test_pictures_depend_on_seed_step_and_freshness_and_on_nothing_else(task):
+def test_images_depend_on_seed_step_and_freshness_and_on_nothing_else(task):
     torch.manual_seed(1)
     np.random.seed(1)
     first = task.batch(4, 3)
@@ -68,7 +68,7 @@ def test_a_batch_has_the_shapes_it_promises(task):
 
 
 @every_task
-def test_every_picture_holds_every_symbol_equally_often(task):
+def test_every_image_holds_every_symbol_equally_often(task):
     x = task.batch(16, 0).x
     np.testing.assert_allclose(x.mean((2, 3)), 1 / task.symbols, rtol=1e-6)
     if not isinstance(task, TextureInRegion):
@@ -152,7 +152,7 @@ class InDouble(CopyFromDistance):
 
 
 def poked(network, task):
-    """Which line changes which, by changing lines of pictures and looking at the answers."""
+    """Which line changes which, by changing lines of images and looking at the answers."""
     reach = {axis: np.zeros((task.size, task.size), dtype=bool) for axis in ("height", "width")}
     x, other = task.batch(8, 0).x, task.batch(8, 1).x
     for dim, axis in ((2, "height"), (3, "width")):
@@ -211,7 +211,7 @@ def test_a_gate_hears_how_neighbours_stand_but_nothing_of_single_tokens():
 
 
 def test_what_a_gate_hears_of_other_regions_fits_all_answers_alike():
-    # Rolling a row of regions gives another picture of the task, as probable as the first. The
+    # Rolling a row of regions gives another image of the task, as probable as the first. The
     # rest of the map cannot tell them apart, and over all rolls each answer is right equally often.
     task = InDouble(12, (3,), symbols=2, region=3)
     network = lively(token_network(task, dim=16, cross_region="none"))
@@ -242,7 +242,7 @@ QUICK = {"depth": 2, "dim": 16, "fusion": "sum"}
 
 def learnt(task, steps=80, **settings):
     network = token_network(task, **{**QUICK, **settings})
-    return solve(task, network, steps, batch=16, pictures=1024)
+    return solve(task, network, steps, batch=16, images=1024)
 
 
 @pytest.mark.parametrize(("cross_region", "possible"), [("none", 2 / 3), ("shift", 1.0)])
@@ -348,7 +348,7 @@ class Roller(nn.Module):
 def test_accuracy_is_counted_question_by_question_and_place_by_place():
     task = CopyFromDistance(6, (1, -2), symbols=2, wrap=False)
     network = Roller(task.distances)
-    solved = solve(task, network, 2, lr=1e-6, pictures=200)
+    solved = solve(task, network, 2, lr=1e-6, images=200)
     wanted = np.ones((2, 6, 6))
     wanted[:, 2] = 0
     wanted[0, 5] = wanted[1, :2] = np.nan
@@ -368,7 +368,7 @@ class Watched(CopyFromDistance):
 def test_nothing_is_measured_on_what_was_trained_on():
     task = Watched(6, symbols=2)
     object.__setattr__(task, "asked", [])
-    solve(task, token_network(task, dim=16), 3, batch=4, pictures=300)
+    solve(task, token_network(task, dim=16), 3, batch=4, images=300)
     assert [a for a in task.asked if not a[2]] == [(4, 0, False), (4, 1, False), (4, 2, False)]
     measured = [a for a in task.asked if a[2]]
     assert sum(n for n, _, _ in measured) == 300
@@ -377,14 +377,14 @@ def test_nothing_is_measured_on_what_was_trained_on():
 
 def test_what_was_learnt_can_be_kept(tmp_path):
     task = CopyFromDistance(np.int64(6), np.array([1, -1]), np.int64(2))
-    solved = solve(task, token_network(task, dim=16), 2, pictures=16)
+    solved = solve(task, token_network(task, dim=16), 2, images=16)
     solved.save(tmp_path / "solved.npz")
     again = Solved.load(tmp_path / "solved.npz")
     assert again.by_distance == solved.by_distance
     assert str(again) == str(solved)
     assert again.task["name"] == "CopyFromDistance"
     assert any("region=3, shift=1" in text for text in again.network.values())
-    texture = solve(TextureInRegion(6), token_network(TextureInRegion(6), dim=16), 1, pictures=8)
+    texture = solve(TextureInRegion(6), token_network(TextureInRegion(6), dim=16), 1, images=8)
     with pytest.raises(ValueError, match="TextureInRegion asks for no distance"):
         _ = texture.by_distance
 

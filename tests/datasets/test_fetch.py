@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hirelab._shared.files import UserError
+from hirelab._shared.errors import HirelabError
 from hirelab.datasets import fetch
-from hirelab.datasets.subsets import DATA_SETS, DataSet, find, layout, open_pictures
+from hirelab.datasets.subsets import DATA_SETS, DataSet, find, layout, open_images
 
 fork = multiprocessing.get_context("fork")
 
@@ -210,7 +210,7 @@ def test_an_archive_in_hirelab_data_with_another_hash_is_named_and_kept(
     data = server.describe(tgz(FILES))
     monkeypatch.setenv("HIRELAB_DATA", str(tmp_path))
     (tmp_path / "pets.tgz").write_bytes(server.body[:-1])
-    with pytest.raises(UserError, match=r"pets\.tgz is not what pets's publisher gives"):
+    with pytest.raises(HirelabError, match=r"pets\.tgz is not what pets's publisher gives"):
         fetch.get(data)
     assert (tmp_path / "pets.tgz").exists()
     assert find(data) is None
@@ -222,25 +222,25 @@ def test_an_archive_without_a_folder_of_its_own_gets_one(server, tmp_path):
 
 
 def test_tiny_imagenet_is_sorted_as_class_folders(server, tmp_path):
-    pictures = list(FILES.values())
+    images = list(FILES.values())
     table = "".join(f"val_{i}.JPEG\tn0{i % 2}\t0\t0\t9\t9\n" for i in range(6))
-    files = {f"tiny/train/n0{i % 2}/images/{i}.JPEG": pictures[i] for i in range(8)}
-    files |= {f"tiny/val/images/val_{i}.JPEG": pictures[10 + i] for i in range(6)}
+    files = {f"tiny/train/n0{i % 2}/images/{i}.JPEG": images[i] for i in range(8)}
+    files |= {f"tiny/val/images/val_{i}.JPEG": images[10 + i] for i in range(6)}
     files |= {"tiny/val/val_annotations.txt": table.encode(), "tiny/test/images/t.JPEG": b"x"}
     data = replace(server.describe(zip_of(files), "tiny.zip"), files=("tiny",))
     folder = fetch.get(data)
     assert sorted(p.name for p in (folder / "val").iterdir() if p.is_dir()) == ["n00", "n01"]
     for i in range(6):
-        assert (folder / f"val/n0{i % 2}/val_{i}.JPEG").read_bytes() == pictures[10 + i]
-    train, val = open_pictures(folder), open_pictures(folder, "val")
+        assert (folder / f"val/n0{i % 2}/val_{i}.JPEG").read_bytes() == images[10 + i]
+    train, val = open_images(folder), open_images(folder, "val")
     assert (train.classes, len(train)) == (val.classes, 8)
     assert val.labels.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_an_unknown_name_and_a_data_set_that_is_signed_for(tmp_path):
-    with pytest.raises(UserError, match="Did you mean 'tinyimagenet'"):
+    with pytest.raises(HirelabError, match="Did you mean 'tinyimagenet'"):
         fetch.get("tinyimagnet")
-    with pytest.raises(UserError, match=r"on request at image-net\.org"):
+    with pytest.raises(HirelabError, match=r"on request at image-net\.org"):
         fetch.get("imagenet")
 
 
@@ -264,7 +264,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(server, tmp_path):
 def test_a_connection_that_brings_nothing_is_a_sentence_and_keeps_what_there_is(server, tmp_path):
     data = server.describe(tgz(FILES))
     server.cuts = [10_000, 0]
-    with pytest.raises(UserError, match=r"ended after 10,000 of .*HIRELAB_DATA"):
+    with pytest.raises(HirelabError, match=r"ended after 10,000 of .*HIRELAB_DATA"):
         fetch.get(data)
     assert find(data) is None
     assert is_whole(fetch.get(data))
@@ -275,7 +275,7 @@ def begun(server: Server, body: bytes) -> DataSet:
     """A data set of which 10,000 bytes are here."""
     data = server.describe(body)
     server.cuts = [10_000, 0]
-    with pytest.raises(UserError):
+    with pytest.raises(HirelabError):
         fetch.get(data)
     server.asked.clear()
     server.sent = 0
@@ -328,7 +328,7 @@ def test_a_length_that_is_not_told_is_no_obstacle(server, tmp_path):
 
 def test_another_hash_is_removed_and_said(server, tmp_path):
     data = replace(server.describe(tgz(FILES)), md5="0" * 32)
-    with pytest.raises(UserError, match=r"is not what its publisher gave .* it was removed"):
+    with pytest.raises(HirelabError, match=r"is not what its publisher gave .* it was removed"):
         fetch.get(data)
     assert find(data) is None
     assert left(tmp_path) == []
@@ -338,13 +338,13 @@ def test_another_hash_is_removed_and_said(server, tmp_path):
 def test_a_server_that_refuses_is_a_sentence(server, tmp_path, status):
     data = server.describe(tgz(FILES))
     server.status = status
-    with pytest.raises(UserError, match=rf"cannot be downloaded .*{status}.* check the network"):
+    with pytest.raises(HirelabError, match=rf"cannot be downloaded .*{status}.* check the network"):
         fetch.get(data)
 
 
 def test_no_network_is_a_sentence(server, tmp_path):
     data = replace(server.describe(b""), url="http://127.0.0.1:9/pets.tgz")
-    with pytest.raises(UserError, match=r"cannot be downloaded .*refused.* check the network"):
+    with pytest.raises(HirelabError, match=r"cannot be downloaded .*refused.* check the network"):
         fetch.get(data)
 
 
@@ -352,7 +352,7 @@ def test_a_server_that_falls_silent_is_a_sentence(server, tmp_path, monkeypatch)
     data = server.describe(tgz(FILES))
     monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
     server.silence = 1.0
-    with pytest.raises(UserError, match=r"cannot be downloaded .*timed out.* check the network"):
+    with pytest.raises(HirelabError, match=r"cannot be downloaded .*timed out.* check the network"):
         fetch.get(data)
 
 
@@ -548,7 +548,7 @@ def test_a_damaged_member_of_a_zip_is_a_sentence(server, tmp_path):
 
 def refused(server: Server, tmp_path: Path, body: bytes, why: str) -> None:
     data = server.describe(body)
-    with pytest.raises(UserError, match=rf"pets\.tgz is not unpacked: .*{why}.*it was removed"):
+    with pytest.raises(HirelabError, match=rf"pets\.tgz is not unpacked: .*{why}.*it was removed"):
         fetch.get(data)
     assert find(data) is None
     assert left(tmp_path) == []
@@ -562,7 +562,7 @@ def refused(server: Server, tmp_path: Path, body: bytes, why: str) -> None:
 def test_too_little_room_is_said_before_the_download(server, tmp_path, monkeypatch):
     data = server.describe(tgz(FILES))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
-    with pytest.raises(UserError, match=r"pets needs .* HIRELAB_CACHE"):
+    with pytest.raises(HirelabError, match=r"pets needs .* HIRELAB_CACHE"):
         fetch.get(data)
     assert find(data) is None
     assert (home(tmp_path) / ".downloads/pets.tgz").stat().st_size == 0
@@ -575,7 +575,7 @@ def limited(data: DataSet, limit: int, answer) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # the system refuses to write more
     try:
         fetch.get(data)
-    except UserError as error:
+    except HirelabError as error:
         answer.put(str(error))
 
 
@@ -628,8 +628,8 @@ def test_good_data_is_ok(tmp_path):
     assert checked.ok
     assert checked.counts == {"train": {"cat": 20, "dog": 20}, "val": {"cat": 5, "dog": 5}}
     text = str(checked)
-    assert "train: 40 pictures of 2 classes, 20 of each" in text
-    assert "every picture can be read" in text
+    assert "train: 40 images of 2 classes, 20 of each" in text
+    assert "every image can be read" in text
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
@@ -641,7 +641,7 @@ def test_everything_that_is_wrong_is_named(tmp_path, form):
         "val/dog/none.png": b"",
         "train/eel/e.png": FILES["pets/train/dog/0.png"],
         "val/fox/f.png": FILES["pets/train/dog/0.png"],
-        "train/gnu/notes.txt": b"no picture yet",
+        "train/gnu/notes.txt": b"no image yet",
         "test/t.png": FILES["pets/train/dog/0.png"],
     }.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -661,11 +661,11 @@ def test_everything_that_is_wrong_is_named(tmp_path, form):
     }
     text = str(checked)
     for said in (
-        "class folders of train without a picture: 1 ('gnu')",
+        "class folders of train without an image: 1 ('gnu')",
         "classes of train that val lacks: 1 ('eel')",
         "classes of val that train lacks: 1 ('fox')",
-        "pictures in no split's class folder: 1 ('test/t.png')",
-        "files that are no pictures by their suffix: 1",
+        "images in no split's class folder: 1 ('test/t.png')",
+        "files that are no images by their suffix: 1",
         "unreadable: train/dog/words.jpg: ",
         "faults: 6",
     ):
@@ -678,12 +678,12 @@ def test_counts_are_held_to_the_published_ones_where_the_name_is_known(tmp_path,
     by_name, by_path = fetch.check("imagenette"), fetch.check(tmp_path / "imagenette2-160")
     assert by_path.ok
     assert not by_name.ok
-    assert "as published has 9,469 pictures in train, this 40" in str(by_name)
+    assert "as published has 9,469 images in train, this 40" in str(by_name)
     assert "as published has 10 classes in val, this 2" in str(by_name)
 
 
 def test_nothing_to_check_is_a_fault(tmp_path):
     assert not fetch.check(tmp_path).ok
-    with pytest.raises(UserError, match="There is no data set"):
+    with pytest.raises(HirelabError, match="There is no data set"):
         fetch.check(tmp_path / "gone")
-    assert layout(tmp_path).pictures == {}
+    assert layout(tmp_path).images == {}

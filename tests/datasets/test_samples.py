@@ -1,4 +1,4 @@
-"""Photographs and the reader's own files: every kind of picture, and every kind of bad one.
+"""Photographs and the reader's own files: every kind of image, and every kind of bad one.
 
 The files are real ones, written by Pillow into a temporary folder. What is right comes from
 elsewhere where possible: from torchvision, timm and scikit-image, or from a colour known
@@ -27,9 +27,9 @@ from hirelab.datasets import (
     IMAGENET_STD,
     MAX_PIXELS,
     PHOTOGRAPHS,
+    iter_images,
     normalise,
-    picture,
-    pictures,
+    open_image,
     pixels,
     samples,
     square,
@@ -40,7 +40,7 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    """An RGB picture in which no two neighbouring pixels agree."""
+    """An RGB image in which no two neighbouring pixels agree."""
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(values)
 
@@ -56,7 +56,7 @@ def corners() -> Image.Image:
 
 
 def same(a: Image.Image, b: Image.Image, tolerance: int = 0) -> bool:
-    """Whether two RGB pictures have the same size and values within `tolerance`."""
+    """Whether two RGB images have the same size and values within `tolerance`."""
     assert a.mode == b.mode == "RGB"
     left, right = np.asarray(a, int), np.asarray(b, int)
     return left.shape == right.shape and np.abs(left - right).max() <= tolerance
@@ -82,7 +82,7 @@ def test_the_first_four_are_photographs_of_everyday_things():
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_a_photograph_is_what_scikit_image_shows(name):
-    image = picture(name)
+    image = open_image(name)
     assert image.mode == "RGB"
     original = ORIGINALS[name]().astype(int)
     # The same JPEG may differ by a level between two builds of the decoder.
@@ -123,47 +123,47 @@ def test_a_misspelt_photograph_gets_the_near_name_and_the_list():
     with pytest.raises(
         FileNotFoundError, match=r"did you mean 'cat' of cat, coffee, astronaut.*\?"
     ):
-        picture("caat")
+        open_image("caat")
     with pytest.raises(FileNotFoundError, match=r"give a path or one of cat, coffee"):
-        picture("xyzzy")
+        open_image("xyzzy")
 
 
 def test_a_file_called_like_a_photograph_opens_as_a_path(tmp_path, monkeypatch):
     corners().save(tmp_path / "cat", "PNG")
     monkeypatch.chdir(tmp_path)
-    assert picture("cat").size == (451, 300)
-    assert same(picture(Path("cat")), corners())
-    assert same(picture("./cat"), corners())
+    assert open_image("cat").size == (451, 300)
+    assert same(open_image(Path("cat")), corners())
+    assert same(open_image("./cat"), corners())
 
 
-# --- picture: what works ---------------------------------------------------------------------
+# --- image: what works ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp", ".ppm", ".tga", ".jp2"])
 def test_a_lossless_file_comes_back_exactly(tmp_path, suffix):
     noise(31, 17).save(tmp_path / f"a{suffix}", **({"lossless": True} if suffix == ".webp" else {}))
     for path in (tmp_path / f"a{suffix}", str(tmp_path / f"a{suffix}")):
-        assert same(picture(path), noise(31, 17))
+        assert same(open_image(path), noise(31, 17))
 
 
 def test_the_format_is_told_by_the_content_and_not_by_the_suffix(tmp_path):
     corners().save(tmp_path / "a.jpg", "PNG")
-    assert same(picture(tmp_path / "a.jpg"), corners())
+    assert same(open_image(tmp_path / "a.jpg"), corners())
 
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     corners().save(tmp_path / "a.png")
-    assert same(picture("~/a.png"), corners())
-    assert [name for name, _ in pictures("~")] == ["a.png"]
+    assert same(open_image("~/a.png"), corners())
+    assert [name for name, _ in iter_images("~")] == ["a.png"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_greyscale_gives_three_equal_channels(tmp_path, suffix):
     grey = noise(16, 16).convert("L")
     grey.save(tmp_path / f"a{suffix}", quality=95)
-    values = np.asarray(picture(tmp_path / f"a{suffix}"))
+    values = np.asarray(open_image(tmp_path / f"a{suffix}"))
     stored = np.asarray(Image.open(tmp_path / f"a{suffix}"))
     assert stored.ndim == 2
     assert (values == stored[:, :, None]).all()
@@ -173,31 +173,31 @@ def test_greyscale_gives_three_equal_channels(tmp_path, suffix):
 def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path, suffix):
     levels = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
     Image.fromarray(levels).save(tmp_path / f"a{suffix}")
-    values = np.asarray(picture(tmp_path / f"a{suffix}"))
+    values = np.asarray(open_image(tmp_path / f"a{suffix}"))
     assert (values == np.arange(256).reshape(16, 16, 1)).all()
 
 
 def test_big_endian_sixteen_bits(tmp_path):
     levels = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
     Image.frombytes("I;16B", (16, 16), levels.astype(">u2").tobytes()).save(tmp_path / "a.tif")
-    assert (np.asarray(picture(tmp_path / "a.tif"))[:, :, 0] == levels // 257).all()
+    assert (np.asarray(open_image(tmp_path / "a.tif"))[:, :, 0] == levels // 257).all()
 
 
 def test_every_sixteen_bit_value_rounds_to_the_nearest_level():
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     exact = np.rint(values / 65535 * 255)
-    assert (np.asarray(picture(values))[:, :, 0] == exact).all()
+    assert (np.asarray(open_image(values))[:, :, 0] == exact).all()
 
 
-def test_floating_point_pictures_run_from_0_to_1(tmp_path):
+def test_floating_point_images_run_from_0_to_1(tmp_path):
     Image.fromarray(np.linspace(0, 1, 256, dtype=np.float32)[None]).save(tmp_path / "a.tif")
-    assert (np.asarray(picture(tmp_path / "a.tif"))[0, :, 1] == np.arange(256)).all()
+    assert (np.asarray(open_image(tmp_path / "a.tif"))[0, :, 1] == np.arange(256)).all()
 
 
 def test_thirty_two_bits_without_an_agreed_white_are_refused(tmp_path):
     Image.fromarray(np.array([[0, 70000]], dtype=np.int32)).save(tmp_path / "a.tif")
     with pytest.raises(ValueError, match=r"a\.tif.*0 to 70000.*0 to 65535.*rescale"):
-        picture(tmp_path / "a.tif")
+        open_image(tmp_path / "a.tif")
 
 
 def test_transparency_is_composited_on_white(tmp_path):
@@ -206,13 +206,13 @@ def test_transparency_is_composited_on_white(tmp_path):
         image.putpixel((x, 0), (200, 0, 0, alpha))
     image.save(tmp_path / "a.png")
     expected = [[round(c * a / 255 + 255 - a) for c in (200, 0, 0)] for a in (0, 128, 255)]
-    values = np.asarray(picture(tmp_path / "a.png"), int)[0]
+    values = np.asarray(open_image(tmp_path / "a.png"), int)[0]
     assert np.abs(values - expected).max() <= 1
 
 
 def test_transparent_greyscale_is_composited_on_white(tmp_path):
     Image.new("LA", (2, 2), (10, 0)).save(tmp_path / "a.png")
-    assert same(picture(tmp_path / "a.png"), Image.new("RGB", (2, 2), WHITE))
+    assert same(open_image(tmp_path / "a.png"), Image.new("RGB", (2, 2), WHITE))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".gif"])
@@ -220,7 +220,7 @@ def test_a_palette_keeps_its_colours(tmp_path, suffix):
     corners().convert("P", palette=Image.Palette.ADAPTIVE, colors=4).save(tmp_path / f"a{suffix}")
     with Image.open(tmp_path / f"a{suffix}") as stored:
         assert stored.mode == "P"
-    assert same(picture(tmp_path / f"a{suffix}"), corners())
+    assert same(open_image(tmp_path / f"a{suffix}"), corners())
 
 
 def test_a_transparent_palette_colour_becomes_white(tmp_path):
@@ -228,28 +228,28 @@ def test_a_transparent_palette_colour_becomes_white(tmp_path):
     image.save(tmp_path / "a.png", transparency=image.getpixel((0, 0)))
     expected = corners()
     expected.paste(WHITE, (0, 0, 20, 10))
-    assert same(picture(tmp_path / "a.png"), expected)
+    assert same(open_image(tmp_path / "a.png"), expected)
 
 
 def test_cmyk_is_converted_and_not_inverted(tmp_path):
     corners().convert("CMYK").save(tmp_path / "a.jpg", quality=100)
     with Image.open(tmp_path / "a.jpg") as stored:
         assert stored.mode == "CMYK"
-    assert same(picture(tmp_path / "a.jpg"), corners(), tolerance=8)
+    assert same(open_image(tmp_path / "a.jpg"), corners(), tolerance=8)
 
 
 def test_black_and_white_of_one_bit(tmp_path):
     Image.fromarray(np.eye(4, dtype=bool)).save(tmp_path / "a.png")
-    assert (np.asarray(picture(tmp_path / "a.png")) == 255 * np.eye(4)[:, :, None]).all()
+    assert (np.asarray(open_image(tmp_path / "a.png")) == 255 * np.eye(4)[:, :, None]).all()
 
 
 def test_of_an_animation_comes_the_first_frame(tmp_path):
     frames = [Image.new("RGB", (4, 4), colour) for colour in (GREEN, RED)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert same(picture(tmp_path / "a.gif"), frames[0])
+    assert same(open_image(tmp_path / "a.gif"), frames[0])
 
 
-# How a camera stores an upright picture under each EXIF orientation: the operation that undoes
+# How a camera stores an upright image under each EXIF orientation: the operation that undoes
 # what the tag tells the reader to do (EXIF 2.32, tag 0x0112).
 STORED = {
     1: lambda image: image,
@@ -271,32 +271,32 @@ def test_all_eight_exif_orientations_come_back_upright(tmp_path, suffix, orienta
     stored = STORED[orientation](corners())
     assert stored.size == ((40, 20) if orientation < 5 else (20, 40))
     stored.save(tmp_path / f"a{suffix}", exif=exif, quality=95)
-    upright = picture(tmp_path / f"a{suffix}")
+    upright = open_image(tmp_path / f"a{suffix}")
     assert upright.size == (40, 20)
     found = [upright.getpixel(xy) for xy in ((5, 4), (35, 4), (5, 16), (35, 16))]
     assert np.abs(np.array(found) - [RED, GREEN, BLUE, WHITE]).max() < 12
     with Image.open(tmp_path / f"a{suffix}") as opened:
-        assert same(picture(opened), upright)
+        assert same(open_image(opened), upright)
 
 
-def test_unreadable_exif_does_not_cost_the_picture(tmp_path):
+def test_unreadable_exif_does_not_cost_the_image(tmp_path):
     corners().save(tmp_path / "a.jpg", exif=b"Exif\0\0no such thing")
-    assert picture(tmp_path / "a.jpg").size == (40, 20)
+    assert open_image(tmp_path / "a.jpg").size == (40, 20)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_one_pixel_is_a_picture(tmp_path, mode):
+def test_one_pixel_is_a_image(tmp_path, mode):
     Image.new(mode, (1, 1)).save(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
-    assert picture(next(tmp_path.iterdir())).size == (1, 1)
+    assert open_image(next(tmp_path.iterdir())).size == (1, 1)
     x, _ = samples(1, size=8, source=tmp_path)
     assert x.shape == (1, 3, 8, 8)
     assert torch.isfinite(x).all()
 
 
-def test_very_long_pictures(tmp_path):
+def test_very_long_images(tmp_path):
     Image.new("RGB", (10_000, 10), GREEN).save(tmp_path / "wide.png")
     Image.new("RGB", (1, 10_000), GREEN).save(tmp_path / "high.png")
-    for name, image in pictures(tmp_path):
+    for name, image in iter_images(tmp_path):
         assert image.size == ((10_000, 10) if name == "wide.png" else (1, 10_000))
         assert same(square(image, 224), Image.new("RGB", (224, 224), GREEN))
 
@@ -310,11 +310,11 @@ def test_10_000_by_10_000_pixels_open_without_a_warning(tmp_path):
     assert (pixels(x) == 255).all()
 
 
-def test_a_picture_is_a_new_one(tmp_path):
+def test_a_image_is_a_new_one(tmp_path):
     given_image = corners()
-    picture(given_image).putpixel((0, 0), BLUE)
+    open_image(given_image).putpixel((0, 0), BLUE)
     given_array = np.asarray(corners()).copy()
-    picture(given_array).putpixel((0, 0), BLUE)
+    open_image(given_array).putpixel((0, 0), BLUE)
     assert same(given_image, corners())
     assert (given_array == np.asarray(corners())).all()
 
@@ -327,23 +327,23 @@ def test_arrays_of_three_shapes(dtype):
         [scaled, np.full((7, 5, 1), scaled.dtype.type(255 if dtype == np.uint8 else 1))], 2
     )
     for array in (scaled, opaque, scaled[::1, ::1]):
-        assert np.abs(np.asarray(picture(array), int) - values).max() <= (dtype == np.float16)
-    grey = np.asarray(picture(scaled[:, :, 0]), int)
+        assert np.abs(np.asarray(open_image(array), int) - values).max() <= (dtype == np.float16)
+    grey = np.asarray(open_image(scaled[:, :, 0]), int)
     assert np.abs(grey - values[:, :, :1]).max() <= (dtype == np.float16)
 
 
 def test_arrays_may_be_views():
     values = np.asarray(noise(6, 8))
     turned = values.transpose(1, 0, 2)[::-1, ::2]
-    assert (np.asarray(picture(turned)) == turned).all()
+    assert (np.asarray(open_image(turned)) == turned).all()
 
 
 def test_the_last_digit_of_a_float_may_overshoot():
-    assert picture(np.full((1, 1), 1.0000001)).getpixel((0, 0)) == WHITE
-    assert picture(np.full((1, 1), -1e-7)).getpixel((0, 0)) == (0, 0, 0)
+    assert open_image(np.full((1, 1), 1.0000001)).getpixel((0, 0)) == WHITE
+    assert open_image(np.full((1, 1), -1e-7)).getpixel((0, 0)) == (0, 0, 0)
 
 
-# --- picture: what is refused ----------------------------------------------------------------
+# --- image: what is refused ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.9])
@@ -352,21 +352,21 @@ def test_a_file_cut_short_is_refused(tmp_path, suffix, keep):
     noise(200, 200).save(tmp_path / f"whole{suffix}")
     whole = (tmp_path / f"whole{suffix}").read_bytes()
     (tmp_path / f"cut{suffix}").write_bytes(whole[: int(keep * len(whole))])
-    with pytest.raises(ValueError, match=rf"cut\{suffix}' is .*(fresh copy|give a picture)"):
-        picture(tmp_path / f"cut{suffix}")
+    with pytest.raises(ValueError, match=rf"cut\{suffix}' is .*(fresh copy|give an image)"):
+        open_image(tmp_path / f"cut{suffix}")
 
 
 def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "a.jpg").touch()
-    with pytest.raises(ValueError, match=r"a\.jpg' is empty or not a picture"):
-        picture(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"a\.jpg' is empty or not an image"):
+        open_image(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("content", [b"Dear reader,\nthis is text.\n" * 50, bytes(range(256)) * 9])
-def test_a_file_that_is_no_picture_is_refused(tmp_path, content):
+def test_a_file_that_is_no_image_is_refused(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.jpg' is empty or not a picture"):
-        picture(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"a\.jpg' is empty or not an image"):
+        open_image(tmp_path / "a.jpg")
 
 
 def test_whatever_the_decoder_raises_the_file_is_named(tmp_path):
@@ -377,19 +377,19 @@ def test_whatever_the_decoder_raises_the_file_is_named(tmp_path):
     (tmp_path / "b.png").write_bytes(b"IDAT".join([head, first + b"\x7f\xe4\xe8s" + rest[0]]))
     for name in ("a.ppm", "b.png"):
         with pytest.raises(ValueError, match=rf"{name}' is damaged.*\): get a fresh copy"):
-            picture(tmp_path / name)
+            open_image(tmp_path / name)
 
 
 def test_a_file_that_needs_another_program_is_not_decoded(tmp_path):
     corners().save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
-    with pytest.raises(ValueError, match="not a picture"):
-        picture(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match="not an image"):
+        open_image(tmp_path / "a.jpg")
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_a_damaged_file_gives_a_picture_or_a_clear_error(tmp_path_factory, data):
+def test_a_damaged_file_gives_a_image_or_a_clear_error(tmp_path_factory, data):
     """Flipped bytes anywhere raise nothing but a ValueError that names the file."""
     folder = tmp_path_factory.mktemp("damaged")
     suffix = data.draw(st.sampled_from([".jpg", ".png", ".gif", ".tif", ".webp", ".bmp"]))
@@ -401,7 +401,7 @@ def test_a_damaged_file_gives_a_picture_or_a_clear_error(tmp_path_factory, data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on damaged metadata
         try:
-            picture(folder / f"a{suffix}", max_pixels=10**6)
+            open_image(folder / f"a{suffix}", max_pixels=10**6)
         except ValueError as error:
             message = str(error)
         else:
@@ -409,51 +409,51 @@ def test_a_damaged_file_gives_a_picture_or_a_clear_error(tmp_path_factory, data)
     assert f"a{suffix}' " in message
 
 
-def test_a_folder_is_not_one_picture(tmp_path):
-    with pytest.raises(ValueError, match=r"is a folder.*pictures\(\)"):
-        picture(tmp_path)
+def test_a_folder_is_not_one_image(tmp_path):
+    with pytest.raises(ValueError, match=r"is a folder.*images\(\)"):
+        open_image(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on this system")
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.jpg")
     with pytest.raises(ValueError, match="not a regular file"):
-        picture(tmp_path / "a.jpg")
+        open_image(tmp_path / "a.jpg")
 
 
 def test_a_missing_file_gets_its_near_names(tmp_path):
     corners().save(tmp_path / "Holiday_001.JPG")
     with pytest.raises(FileNotFoundError, match=r"did you mean 'Holiday_001\.JPG'"):
-        picture(tmp_path / "holiday_01.jpg")
+        open_image(tmp_path / "holiday_01.jpg")
     with pytest.raises(FileNotFoundError, match="check the path"):
-        picture(tmp_path / "quite_another.png")
+        open_image(tmp_path / "quite_another.png")
     with pytest.raises(FileNotFoundError, match="its folder does not exist"):
-        picture(tmp_path / "nowhere" / "a.jpg")
+        open_image(tmp_path / "nowhere" / "a.jpg")
 
 
-def test_a_picture_over_the_limit_is_refused_before_it_is_decoded(tmp_path):
+def test_a_image_over_the_limit_is_refused_before_it_is_decoded(tmp_path):
     corners().save(tmp_path / "a.png")
     match = r"a\.png' has 40 x 20 = 800 pixels where at most 799 are opened.*max_pixels"
     with pytest.raises(ValueError, match=match):
-        picture(tmp_path / "a.png", max_pixels=799)
-    assert picture(tmp_path / "a.png", max_pixels=800).size == (40, 20)
+        open_image(tmp_path / "a.png", max_pixels=799)
+    assert open_image(tmp_path / "a.png", max_pixels=800).size == (40, 20)
     for source in (corners(), np.asarray(corners())):
         with pytest.raises(ValueError, match="at most 799"):
-            picture(source, max_pixels=799)
+            open_image(source, max_pixels=799)
 
 
 def test_a_decompression_bomb_is_refused(tmp_path):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size < 100_000
     with pytest.raises(ValueError, match=r"a\.png' has more pixels .*make it smaller"):
-        picture(tmp_path / "a.png")
+        open_image(tmp_path / "a.png")
     assert 10_000 * 10_000 < MAX_PIXELS < 2 * Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, "many", None, True])
 def test_the_limit_is_a_whole_number(bad):
     with pytest.raises(ValueError, match=r"max_pixels is .* whole number"):
-        picture("cat", max_pixels=bad)
+        open_image("cat", max_pixels=bad)
 
 
 @pytest.mark.parametrize(
@@ -467,112 +467,112 @@ def test_the_limit_is_a_whole_number(bad):
         (np.zeros((4, 4), bool), "dtype bool"),
         (np.zeros((4, 4), complex), "dtype complex128"),
         (np.array([["a"]]), "dtype <U1"),
-        (np.zeros((3, 4, 4), np.uint8)[:, :, :2], r"\(3, 4, 2\) is no picture.*\(H, W, 3\)"),
-        (np.zeros((2, 4, 4, 3), np.uint8), "is no picture"),
-        (np.zeros(4, np.uint8), "is no picture"),
+        (np.zeros((3, 4, 4), np.uint8)[:, :, :2], r"\(3, 4, 2\) is no image.*\(H, W, 3\)"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "is no image"),
+        (np.zeros(4, np.uint8), "is no image"),
         (np.zeros((0, 4, 3), np.uint8), "no pixels"),
         (np.zeros((4, 0), np.uint8), "no pixels"),
     ],
 )
-def test_an_array_that_is_no_picture_is_refused(array, match):
+def test_an_array_that_is_no_image_is_refused(array, match):
     with pytest.raises(ValueError, match=match):
-        picture(array)
+        open_image(array)
 
 
 def test_the_bytes_of_a_file_open_as_the_file(tmp_path):
     corners().save(tmp_path / "cat.png")
     whole = (tmp_path / "cat.png").read_bytes()
-    assert same(picture(whole), corners())
+    assert same(open_image(whole), corners())
     for damaged in (b"", b"cat", whole[: len(whole) // 2]):
         with pytest.raises(ValueError, match=rf"given file of {len(damaged):,} bytes"):
-            picture(damaged)
+            open_image(damaged)
 
 
 def test_a_pil_image_without_pixels_is_refused():
     with pytest.raises(ValueError, match="no pixels"):
-        picture(Image.new("RGB", (0, 5)))
+        open_image(Image.new("RGB", (0, 5)))
 
 
 @pytest.mark.parametrize("source", [3, None, bytearray(b"cat"), torch.zeros(3, 4, 4), ["cat"]])
 def test_anything_else_is_refused_with_its_type(source):
     with pytest.raises(TypeError, match=f"not from {type(source).__name__}"):
-        picture(source)
+        open_image(source)
 
 
-# --- pictures --------------------------------------------------------------------------------
+# --- images --------------------------------------------------------------------------------
 
 
 def test_without_a_source_come_the_photographs():
-    assert [name for name, _ in pictures()] == list(PHOTOGRAPHS[:4])
-    assert [name for name, _ in pictures(n=1)] == ["cat"]
-    assert [name for name, _ in pictures(n=None)] == list(PHOTOGRAPHS)
+    assert [name for name, _ in iter_images()] == list(PHOTOGRAPHS[:4])
+    assert [name for name, _ in iter_images(n=1)] == ["cat"]
+    assert [name for name, _ in iter_images(n=None)] == list(PHOTOGRAPHS)
     with pytest.raises(ValueError, match=f"{len(PHOTOGRAPHS)} sample photographs and n is 99"):
-        pictures(n=99)
+        iter_images(n=99)
 
 
-def test_of_a_folder_come_its_pictures_in_order(tmp_path):
+def test_of_a_folder_come_its_images_in_order(tmp_path):
     for name in ("c.jpeg", "a.PNG", "b.jpg", ".hidden.jpg"):
         corners().save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("not a picture, and not meant to be one")
+    (tmp_path / "notes.txt").write_text("not an image, and not meant to be one")
     (tmp_path / "data.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     (tmp_path / "folder.png").mkdir()
     for folder in (tmp_path, str(tmp_path)):
-        assert [name for name, _ in pictures(folder)] == ["a.PNG", "b.jpg", "c.jpeg"]
-    assert [name for name, _ in pictures(tmp_path, n=2)] == ["a.PNG", "b.jpg"]
-    assert len(pictures(tmp_path, n=None)) == 3
+        assert [name for name, _ in iter_images(folder)] == ["a.PNG", "b.jpg", "c.jpeg"]
+    assert [name for name, _ in iter_images(tmp_path, n=2)] == ["a.PNG", "b.jpg"]
+    assert len(iter_images(tmp_path, n=None)) == 3
 
 
-def test_suffixes_are_those_of_pictures():
+def test_suffixes_are_those_of_images():
     assert {".jpg", ".jpeg", ".png", ".gif", ".tif", ".tiff", ".webp", ".bmp"} <= set(suffixes())
     assert not {".txt", ".pdf", ".eps", ".mpg", ".h5"} & set(suffixes())
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"no picture in the folder .*holds no file.*\.jpg.*\.png"):
-        pictures(tmp_path)
+    with pytest.raises(ValueError, match=r"no image in the folder .*holds no file.*\.jpg.*\.png"):
+        iter_images(tmp_path)
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "a.txt").touch()
-    with pytest.raises(ValueError, match=r"none of its 1 files is a picture.*\.jpg"):
+    with pytest.raises(ValueError, match=r"none of its 1 files is an image.*\.jpg"):
         samples(1, source=tmp_path)
 
 
-def test_one_broken_picture_in_a_folder_is_named(tmp_path):
+def test_one_broken_image_in_a_folder_is_named(tmp_path):
     for name in ("a.png", "b.png", "c.png"):
         noise(50, 50).save(tmp_path / name)
     (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:500])
     with pytest.raises(ValueError, match=r"b\.png' is damaged"):
-        pictures(tmp_path)
-    assert len(pictures(tmp_path, n=1)) == 1
+        iter_images(tmp_path)
+    assert len(iter_images(tmp_path, n=1)) == 1
 
 
 def test_one_file_or_name_is_a_list_of_one(tmp_path):
     corners().save(tmp_path / "a.png")
-    assert [name for name, _ in pictures(tmp_path / "a.png")] == ["a.png"]
-    assert [name for name, _ in pictures("rocket")] == ["rocket"]
+    assert [name for name, _ in iter_images(tmp_path / "a.png")] == ["a.png"]
+    assert [name for name, _ in iter_images("rocket")] == ["rocket"]
     with Image.open(tmp_path / "a.png") as opened:
-        assert [name for name, _ in pictures(opened)] == ["a.png"]
-    assert [name for name, _ in pictures(np.zeros((2, 2)))] == ["picture 1"]
+        assert [name for name, _ in iter_images(opened)] == ["a.png"]
+    assert [name for name, _ in iter_images(np.zeros((2, 2)))] == ["image 1"]
 
 
 def test_a_list_may_mix_every_kind_of_source(tmp_path):
     corners().save(tmp_path / "a.png")
     mixed = ["cat", corners(), tmp_path / "a.png", np.zeros((2, 3)), tmp_path]
-    found = pictures(mixed, n=None)
-    assert [name for name, _ in found] == ["cat", "picture 2", "a.png", "picture 4", "a.png"]
+    found = iter_images(mixed, n=None)
+    assert [name for name, _ in found] == ["cat", "image 2", "a.png", "image 4", "a.png"]
     assert all(image.mode == "RGB" for _, image in found)
-    assert len(pictures(mixed, n=2)) == 2
+    assert len(iter_images(mixed, n=2)) == 2
 
 
 @pytest.mark.parametrize("empty", [[], ()])
 def test_an_empty_list_is_refused(empty):
     with pytest.raises(ValueError, match="list of sources is empty"):
-        pictures(empty)
+        iter_images(empty)
 
 
 @pytest.mark.parametrize("bad", [0, -3, 2.0, "4", True])
-@pytest.mark.parametrize("function", [lambda n: pictures(n=n), samples])
+@pytest.mark.parametrize("function", [lambda n: iter_images(n=n), samples])
 def test_n_is_a_whole_number(function, bad):
     with pytest.raises(ValueError, match=re.escape(f"n is {bad!r} and must be a whole number")):
         function(bad)
@@ -598,12 +598,12 @@ def test_square_is_torchvisions_resize_and_centre_crop(short, ratio, turned, siz
 
 def test_square_of_a_photograph_is_torchvisions():
     reference = v2.Compose([v2.Resize(224, v2.InterpolationMode.BICUBIC), v2.CenterCrop(224)])
-    for _, image in pictures():
+    for _, image in iter_images():
         assert same(square(image, 224), reference(image))
 
 
 @pytest.mark.parametrize("sides", [(1, 10_000), (10_000, 1), (10, 10_000)])
-def test_square_computes_little_of_a_very_long_picture(monkeypatch, sides):
+def test_square_computes_little_of_a_very_long_image(monkeypatch, sides):
     asked = []
     resize = Image.Image.resize
     monkeypatch.setattr(
@@ -618,7 +618,7 @@ def test_square_computes_little_of_a_very_long_picture(monkeypatch, sides):
     assert max(max(size) for size in asked) <= 17 * 64
 
 
-def test_square_takes_the_middle_and_keeps_the_picture():
+def test_square_takes_the_middle_and_keeps_the_image():
     image = Image.new("RGB", (90, 30), RED)
     image.paste(GREEN, (30, 0, 60, 30))
     assert same(square(image, 30), Image.new("RGB", (30, 30), GREEN))
@@ -637,7 +637,7 @@ def test_size_is_a_whole_number(bad):
 
 
 def test_square_takes_rgb_only():
-    with pytest.raises(ValueError, match="mode RGB, not L: use picture"):
+    with pytest.raises(ValueError, match="mode RGB, not L: use image"):
         square(Image.new("L", (4, 4)), 4)
     with pytest.raises(ValueError, match="not ndarray"):
         square(np.zeros((4, 4, 3), np.uint8), 4)
@@ -702,7 +702,7 @@ def test_pixels_clip_and_leave_their_input_alone():
         (np.zeros((1, 3, 4, 4), np.uint8), r"\(N, H, W, 3\)"),
         (np.zeros((1, 4, 4, 3)), "uint8.*float64"),
         ([corners(), noise(4, 4)], r"one size.*square\(\)"),
-        ([corners().convert("L")], r"mode RGB, not L: use picture\(\)"),
+        ([corners().convert("L")], r"mode RGB, not L: use image\(\)"),
         (corners(), r"write \[image\]"),
     ],
 )
@@ -751,16 +751,16 @@ def test_samples_are_photographs_ready_for_a_network():
     assert names == ["cat", "coffee", "astronaut", "rocket"]
     assert x.shape == (4, 3, 224, 224)
     assert x.dtype == torch.float32
-    expected = [np.asarray(square(picture(name), 224)) for name in names]
+    expected = [np.asarray(square(open_image(name), 224)) for name in names]
     assert (pixels(x) == np.stack(expected)).all()
     again, _ = samples()
     assert torch.equal(x, again)
 
 
-def test_samples_of_the_readers_own_pictures(tmp_path):
+def test_samples_of_the_readers_own_images(tmp_path):
     corners().save(tmp_path / "a.png")
     x, names = samples(n=None, size=10, source=[tmp_path, corners(), "cat"])
-    assert names == ["a.png", "picture 2", "cat"]
+    assert names == ["a.png", "image 2", "cat"]
     assert x.shape == (3, 3, 10, 10)
     assert torch.equal(x[0], x[1])
 

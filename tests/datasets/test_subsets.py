@@ -1,4 +1,4 @@
-"""Labelled pictures: what is found, what is read, and every way in which a folder can be wrong."""
+"""Labelled images: what is found, what is read, and every way in which a folder can be wrong."""
 
 import os
 import pickle
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hirelab._shared.files import UserError
-from hirelab.datasets import picture, square, subsets
-from hirelab.datasets.subsets import DATA_SETS, find, layout, locate, open_pictures
+from hirelab._shared.errors import HirelabError
+from hirelab.datasets import open_image, square, subsets
+from hirelab.datasets.subsets import DATA_SETS, find, layout, locate, open_images
 
 PACKS = os.environ.get("HIRELAB_DATA", "")
 
@@ -25,14 +25,14 @@ def _nowhere(tmp_path, monkeypatch):
 
 
 def tree(folder: Path, *names: str) -> Path:
-    """A folder with small pictures (or text, by suffix; or folders, by a slash) of these names."""
+    """A folder with small images (or text, by suffix; or folders, by a slash) of these names."""
     for i, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if name.endswith("/"):
             path.mkdir(exist_ok=True)
         elif path.suffix == ".txt":
-            path.write_text("no picture")
+            path.write_text("no image")
         else:
             Image.new("RGB", (8, 6), (i, 2 * i, 99)).save(path)
     return folder
@@ -56,7 +56,7 @@ PETS = ("train/cat/a.png", "train/cat/b.png", "train/dog/c.png", "val/cat/d.png"
 def test_splits_classes_and_labels_are_read_off_the_folders(tmp_path, above, form):
     folder = tree(tmp_path / "pets", *(above + name for name in PETS))
     source = folder if form == "folder" else zipped(folder, tmp_path / "pets.zip")
-    train, val = open_pictures(source), open_pictures(source, "val")
+    train, val = open_images(source), open_images(source, "val")
     assert train.classes == val.classes == ("cat", "dog")
     assert train.labels.tolist() == [0, 0, 1]
     assert val.labels.tolist() == [0, 1]
@@ -66,16 +66,16 @@ def test_splits_classes_and_labels_are_read_off_the_folders(tmp_path, above, for
 
 def test_without_split_folders_there_is_one_split(tmp_path):
     folder = tree(tmp_path, "flowers/rose/a.png", "flowers/tulip/b.png", "flowers/README.txt")
-    assert open_pictures(folder, "all").classes == ("rose", "tulip")
-    with pytest.raises(UserError, match="no split 'train'; it has all"):
-        open_pictures(folder)
+    assert open_images(folder, "all").classes == ("rose", "tulip")
+    with pytest.raises(HirelabError, match="no split 'train'; it has all"):
+        open_images(folder)
 
 
 def test_labels_follow_the_given_classes(tmp_path):
     folder = tree(tmp_path, "train/ant/a.png", *PETS)
-    train = open_pictures(folder)
-    with pytest.warns(UserWarning, match=r"'val' has no picture of 1 of 3 classes \('ant'\)"):
-        val = open_pictures(folder, "val", train.classes)
+    train = open_images(folder)
+    with pytest.warns(UserWarning, match=r"'val' has no image of 1 of 3 classes \('ant'\)"):
+        val = open_images(folder, "val", train.classes)
     assert [val.classes[i] for i in val.labels] == ["cat", "dog"]
 
 
@@ -83,22 +83,22 @@ def test_nothing_is_warned_of_good_data(tmp_path):
     folder = tree(tmp_path, *PETS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        open_pictures(folder, "val", open_pictures(folder).classes)
+        open_images(folder, "val", open_images(folder).classes)
 
 
 def test_the_fingerprint_follows_names_and_contents(tmp_path):
     folder = tree(tmp_path / "a", *PETS)
-    first = open_pictures(folder).fingerprint
-    assert open_pictures(folder).fingerprint == first
+    first = open_images(folder).fingerprint
+    assert open_images(folder).fingerprint == first
     Image.new("RGB", (9, 9), "red").save(folder / "train/cat/a.png")
-    changed = open_pictures(folder).fingerprint
+    changed = open_images(folder).fingerprint
     (folder / "train/cat/a.png").rename(folder / "train/cat/z.png")
-    renamed = open_pictures(folder).fingerprint
+    renamed = open_images(folder).fingerprint
     assert len({first, changed, renamed}) == 3
 
 
 def test_a_zip_can_be_read_in_another_process(tmp_path):
-    train = open_pictures(zipped(tree(tmp_path / "pets", *PETS), tmp_path / "pets.zip"))
+    train = open_images(zipped(tree(tmp_path / "pets", *PETS), tmp_path / "pets.zip"))
     there = pickle.loads(pickle.dumps(train))
     assert [there.read(i) for i in range(3)] == [train.read(i) for i in range(3)]
 
@@ -115,7 +115,7 @@ def test_tiny_imagenet_is_read_as_published(tmp_path, form):
     folder = tree(tmp_path / "tiny", *(f"tiny-imagenet-200/{name}" for name in TINY))
     (folder / "tiny-imagenet-200/val/val_annotations.txt").write_text(TABLE)
     source = folder if form == "folder" else zipped(folder, tmp_path / "tiny-imagenet-200.zip")
-    train, val = open_pictures(source), open_pictures(source, "val")
+    train, val = open_images(source), open_images(source, "val")
     assert train.classes == val.classes == ("n01", "n02")
     assert {Path(n).name: val.classes[i] for n, i in zip(val.names, val.labels, strict=True)} == {
         "val_0.png": "n02",
@@ -130,7 +130,7 @@ def test_class_folders_that_are_links_are_followed_but_not_in_circles(tmp_path):
     for name in ("cat", "dog"):
         (train / name).symlink_to(tmp_path / "store" / name)
     (tmp_path / "store/cat/up").symlink_to(tmp_path / "set")
-    assert open_pictures(tmp_path / "set").labels.tolist() == [0, 1]
+    assert open_images(tmp_path / "set").labels.tolist() == [0, 1]
 
 
 # --- where it lies -----------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def test_an_archive_of_tar_is_not_taken_for_the_data(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_a_data_set_that_is_missing_says_what_brings_it_and_what_it_costs(name):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(HirelabError) as caught:
         locate(name)
     assert f"{DATA_SETS[name].megabytes:,} MB" in str(caught.value)
     brings = f"hirelab data get {name}" if DATA_SETS[name].url else "HIRELAB_DATA"
@@ -162,7 +162,7 @@ def test_a_data_set_that_is_missing_says_what_brings_it_and_what_it_costs(name):
 
 
 def test_an_unknown_name_gets_near_ones(tmp_path):
-    with pytest.raises(UserError, match="Did you mean 'imagenette'"):
+    with pytest.raises(HirelabError, match="Did you mean 'imagenette'"):
         locate("imagenete")
 
 
@@ -178,54 +178,54 @@ def test_the_classes_of_imagenette_are_those_that_have_words():
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
 @pytest.mark.parametrize("holds", ["train/eel/", "train/eel/notes.txt", "train/eel/images/"])
-def test_a_class_folder_without_a_picture_is_an_error(tmp_path, form, holds):
+def test_a_class_folder_without_a_image_is_an_error(tmp_path, form, holds):
     folder = tree(tmp_path / "pets", *PETS, holds)
     source = folder if form == "folder" else zipped(folder, tmp_path / "pets.zip")
-    with pytest.raises(UserError, match=r"1 class folders of 'train' hold no picture \('eel'\)"):
-        open_pictures(source)
-    assert len(open_pictures(source, "val")) == 2
+    with pytest.raises(HirelabError, match=r"1 class folders of 'train' hold no image \('eel'\)"):
+        open_images(source)
+    assert len(open_images(source, "val")) == 2
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
-def test_a_folder_called_like_a_picture_counts_as_one_that_cannot_be_read(tmp_path, form):
+def test_a_folder_called_like_a_image_counts_as_one_that_cannot_be_read(tmp_path, form):
     folder = tree(tmp_path / "pets", *PETS, "train/dog/x.jpg/")
     source = folder if form == "folder" else zipped(folder, tmp_path / "pets.zip")
-    train = open_pictures(source)
+    train = open_images(source)
     assert len(train) == 4
     with pytest.raises((OSError, ValueError)):
-        picture(train.read(train.names.index("train/dog/x.jpg/")))
+        open_image(train.read(train.names.index("train/dog/x.jpg/")))
 
 
-def test_a_class_may_be_called_like_a_picture(tmp_path):
+def test_a_class_may_be_called_like_a_image(tmp_path):
     folder = tree(tmp_path, "train/cat.png/a.png", "train/dog/b.png")
     for source in (folder, zipped(folder, tmp_path / "x.zip")):
-        assert open_pictures(source).classes == ("cat.png", "dog")
+        assert open_images(source).classes == ("cat.png", "dog")
 
 
 def test_a_class_that_training_does_not_know_is_an_error(tmp_path):
     folder = tree(tmp_path, *PETS, "val/emu/x.png")
-    with pytest.raises(UserError, match=r"'val' has 1 classes that training .* \('emu'\)"):
-        open_pictures(folder, "val", open_pictures(folder).classes)
+    with pytest.raises(HirelabError, match=r"'val' has 1 classes that training .* \('emu'\)"):
+        open_images(folder, "val", open_images(folder).classes)
 
 
 @pytest.mark.parametrize(
     "names", [(), ("a.png",), ("train/a.txt",), ("train/cat/",), ("notes.txt",)]
 )
-def test_a_source_without_pictures_in_class_folders_says_so(tmp_path, names):
+def test_a_source_without_images_in_class_folders_says_so(tmp_path, names):
     (tmp_path / "set").mkdir()
-    with pytest.raises(UserError, match="no pictures in class folders"):
-        open_pictures(tree(tmp_path / "set", *names))
+    with pytest.raises(HirelabError, match="no images in class folders"):
+        open_images(tree(tmp_path / "set", *names))
 
 
 def test_hidden_files_and_folders_do_not_count(tmp_path):
     names = ("train/cat/.a.png", "train/.ipynb_checkpoints/a.png", "__MACOSX/train/eel/a.png")
-    assert len(open_pictures(tree(tmp_path, *PETS, *names))) == 3
+    assert len(open_images(tree(tmp_path, *PETS, *names))) == 3
 
 
 def test_a_link_to_nothing_is_counted_and_named_by_who_reads_it(tmp_path):
     folder = tree(tmp_path, *PETS)
     (folder / "train/dog/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    train = open_pictures(folder)
+    train = open_images(folder)
     assert len(train) == 4
     with pytest.raises(FileNotFoundError):
         train.read(train.names.index("train/dog/gone.jpg"))
@@ -241,28 +241,28 @@ def test_a_folder_that_may_not_be_read_is_an_error(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    with pytest.raises(UserError, match=r"dog cannot be read \(Permission denied\)"):
-        open_pictures(folder)
+    with pytest.raises(HirelabError, match=r"dog cannot be read \(Permission denied\)"):
+        open_images(folder)
 
 
 def test_a_zip_that_is_cut_short_or_no_zip_is_an_error(tmp_path):
     whole = zipped(tree(tmp_path / "pets", *PETS), tmp_path / "pets.zip").read_bytes()
     for content in (whole[: len(whole) // 2], whole[:-5], b"", b"not a zip at all"):
         (tmp_path / "bad.zip").write_bytes(content)
-        with pytest.raises(UserError, match=r"bad\.zip cannot be read as a zip archive"):
-            open_pictures(tmp_path / "bad.zip")
+        with pytest.raises(HirelabError, match=r"bad\.zip cannot be read as a zip archive"):
+            open_images(tmp_path / "bad.zip")
     (tmp_path / "bad.tar").write_bytes(b"anything")
-    with pytest.raises(UserError, match="no zip archive: give a folder"):
-        open_pictures(tmp_path / "bad.tar")
+    with pytest.raises(HirelabError, match="no zip archive: give a folder"):
+        open_images(tmp_path / "bad.tar")
 
 
 def test_a_damaged_member_of_a_zip_fails_alone(tmp_path):
     path = zipped(tree(tmp_path / "pets", *PETS), tmp_path / "pets.zip")
     damage(path, "train/cat/b.png")
-    train = open_pictures(path)
+    train = open_images(path)
     with pytest.raises(OSError, match="CRC"):
         train.read(1)
-    assert picture(train.read(0)).size == (8, 6)
+    assert open_image(train.read(0)).size == (8, 6)
 
 
 def damage(path: Path, member: str) -> None:
@@ -300,11 +300,11 @@ def test_the_packs_in_hirelab_data(monkeypatch, name, pattern, classes, train, v
         pytest.skip(f"HIRELAB_DATA names no folder with {pattern}")
     monkeypatch.setenv("HIRELAB_DATA", PACKS)
     known = DATA_SETS[name]
-    splits = [open_pictures(name), open_pictures(name, "val")]
-    for pictures in splits:
-        assert len(pictures.classes) == known.classes == classes
-        assert np.bincount(pictures.labels, minlength=classes).min() > 0
-        assert square(picture(pictures.read(len(pictures) // 2)), 64).size == (64, 64)
+    splits = [open_images(name), open_images(name, "val")]
+    for images in splits:
+        assert len(images.classes) == known.classes == classes
+        assert np.bincount(images.labels, minlength=classes).min() > 0
+        assert square(open_image(images.read(len(images) // 2)), 64).size == (64, 64)
     assert splits[0].classes == splits[1].classes
     if train is not None:
         assert [len(one) for one in splits] == [train, val] == [known.train, known.val]

@@ -114,7 +114,7 @@ class _Net:
                 outs.append(self.linear(f"{name}.channel.fc", x))
             elif branch == "height":
                 outs.append(self.columns(f"{name}.height", x, i, j))
-            else:  # a row is a column of the turned picture
+            else:  # a row is a column of the turned image
                 turned = self.columns(f"{name}.width", x.transpose(0, 1, 3, 2), i, j)
                 outs.append(turned.transpose(0, 1, 3, 2))
         if self.settings["fusion"] == "sum":

@@ -20,9 +20,9 @@ from torch import nn
 
 import hirelab as hl
 from hirelab import rearrange as rr
+from hirelab.hooks.points import UnknownPoint
 from hirelab.models import HireMLP
 from hirelab.models.deploy import _KEPT_SIZES, DeployedAxis
-from hirelab.hooks.points import UnknownPoint
 
 ATTO = "hire_mlp_atto"
 SMALL = {
@@ -68,7 +68,7 @@ def atto(**kwargs) -> HireMLP:
     return fill(hl.create(ATTO, **{"num_classes": 7, **kwargs}))
 
 
-def picture(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+def image(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
 
 
@@ -86,14 +86,14 @@ def equal(got: torch.Tensor, expected: torch.Tensor, note: object = "") -> None:
 def same(model: nn.Module, deployed: nn.Module, *shape: int, note: object = "") -> None:
     """Outputs and input gradients."""
     dtype = next(t.dtype for t in model.parameters())
-    x, y = (picture(*shape, dtype=dtype).requires_grad_() for _ in range(2))
+    x, y = (image(*shape, dtype=dtype).requires_grad_() for _ in range(2))
     expected, got = model(x), deployed(y)
     assert expected.detach().abs().max() > 1e-3  # a comparison of zeros says nothing
     equal(got, expected, note)
     with torch.no_grad():  # and where nothing is kept for a gradient
         equal(deployed(y), expected, note)
     if dtype == torch.float64:
-        weights = picture(*expected.shape)
+        weights = image(*expected.shape)
         (want,) = torch.autograd.grad((expected * weights).sum(), x)
         (grad,) = torch.autograd.grad((got * weights).sum(), y)
         equal(grad, want, note)
@@ -138,7 +138,7 @@ def test_agrees_with_the_slow_reference(setting):
     choice = {**SMALL, **dict(zip(names, setting, strict=True))}
     model = build(**choice)
     state = {k: v.numpy() for k, v in model.state_dict().items()}
-    x = picture(2, 2, 19, 27)
+    x = image(2, 2, 19, 27)
     others = {"branches": BRANCHES[-1], "fusion": "gate", "fc_layers": 2}
     expected = reference.forward(state, x.numpy(), {**choice, **others})
     with torch.no_grad():
@@ -209,7 +209,7 @@ def test_settings_in_force_are_built_in():
     model.stages[0].blocks[1].hire.width.shift = 1
     model.stages[1].blocks[0].hire.height.padding = "zero"
     model.stages[1].blocks[1].hire.height.cross_region = "shuffle"
-    deployed, x = hl.deploy(model), picture(1, 2, 40, 40)
+    deployed, x = hl.deploy(model), image(1, 2, 40, 40)
     same(model, deployed, 1, 2, 40, 40)
     before = deployed(x)
     model.set_rearrangement(1, "circular", "none", True)
@@ -228,15 +228,15 @@ def test_a_training_network_is_deployed_as_it_evaluates():
 
 def test_synchronised_norms_fold_too():
     model = build()
-    expected = model(picture(1, 2, 19, 27))
+    expected = model(image(1, 2, 19, 27))
     synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    equal(hl.deploy(synchronised)(picture(1, 2, 19, 27)), expected)
+    equal(hl.deploy(synchronised)(image(1, 2, 19, 27)), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype):
     model = atto()
-    x = picture(2, 3, 64, 64, dtype=torch.float32)
+    x = image(2, 3, 64, 64, dtype=torch.float32)
     expected = model(x)
     cast = hl.deploy(model).to(dtype)
     from_cast = hl.deploy(atto().to(dtype))
@@ -251,7 +251,7 @@ def test_half_precision(dtype):
 
 def test_autocast_keeps_close():
     model = atto()
-    x = picture(2, 3, 64, 64, dtype=torch.float32)
+    x = image(2, 3, 64, 64, dtype=torch.float32)
     expected = model(x)
     with torch.autocast("cpu", torch.bfloat16):
         got = hl.deploy(model)(x).float()
@@ -267,7 +267,7 @@ GONE = ("shifted", "regions", "mixed", "input")
 @pytest.mark.parametrize("padding", ["circular", "zero"])
 def test_points_that_remain_have_the_networks_values(padding, fusion):
     model = build(padding=padding, fusion=fusion)
-    deployed, x = hl.deploy(model), picture(2, 2, 19, 27)
+    deployed, x = hl.deploy(model), image(2, 2, 19, 27)
     expected, theirs = model.run_with_cache(x)
     got, ours = deployed.run_with_cache(x)
     equal(got, expected)
@@ -286,10 +286,10 @@ def test_points_that_remain_have_the_networks_values(padding, fusion):
 
 def test_edits_at_points_that_remain_act_as_in_the_network():
     model = build()
-    deployed, x = hl.deploy(model), picture(2, 2, 19, 27)
+    deployed, x = hl.deploy(model), image(2, 2, 19, 27)
     plain = model(x)
     for name in deployed.run_with_cache(x)[1]:
-        weights = picture(2)[0]
+        weights = image(2)[0]
 
         def edit(value, point, weights=weights):
             return value * 0.7 + weights * value.roll(1, 1) + 0.1
@@ -303,7 +303,7 @@ def test_edits_at_points_that_remain_act_as_in_the_network():
 
 def test_gates_can_be_fixed():
     model = build()
-    deployed, x = hl.deploy(model), picture(2, 2, 19, 27)
+    deployed, x = hl.deploy(model), image(2, 2, 19, 27)
     for shares in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.2, 0.3, 0.5)):
 
         def fix(value, point, shares=shares):
@@ -318,7 +318,7 @@ def test_points_folded_away_are_said():
     for end in GONE:
         name = f"stages.0.blocks.0.hire.{'' if end == 'input' else 'height.'}{end}"
         with pytest.raises(UnknownPoint, match=r"folded some points away.*was made from"):
-            deployed.run_with_cache(picture(1, 2, 19, 27), name)
+            deployed.run_with_cache(image(1, 2, 19, 27), name)
         with pytest.raises(UnknownPoint, match=re.escape(name)), deployed.edits({name: abs}):
             pass
 
@@ -334,7 +334,7 @@ def test_the_table_of_points_in_every_precision(num_classes, dtype):
 
 def test_hooks_of_the_network_stay_with_it():
     """Deployed inside an edit, it is the network without the edit, then and afterwards."""
-    model, x = build(), picture(1, 2, 19, 27)
+    model, x = build(), image(1, 2, 19, 27)
     plain = model(x)
     with model.edits({"*gate": hl.edit.zero(), "logits": hl.edit.zero()}):
         deployed = hl.deploy(model)
@@ -351,7 +351,7 @@ def test_nothing_is_shared_with_the_network(dtype, fusion):
     model = build(dtype=dtype, fusion=fusion, padding="zero")
     before = {k: v.clone() for k, v in model.state_dict().items()}
     flags = [p.requires_grad for p in model.parameters()]
-    deployed, x = hl.deploy(model), picture(1, 2, 19, 27, dtype=dtype)
+    deployed, x = hl.deploy(model), image(1, 2, 19, 27, dtype=dtype)
     expected = deployed(x)
     after = model.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
@@ -378,7 +378,7 @@ def test_it_does_not_train():
 
 @pytest.mark.parametrize("padding", ["circular", "zero"])
 def test_state_dict_and_copies(padding):
-    deployed, x = hl.deploy(build(padding=padding)), picture(1, 2, 19, 27)
+    deployed, x = hl.deploy(build(padding=padding)), image(1, 2, 19, 27)
     expected = deployed(x)
     other = hl.deploy(HireMLP(2, 5, **SMALL, padding=padding, dtype=torch.float64))
     assert not torch.allclose(other(x), expected)
@@ -402,7 +402,7 @@ def test_sizes_in_turn_are_remembered_within_bounds():
     axes = [m for m in deployed.modules() if isinstance(m, DeployedAxis)]
     with torch.no_grad():
         for high, wide in [*sizes, *reversed(sizes), sizes[0]]:
-            x = picture(1, 2, high, wide)
+            x = image(1, 2, high, wide)
             equal(deployed(x), model(x), (high, wide))
             assert max(len(axis._indices) for axis in axes) <= _KEPT_SIZES
     assert max(len(axis._indices) for axis in axes) > 1
@@ -410,7 +410,7 @@ def test_sizes_in_turn_are_remembered_within_bounds():
 
 
 def test_other_devices_have_their_own_maps():
-    deployed, x = hl.deploy(build()), picture(1, 2, 19, 27)
+    deployed, x = hl.deploy(build()), image(1, 2, 19, 27)
     expected = deployed(x)
     on_meta = copy.deepcopy(deployed).to("meta")  # after maps were made on the processor
     assert on_meta(x.to("meta")).shape == (1, 5)
@@ -421,7 +421,7 @@ def test_other_devices_have_their_own_maps():
 
 def test_maps_made_in_inference_mode_serve_gradients():
     model = build()
-    deployed, x = hl.deploy(model), picture(1, 2, 19, 27)
+    deployed, x = hl.deploy(model), image(1, 2, 19, 27)
     with torch.inference_mode():
         deployed(x)
     same(model, deployed, 1, 2, 19, 27)
@@ -436,7 +436,7 @@ def test_threads_with_many_sizes():
     deployed = hl.deploy(build())
     sizes = [(8 + 4 * k, 24) for k in range(_KEPT_SIZES + 3)]
     with torch.no_grad():
-        expected = {size: deployed(picture(1, 2, *size)) for size in sizes}
+        expected = {size: deployed(image(1, 2, *size)) for size in sizes}
     wrong: list[object] = []
 
     def work(turn: int) -> None:
@@ -444,7 +444,7 @@ def test_threads_with_many_sizes():
             with torch.no_grad():
                 for k in range(30):
                     size = sizes[(turn * 3 + k) % len(sizes)]
-                    if not torch.equal(deployed(picture(1, 2, *size)), expected[size]):
+                    if not torch.equal(deployed(image(1, 2, *size)), expected[size]):
                         wrong.append(size)
         except Exception as error:
             wrong.append(error)
@@ -462,7 +462,7 @@ def test_threads_with_many_sizes():
 
 def test_every_memory_format_of_the_input():
     model = build()
-    deployed, x = hl.deploy(model), picture(2, 2, 19, 27)
+    deployed, x = hl.deploy(model), image(2, 2, 19, 27)
     expected = model(x)
     strided = torch.stack([x, x], -1)[..., 0]
     for form in (x, x.contiguous(memory_format=torch.channels_last), strided, x.mT.contiguous().mT):
@@ -471,7 +471,7 @@ def test_every_memory_format_of_the_input():
         assert torch.equal(form, before)  # nothing in place on what is the caller's
     moved = hl.deploy(copy.deepcopy(model).to(memory_format=torch.channels_last))
     equal(moved(x), expected)
-    one = picture(1, 1, 19, 27).expand(3, 2, 19, 27)
+    one = image(1, 1, 19, 27).expand(3, 2, 19, 27)
     equal(deployed(one), model(one))
 
 
@@ -484,7 +484,7 @@ def test_compiles_whole(dynamic):
     compiled = torch.compile(deployed, fullgraph=True, backend="eager", dynamic=dynamic)
     with torch.no_grad():
         for size in ((19, 27), (40, 24)):
-            x = picture(2, 2, *size)
+            x = image(2, 2, *size)
             equal(compiled(x), model(x), size)
     torch._dynamo.reset()
 
@@ -498,25 +498,25 @@ def test_inputs(make, padding):
     model = make(build(padding=padding))
     for shape in ((1, 3, 19, 27), (2, 19, 27), (19,), (1, 2, 3, 19, 27), (1, 0, 19, 27)):
         with pytest.raises(ValueError, match=re.escape(str(list(shape))) + r".*\(batch, 2, "):
-            model(picture(*shape))
+            model(image(*shape))
     for size in ((1, 1), (2, 40), (40, 2), (0, 40)):
         with pytest.raises(ValueError, match=f"{size[0]} x {size[1]} pixels; .* 3 x 3"):
-            model(picture(1, 2, *size))
+            model(image(1, 2, *size))
     for dtype in (torch.uint8, torch.int64, torch.bool, torch.complex64):
         with pytest.raises(ValueError, match=r"whole or complex numbers; .*x / 255") as caught:
             model(torch.ones(1, 2, 19, 27).to(dtype))
         assert "\n" not in str(caught.value)
     for size in ((19, 27), (3, 3), (64, 64)):
-        empty = model(picture(0, 2, *size))
+        empty = model(image(0, 2, *size))
         assert empty.shape == (0, 5)
         assert empty.dtype == torch.float64
     unpooled = make(build(global_pool="", padding=padding))
-    assert unpooled(picture(0, 2, 64, 64)).shape == (0, 5, 8, 8)
+    assert unpooled(image(0, 2, 64, 64)).shape == (0, 5, 8, 8)
 
 
 def test_not_a_number_stays_where_it_is():
-    """It spreads over its own picture, as in the network, and to no other."""
-    deployed, x = hl.deploy(build()), picture(2, 2, 19, 27)
+    """It spreads over its own image, as in the network, and to no other."""
+    deployed, x = hl.deploy(build()), image(2, 2, 19, 27)
     expected = deployed(x)
     x[0, 0, 4, 4] = float("nan")
     got = deployed(x)

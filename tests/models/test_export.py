@@ -24,7 +24,7 @@ def model():
     return net
 
 
-def pictures(batch, height, width):
+def random_images(batch, height, width):
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(2))
 
 
@@ -41,7 +41,7 @@ def run(path, x):
 def test_fixed_size_takes_any_batch(model, tmp_path, format):
     path = export(model, tmp_path / "net", format, size=64)
     for batch in (1, 3):
-        x = pictures(batch, 64, 64)
+        x = random_images(batch, 64, 64)
         torch.testing.assert_close(run(path, x), model(x), rtol=1e-4, atol=1e-5)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]  # nothing beside it
 
@@ -50,7 +50,7 @@ def test_fixed_size_takes_any_batch(model, tmp_path, format):
 def test_dynamic_size_takes_sizes_it_was_not_made_with(model, tmp_path, format):
     path = export(model, tmp_path / "net", format, size=128, dynamic_size=True)
     for height, width in ((128, 128), (SMALLEST, 161), (200, SMALLEST)):
-        x = pictures(2, height, width)
+        x = random_images(2, height, width)
         torch.testing.assert_close(run(path, x), model(x), rtol=1e-4, atol=1e-5)
 
 
@@ -58,7 +58,7 @@ def test_onnx_without_padding_copies(tmp_path):
     """Zero padding and no restore take other paths through the index maps."""
     model = hl.create("hire_mlp_atto", seed=3, padding="zero", restore=False, depths=(2, 1, 1, 1))
     path = export(model, tmp_path / "net", "onnx", size=72)
-    x = pictures(2, 72, 72)
+    x = random_images(2, 72, 72)
     torch.testing.assert_close(run(path, x), model(x), rtol=1e-4, atol=1e-5)
 
 
@@ -76,7 +76,7 @@ def test_command_exports_a_checkpoint(model, tmp_path, capsys):
     torch.save(model.state_dict(), tmp_path / "mine.pth")
     command = ["export", str(tmp_path / "mine.pth"), "--format", "exported-program"]
     assert not main([*command, "--size", "64", "--out", str(tmp_path / "out")])
-    x = pictures(1, 64, 64)
+    x = random_images(1, 64, 64)
     assert np.allclose(run(tmp_path / "out.pt2", x), model(x).detach(), rtol=1e-4, atol=1e-5)
     assert "out.pt2" in capsys.readouterr().out
     assert main(["export", str(tmp_path / "nothing.pth")]) == 2

@@ -42,7 +42,7 @@ def atto(**kwargs) -> HireMLP:
     return hl.create(ATTO, seed=0, **{"num_classes": 7, **kwargs})
 
 
-def picture(batch: int = 2, chans: int = 3, high: int = 64, wide: int = 64, **kwargs):
+def image(batch: int = 2, chans: int = 3, high: int = 64, wide: int = 64, **kwargs):
     return torch.randn(batch, chans, high, wide, generator=torch.manual_seed(1), **kwargs)
 
 
@@ -165,7 +165,7 @@ PIXELS = [(19, 27), (3, 3), (8, 16)]
 
 def agree(model: HireMLP, settings: dict, pixels: tuple[int, int], training: bool) -> None:
     state = {k: v.numpy().copy() for k, v in model.state_dict().items()}
-    x = picture(2, model.in_chans, *pixels, dtype=torch.float64)
+    x = image(2, model.in_chans, *pixels, dtype=torch.float64)
     expected = reference.forward(state, x.numpy(), settings, training)
     with torch.no_grad():
         got = model.train(training)(x).numpy()
@@ -229,7 +229,7 @@ def test_a_shipped_network_agrees_with_the_slow_reference():
         "fc_layers": 2,
     }
     state = {k: v.numpy() for k, v in model.state_dict().items()}
-    x = picture(1, 3, 90, 70, dtype=torch.float64)
+    x = image(1, 3, 90, 70, dtype=torch.float64)
     expected = reference.forward(state, x.numpy(), settings)
     np.testing.assert_allclose(model(x).detach().numpy(), expected, rtol=1e-9, atol=1e-9)
 
@@ -241,12 +241,12 @@ def test_settings_of_a_built_network_are_those_of_the_constructor(setting):
     built = atto(**choice)
     changed = atto()
     changed.load_state_dict(built.state_dict())
-    before = changed(picture())
+    before = changed(image())
     changed.set_rearrangement(**choice)
-    assert torch.equal(changed(picture()), built(picture()))
-    assert not torch.equal(before, built(picture()))
+    assert torch.equal(changed(image()), built(image()))
+    assert not torch.equal(before, built(image()))
     changed.set_rearrangement((2, 2, 1, 1), "circular", "shift", True)  # and back
-    assert torch.equal(changed(picture()), before)
+    assert torch.equal(changed(image()), before)
 
 
 def test_settings_that_are_not_named_stay():
@@ -270,7 +270,7 @@ def test_create_model(in_chans, num_classes, pool):
     model = timm.create_model(
         ATTO, in_chans=in_chans, num_classes=num_classes, global_pool=pool
     ).eval()
-    x = picture(2, in_chans)
+    x = image(2, in_chans)
     out, features = model(x), model.forward_features(x)
     assert features.shape == (2, 96, 2, 2)
     width = num_classes or 96 * (2 if pool == "catavgmax" else 1)
@@ -312,7 +312,7 @@ def test_drop_path_rises_linearly_over_all_blocks():
     assert rates == pytest.approx(np.linspace(0.0, 0.4, 9).tolist())
     assert rates == [getattr(b.drop_path2, "drop_prob", 0.0) for b in blocks]
     assert model.head_drop.p == 0.3
-    x = picture()
+    x = image()
     assert torch.equal(model(x), atto()(x))  # nothing is dropped in evaluation
     model.train()
     torch.manual_seed(0)
@@ -331,7 +331,7 @@ def test_features_only_for_any_stages(indices):
         {k.replace("stages.", "stages_"): v for k, v in whole.state_dict().items()}, strict=False
     )
     assert left.missing_keys == []
-    x = picture(1, 3, 90, 70)
+    x = image(1, 3, 90, 70)
     expected = whole.forward_intermediates(x, list(indices), intermediates_only=True)
     got = features(x)
     assert len(got) == len(expected) == len(indices)
@@ -342,15 +342,15 @@ def test_features_only_for_any_stages(indices):
 
 def test_features_only_with_negative_index_and_getter():
     last = timm.create_model(ATTO, features_only=True, out_indices=(-2, -1)).eval()
-    assert [f.shape[1] for f in last(picture())] == [48, 96]
+    assert [f.shape[1] for f in last(image())] == [48, 96]
     getter = timm.create_model(
         ATTO, features_only=True, out_indices=(0, 2), feature_cls="getter"
     ).eval()
-    assert [tuple(f.shape[1:]) for f in getter(picture())] == [(16, 16, 16), (48, 4, 4)]
+    assert [tuple(f.shape[1:]) for f in getter(image())] == [(16, 16, 16), (48, 4, 4)]
 
 
 def test_forward_intermediates():
-    model, x = shake(atto()), picture()
+    model, x = shake(atto()), image()
     final, maps = model.forward_intermediates(x)
     assert [tuple(m.shape[1:]) for m in maps] == [(16, 16, 16), (24, 8, 8), (48, 4, 4), (96, 2, 2)]
     assert torch.equal(final, model.forward_features(x))
@@ -385,7 +385,7 @@ def test_reset_classifier_keeps_what_it_should(training, dtype):
         assert model.num_classes == classes
         assert all(m.training is training for m in model.modules())
         assert {t.dtype for t in model.parameters()} == {dtype}
-        assert model(picture(dtype=dtype)).shape == shape
+        assert model(image(dtype=dtype)).shape == shape
     if training:
         return
     meta = hl.create(ATTO, device="meta")
@@ -430,7 +430,7 @@ def test_grad_checkpointing_changes_no_number():
     results = []
     for model in (plain, saved):
         torch.manual_seed(3)
-        out = model(picture())
+        out = model(image())
         out.square().sum().backward()
         results.append((out, [p.grad for p in model.parameters()]))
     torch.testing.assert_close(results[0], results[1])
@@ -441,7 +441,7 @@ def test_grad_checkpointing_changes_no_number():
 @pytest.mark.parametrize("indices", [[0], [1], [0, 2], [3], 1, [2]])
 @pytest.mark.parametrize("prune_norm", [False, True])
 def test_pruning_leaves_no_unused_parameter(indices, prune_norm):
-    model, x = atto(), picture()
+    model, x = atto(), image()
     expected = model.forward_intermediates(x, indices, intermediates_only=True)
     take = model.prune_intermediate_layers(indices, prune_norm=prune_norm)
     got = model.forward_intermediates(x, take, norm=not prune_norm, intermediates_only=True)
@@ -456,7 +456,7 @@ def test_pruning_leaves_no_unused_parameter(indices, prune_norm):
 @pytest.mark.parametrize("branches", BRANCH_CHOICES, ids="+".join)
 def test_every_parameter_learns(branches, fusion):
     model = atto(branches=branches, fusion=fusion).train()
-    model(picture()).square().sum().backward()
+    model(image()).square().sum().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
     if fusion == "sum" or len(branches) > 1:
         still = [n for n, p in model.named_parameters() if not p.grad.any()]
@@ -468,7 +468,7 @@ def test_dtype_is_honoured(dtype):
     model = atto(dtype=dtype)
     tensors = [*model.parameters(), *model.buffers()]
     assert {t.dtype for t in tensors if t.is_floating_point()} == {dtype}
-    out = model(picture(dtype=dtype))
+    out = model(image(dtype=dtype))
     assert out.dtype == dtype
     assert torch.isfinite(out).all()
 
@@ -499,7 +499,7 @@ TWO = {"depths": (1, 2), "dims": (8, 12), "region": 3, "shift": 2, "shift_cycle"
     ids=str,
 )
 def test_script_and_trace(choice):
-    model, x, other = atto(**choice), picture(), picture(1, 3, 50, 90)
+    model, x, other = atto(**choice), image(), image(1, 3, 50, 90)
     expected, expected_other = model(x), model(other)
     scripted = torch.jit.script(model)
     traced = torch.fx.symbolic_trace(model)
@@ -516,7 +516,7 @@ def test_script_and_trace(choice):
 
 def test_features_by_graph():
     """As timm's own tests extract features from a traced graph."""
-    model, x = atto(), picture()
+    model, x = atto(), image()
     tracer = {
         "leaf_modules": list(get_notrace_modules()),
         "autowrap_functions": list(get_notrace_functions()),
@@ -542,7 +542,7 @@ def test_features_by_graph():
 
 
 def test_copies_and_pickles():
-    model, x = shake(atto()), picture()
+    model, x = shake(atto()), image()
     expected = model(x)
     assert torch.equal(copy.deepcopy(model)(x), expected)
     assert torch.equal(pickle.loads(pickle.dumps(model))(x), expected)
@@ -566,14 +566,14 @@ def test_a_state_dict_holds_weights_and_statistics_only():
 
 
 def test_channels_last_changes_no_number():
-    model, x = atto(), picture(2, 3, 50, 70)
+    model, x = atto(), image(2, 3, 50, 70)
     expected = model(x)
     model = model.to(memory_format=torch.channels_last)
     torch.testing.assert_close(model(x.contiguous(memory_format=torch.channels_last)), expected)
 
 
 def test_export():
-    model, x = atto(), picture()
+    model, x = atto(), image()
     program = torch.export.export(model, (x,))
     torch.testing.assert_close(program.module()(x), model(x))
 
@@ -732,7 +732,7 @@ def test_impossible_changes_change_nothing(choice, message):
 def test_whole_numbers_of_numpy_are_numbers():
     model = atto(region=np.array([4, 3, 3, 2]), shift=np.int64(1))
     assert type(model.stages[0].blocks[1].hire.height.shift) is int
-    assert torch.equal(torch.jit.script(model)(picture()), atto(shift=1)(picture()))
+    assert torch.equal(torch.jit.script(model)(image()), atto(shift=1)(image()))
 
 
 def test_one_branch_by_name():
@@ -747,7 +747,7 @@ def test_wrong_input_shapes_are_named(shape):
         atto()(torch.zeros(shape))
 
 
-def test_pictures_too_small_for_the_stem():
+def test_images_too_small_for_the_stem():
     model = atto()
     assert model(torch.zeros(1, 3, 3, 3)).shape == (1, 7)
     for high, wide in ((2, 64), (64, 1)):

@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 import hirelab as hl
-from hirelab.training import runs
 from hirelab.datasets.subsets import DATA_SETS, WORDS, find
 from hirelab.models import weights
 from hirelab.models.hire_mlp import IMAGENETTE, ISOLATED
+from hirelab.training import runs
 from hirelab.training.recipes import Recipe
 
 NAMES = ["hire_mlp_pico.imagenette", f"hire_mlp_pico.{ISOLATED}"]
@@ -92,7 +92,7 @@ def test_the_manifest_is_what_was_evaluated(name):
     facts, judged = weights.manifest(name), weights.evaluation(name)
     assert facts["top1"] == round(judged.top(1), 2)
     assert facts["top5"] == round(judged.top(5), 2)
-    assert facts["pictures"] == len(judged.labels) == DATA_SETS["imagenette"].val
+    assert facts["images"] == len(judged.labels) == DATA_SETS["imagenette"].val
     assert facts["asked"]["data"]["val"] == judged.data
     assert judged.classes == list(IMAGENETTE) == [WORDS[c] for c in facts["asked"]["classes"]]
     rows = weights.history(name).rows
@@ -103,14 +103,11 @@ def test_the_manifest_is_what_was_evaluated(name):
 
 @every
 def test_evaluating_again_gives_the_manifest_s_accuracy(name):
-    """On the real validation pictures, as `hirelab evaluate` does it."""
+    """On the real validation images, as `hirelab evaluate` does it."""
     pack = find(DATA_SETS["imagenette"])
     if pack is None:
         pytest.skip("Imagenette is not here: name its folder in HIRELAB_DATA")
-    if (
-        runs.open_pictures(pack, "val").fingerprint
-        != weights.manifest(name)["asked"]["data"]["val"]
-    ):
+    if runs.open_images(pack, "val").fingerprint != weights.manifest(name)["asked"]["data"]["val"]:
         pytest.skip("another copy of Imagenette than the one in the manifest")
     kept, again = weights.evaluation(name), runs.judge(name, "imagenette")
     differ = int((kept.predicted != again.predicted).sum())

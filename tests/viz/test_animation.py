@@ -94,7 +94,7 @@ def test_regions_of_one_come_back_as_they_went(shift):
     first = animation.strips(image, r, film[0], SIDE)
     last = animation.strips(image, r, film[-1], SIDE)
     assert (first == last).all()
-    # and it is the whole picture, not one column of it
+    # and it is the whole image, not one column of it
     p = pitch(r)
     for row, column in itertools.product(range(6), range(6)):
         seen = first[int((row + 0.5) * p), 12 + int((column + 0.5) * p)]

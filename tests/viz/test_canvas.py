@@ -52,14 +52,14 @@ def test_boxes_without_area_draw_nothing(box):
     canvas = Canvas(20, 20)
     canvas.rect(box, fill=theme.INK, outline=theme.INK)
     canvas.hatch(box)
-    canvas.picture(np.zeros((2, 2, 3), np.uint8), box)
+    canvas.draw_image(np.zeros((2, 2, 3), np.uint8), box)
     assert (pixels(canvas) == 255).all()
 
 
-def test_a_picture_keeps_its_cells():
+def test_a_image_keeps_its_cells():
     array = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
     canvas = Canvas(50, 40)
-    canvas.picture(array, (4, 5, 44, 29))  # 8 logical pixels a cell
+    canvas.draw_image(array, (4, 5, 44, 29))  # 8 logical pixels a cell
     shown = pixels(canvas)[10:58, 8:88]
     assert (shown == array.repeat(16, 0).repeat(16, 1)).all()
 
@@ -98,7 +98,7 @@ def test_swatches_stand_beside_each_other():
 
 
 def crowded(seed: int = 0) -> Image.Image:
-    """A picture of colours that all but equal the theme's, with patches of the theme's own."""
+    """An image of colours that all but equal the theme's, with patches of the theme's own."""
     draw = np.random.default_rng(seed)
     near = np.array([theme.rgb(c) for c in theme.ALL])[draw.integers(0, len(theme.ALL), (160, 160))]
     image = np.clip(near + draw.integers(-3, 4, near.shape), 0, 254).astype(np.uint8)
@@ -131,9 +131,9 @@ def test_a_palette_has_room_for_the_theme():
 
 
 def test_a_photograph_keeps_most_of_its_colours():
-    from hirelab.datasets.samples import picture
+    from hirelab.datasets.samples import open_image
 
-    image = picture("cat")
+    image = open_image("cat")
     shown = np.asarray(Image.open(io.BytesIO(png(image))).convert("RGB")).astype(int)
     assert abs(shown - np.asarray(image).astype(int)).mean() < 6
 

@@ -1,4 +1,4 @@
-"""Token grids as pictures: every line is the token that the rearrangement puts there."""
+"""Token grids as images: every line is the token that the rearrangement puts there."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def by_hand(cells: np.ndarray, r: Rearrangement, axis: str) -> tuple[list, list,
 
 @both
 @every
-def test_pictures_of_the_line_up_the_mixture_and_the_result(r, axis):
+def test_images_of_the_line_up_the_mixture_and_the_result(r, axis):
     cells = tokens(r.size, k=2)
     kept = cells.copy()
     lined, mixed, result = by_hand(cells, r, axis)
@@ -108,15 +108,15 @@ def test_a_token_has_the_mean_colour_of_its_pixels(grid):
     assert abs(found - means).max() <= 1
 
 
-def test_cells_put_together_are_the_picture():
+def test_cells_put_together_are_the_image():
     pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    picture = Image.fromarray(pixels)
-    fine = grids.cells(picture, 28, photograph=True)
+    image = Image.fromarray(pixels)
+    fine = grids.cells(image, 28, photograph=True)
     assert fine.shape == (28, 28, 8, 8, 3)
     assert (grids.assemble(fine) == pixels).all()
-    coarse = grids.cells(picture, 28, photograph=False)
+    coarse = grids.cells(image, 28, photograph=False)
     assert coarse.shape == (28, 28, 1, 1, 3)
-    assert (coarse[:, :, 0, 0] == grids.token_colors(picture, 28)).all()
+    assert (coarse[:, :, 0, 0] == grids.token_colors(image, 28)).all()
 
 
 # ------------------------------------------------------------------ drawing

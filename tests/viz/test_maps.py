@@ -1,4 +1,4 @@
-"""Heat maps and gates: the picture is the numbers."""
+"""Heat maps and gates: the image is the numbers."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def drawn_gate(weights, branches=BRANCHES) -> np.ndarray:
     """(height, width) number of the branch of every pixel, without the frame."""
     canvas = Canvas(340, 220)
     maps.draw_gate(canvas, weights, branches, (10, 10, 330, 210))
-    picture = np.asarray(canvas.image)[22:418, 22:658]
+    image = np.asarray(canvas.image)[22:418, 22:658]
     colors = np.array([theme.rgb(theme.BRANCH[b]) for b in branches])
-    match = (picture[:, :, None] == colors).all(-1)
+    match = (image[:, :, None] == colors).all(-1)
     assert match.any(-1).all()  # every pixel is a branch's
     return match.argmax(-1)
 

@@ -1,4 +1,4 @@
-"""AttributionExplorer: it shows what `attribute` computes, of the reader's own picture too."""
+"""AttributionExplorer: it shows what `attribute` computes, of the reader's own image too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 import hirelab as hl
 from hirelab.analysis.attribution import attribute
-from hirelab.datasets.samples import normalise, picture, square
+from hirelab.datasets.samples import normalise, open_image, square
 from hirelab.viz import overlay, theme
 from hirelab.widgets.attribution import AttributionExplorer
 
@@ -38,7 +38,7 @@ def network():
 )  # fmt: skip
 def test_it_shows_what_attribute_computes(network, settings, method, point):
     explorer = AttributionExplorer(network, "coffee", NAMES, photograph="cat", target=3, **settings)
-    x = normalise([square(picture("cat"), 224)])
+    x = normalise([square(open_image("cat"), 224)])
     expected = attribute(network, x, 3, point, method=method)
     np.testing.assert_array_equal(explorer.attribution().maps, expected.maps)
     facts = explorer.state()
@@ -48,7 +48,7 @@ def test_it_shows_what_attribute_computes(network, settings, method, point):
     assert facts["at"] == (expected.point or "pixels")
 
 
-def test_the_readers_own_picture_is_the_given_one(network, tmp_path):
+def test_the_readers_own_image_is_the_given_one(network, tmp_path):
     own = Image.new("RGB", (300, 260), (20, 90, 200))
     own.paste((250, 250, 250), (80, 60, 180, 200))
     own.save(tmp_path / "mine.png")

@@ -1,4 +1,4 @@
-"""What every explorer promises: settings, pure pictures, stills, live views, frozen pages."""
+"""What every explorer promises: settings, pure images, stills, live views, frozen pages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ipywidgets.widgets import widget as registry
 from PIL import Image
 
 import hirelab as hl
-from hirelab.datasets.samples import normalise, picture, square
+from hirelab.datasets.samples import normalise, open_image, square
 from hirelab.viz import theme
 from hirelab.viz.canvas import png
 from hirelab.widgets import Explorer, frozen_pages
@@ -166,7 +166,7 @@ def test_settings_cannot_be_changed_behind_the_explorers_back(make, change, impo
         explorer.settings = explorer.Settings()
 
 
-# ------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------ images
 
 
 @every
@@ -181,7 +181,7 @@ def test_drawing_is_pure(make, change, impossible):
 
 
 @every
-def test_pictures_of_settings_out_of_range_are_refused(make, change, impossible):
+def test_images_of_settings_out_of_range_are_refused(make, change, impossible):
     explorer = make()
     name = next(iter(change))
     with pytest.raises(ValueError, match=f"{name} is 1000"):
@@ -220,8 +220,8 @@ def test_the_still_is_a_small_png_of_pixels_only(make, change, impossible):
 
 def test_save_writes_the_still(tmp_path):
     explorer = hl.CostExplorer()
-    explorer.save(tmp_path / "new" / "picture.png")
-    assert (tmp_path / "new" / "picture.png").read_bytes() == explorer.still()
+    explorer.save(tmp_path / "new" / "image.png")
+    assert (tmp_path / "new" / "image.png").read_bytes() == explorer.still()
 
 
 @every
@@ -238,7 +238,7 @@ def test_its_text_is_the_settings(make, change, impossible):
 
 
 @every
-def test_without_a_kernel_it_is_a_picture_and_a_text(make, change, impossible):
+def test_without_a_kernel_it_is_a_image_and_a_text(make, change, impossible):
     explorer = make()
     bundle = explorer._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "image/png"}
@@ -321,7 +321,7 @@ def view(request):
 
 
 def counted(explorer, blank: bool = True) -> list:
-    """Every picture that is drawn from now on, by its settings; ``blank`` ones draw fast."""
+    """Every image that is drawn from now on, by its settings; ``blank`` ones draw fast."""
     drawn, draw = [], explorer.draw
 
     def counting(settings):
@@ -333,7 +333,7 @@ def counted(explorer, blank: bool = True) -> list:
 
 
 @every
-def test_a_live_view_shows_the_picture_and_every_setting(make, change, impossible, view):
+def test_a_live_view_shows_the_image_and_every_setting(make, change, impossible, view):
     explorer = make(**change)
     seen = view(explorer)
     assert seen.values() == dataclasses.asdict(explorer.settings)
@@ -343,7 +343,7 @@ def test_a_live_view_shows_the_picture_and_every_setting(make, change, impossibl
 
 
 @every
-def test_moving_a_control_changes_settings_and_picture(make, change, impossible, view):
+def test_moving_a_control_changes_settings_and_image(make, change, impossible, view):
     explorer = make()
     seen = view(explorer)
     before = seen.image
@@ -374,13 +374,13 @@ def test_set_moves_the_controls_and_draws_once(make, change, impossible, view):
 
 
 @pytest.mark.parametrize("name", [k for k, v in CONTRACT.items() if v[2]])
-def test_an_impossible_move_says_why_and_the_picture_stays(name, view):
+def test_an_impossible_move_says_why_and_the_image_stays(name, view):
     make, _, impossible = CONTRACT[name]
     explorer = make()
     seen = view(explorer)
     (first, value), (second, too_much) = impossible.items()
     seen.control(first).value = value  # possible still
-    before, picture_before = explorer.settings, seen.image
+    before, image_before = explorer.settings, seen.image
     assert getattr(before, first) == value
     drawn = counted(explorer)
     seen.control(second).value = too_much
@@ -390,7 +390,7 @@ def test_an_impossible_move_says_why_and_the_picture_stays(name, view):
     assert why in seen.words
     assert drawn == []
     assert explorer.settings is before
-    assert seen.image == picture_before
+    assert seen.image == image_before
     # What the reader chose stays on the control, so one move more can make it possible.
     assert seen.control(second).value == too_much
     seen.control(second).value = 1
@@ -407,7 +407,7 @@ def test_an_impossible_move_says_why_and_the_picture_stays(name, view):
 def test_what_cannot_be_drawn_changes_nothing(make, change, impossible, view):
     explorer = make()
     seen = view(explorer)
-    before, picture_before = explorer.settings, seen.image
+    before, image_before = explorer.settings, seen.image
 
     def fail(settings):
         raise ValueError("There is no colour for <NaN>.")
@@ -421,7 +421,7 @@ def test_what_cannot_be_drawn_changes_nothing(make, change, impossible, view):
         seen.control(name).value = value
     assert "There is no colour for &lt;NaN&gt;." in seen.words
     assert explorer.settings is before
-    assert seen.image == picture_before
+    assert seen.image == image_before
 
 
 def test_words_of_an_error_can_be_read(view):
@@ -470,10 +470,10 @@ def test_the_cache_is_bounded_over_500_changes(make, change, impossible, view):
     later, widgets_later = move(500)
     assert widgets_later == widgets
     assert later - objects < 250
-    assert len(explorer._pictures) <= CACHED
+    assert len(explorer._images) <= CACHED
 
 
-def test_real_pictures_leave_no_memory_behind(view):
+def test_real_images_leave_no_memory_behind(view):
     explorer = hl.ShiftExplorer(stage=3, token=3, blocks=2)
     seen = view(explorer)
     moves = list(itertools.product(range(1, 9), (True, False), (0, 1, 2)))
@@ -492,7 +492,7 @@ def test_real_pictures_leave_no_memory_behind(view):
         assert go() - before < 100_000
     finally:
         tracemalloc.stop()
-    assert len(explorer._pictures) == CACHED
+    assert len(explorer._images) == CACHED
 
 
 @every
@@ -562,7 +562,7 @@ class Inputs(HTMLParser):
 
 
 def data_of(page: str) -> dict:
-    """The pictures and values inside a page; no text of it can have ended the script."""
+    """The images and values inside a page; no text of it can have ended the script."""
     assert page.count("<script>") == page.count("</script>") == 1
     script = page[page.index("<script>") + 8 : page.index("</script>")]
     line = next(x for x in script.splitlines() if x.startswith("const data = "))
@@ -579,7 +579,7 @@ def data_of(page: str) -> dict:
         ("CostExplorer", {"size": (7, 56), "region": np.arange(1, 4)}),
     ],
 )
-def test_a_frozen_page_holds_every_picture_where_its_script_looks(name, over, tmp_path):
+def test_a_frozen_page_holds_every_image_where_its_script_looks(name, over, tmp_path):
     explorer = CONTRACT[name][0]()
     path = tmp_path / "pages" / "page.html"
     before = explorer.settings
@@ -626,7 +626,7 @@ def start_of(path) -> list[int]:
     return [int(r["value"]) for r in Inputs(path.read_text(encoding="utf-8")).ranges]
 
 
-def test_a_frozen_page_opens_on_the_settings_in_force_or_on_a_picture(tmp_path):
+def test_a_frozen_page_opens_on_the_settings_in_force_or_on_a_image(tmp_path):
     explorer = hl.RegionExplorer(stage=3, pick=2)
     counted(explorer)
     path = explorer.freeze(tmp_path / "a.html", stage=(2, 3, 4), pick=(0, 2))
@@ -717,11 +717,11 @@ def test_the_project_s_own_frozen_pages_are_possible(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def cat() -> Image.Image:
-    return square(picture("cat"), 224)
+    return square(open_image("cat"), 224)
 
 
 @pytest.mark.parametrize("kind", ["tensor", "PIL", "uint8", "float", "path", "name", "text path"])
-def test_pictures_come_in_many_forms(kind, cat, tmp_path):
+def test_images_come_in_many_forms(kind, cat, tmp_path):
     cat.save(tmp_path / "own.png")
     given = {
         "tensor": normalise([cat])[0],
@@ -732,16 +732,16 @@ def test_pictures_come_in_many_forms(kind, cat, tmp_path):
         "text path": str(tmp_path / "own.png"),
         "name": "cat",
     }[kind]
-    drawn = hl.RearrangementPlayer(picture=given).render()
-    assert drawn.tobytes() == hl.RearrangementPlayer(picture=cat).render().tobytes()
+    drawn = hl.RearrangementPlayer(image=given).render()
+    assert drawn.tobytes() == hl.RearrangementPlayer(image=cat).render().tobytes()
     assert drawn.tobytes() != hl.RearrangementPlayer().render().tobytes()
 
 
-def test_a_picture_of_any_size_fills_the_square():
+def test_a_image_of_any_size_fills_the_square():
     wide = np.zeros((3, 40, 100))
     wide[0] = 1  # red
     red = Image.fromarray((wide.transpose(1, 2, 0) * 255).astype(np.uint8))
-    explorer = hl.RegionExplorer(picture=red, view="tokens", stage=4, pick=0)
+    explorer = hl.RegionExplorer(image=red, view="tokens", stage=4, pick=0)
     drawn = np.asarray(explorer.render())
     assert (drawn == (255, 0, 0)).all(axis=-1).mean() > 0.2
 
@@ -749,22 +749,22 @@ def test_a_picture_of_any_size_fills_the_square():
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (torch.zeros(2, 3, 8, 8), ValueError, r"shape \[2, 3, 8, 8\]; give one picture"),
+        (torch.zeros(2, 3, 8, 8), ValueError, r"shape \[2, 3, 8, 8\]; give one image"),
         (torch.zeros(8, 8), ValueError, r"x\[0\] of a batch"),
         (torch.zeros(4, 8, 8), ValueError, "3, height, width"),
         (torch.full((3, 8, 8), float("nan")), ValueError, "NaN"),
         (torch.full((3, 8, 8), float("inf")), ValueError, "NaN or infinite"),
         (torch.zeros(3, 8, 8, dtype=torch.uint8), ValueError, "float tensor"),
         (np.full((8, 8, 3), np.nan), ValueError, "NaN"),
-        (np.zeros((3, 8, 8)), ValueError, "no picture"),
+        (np.zeros((3, 8, 8)), ValueError, "no image"),
         ("katze", FileNotFoundError, "There is no file or photograph"),
         (7, TypeError, "int"),
     ],
 )
 @pytest.mark.parametrize("name", ["RegionExplorer", "ShiftExplorer", "RearrangementPlayer"])
-def test_what_is_no_picture_is_said(name, given, error, message):
+def test_what_is_no_image_is_said(name, given, error, message):
     with pytest.raises(error, match=message):
-        getattr(hl, name)(picture=given)
+        getattr(hl, name)(image=given)
 
 
 @pytest.mark.parametrize(

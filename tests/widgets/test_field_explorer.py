@@ -10,8 +10,8 @@ import pytest
 from torch import nn
 
 import hirelab as hl
-from hirelab.datasets.samples import normalise, picture, square
 from hirelab.analysis.receptive_field import PATHS, receptive_field
+from hirelab.datasets.samples import normalise, open_image, square
 from hirelab.viz import theme
 from hirelab.viz.canvas import Canvas
 from hirelab.viz.field import logarithm, square_box
@@ -27,7 +27,7 @@ def network() -> nn.Module:
 
 def test_it_measures_what_the_settings_say(network):
     explorer = ReceptiveFieldExplorer(network, "cat", stage=2, position="corner", paths="height")
-    x = normalise([square(picture("cat"), 224)])
+    x = normalise([square(open_image("cat"), 224)])
     name = "stages.1.blocks.1.out"
     expected = receptive_field(network, x, name, (0, 0), "height")
     np.testing.assert_array_equal(explorer.field().map, expected.map)
@@ -47,7 +47,7 @@ def test_the_square_stands_where_the_map_says(network):
     explorer = ReceptiveFieldExplorer(network, "cat", stage=2, position="corner")
     drawn = np.asarray(explorer.render())
     focus = (drawn == theme.rgb(theme.FOCUS)).all(axis=-1)
-    panel = focus[204:844, 704:1344]  # the middle picture, at double density
+    panel = focus[204:844, 704:1344]  # the middle image, at double density
     rows, columns = (np.flatnonzero(panel.any(axis=axis)) for axis in (1, 0))
     field = explorer.field()
     left, top, right, bottom = square_box(field.centre, field.half_mass_side, (224, 224))

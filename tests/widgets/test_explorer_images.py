@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import hirelab as hl
-from hirelab.datasets.samples import normalise, picture, square
+from hirelab.datasets.samples import normalise, open_image, square
 from hirelab.rearrange import CROSS_REGIONS, PADDINGS
 from hirelab.viz import theme
 
@@ -66,7 +66,7 @@ def test_bands_have_the_colours_of_their_regions(stage, high, wide, view):
     assert drawn.shape == (972, 2160, 3)
     size = GRIDS[stage]
     slots = size + max(-size % high, -size % wide)
-    # the spines: left of the left picture, top to bottom; above the right one, left to right
+    # the spines: left of the left image, top to bottom; above the right one, left to right
     down = runs(drawn[164 : 164 + 661, 22])
     across = runs(drawn[146, 772 : 772 + 661])
     for found, region in ((down, high), (across, wide)):
@@ -125,7 +125,7 @@ SHIFTS = [
 def test_who_is_met_and_heard_of(shift, region, padding, cross, restore, stage):
     size, blocks = GRIDS[stage], 5
     explorer = hl.ShiftExplorer(
-        picture=np.zeros((8, 8)), stage=stage, token=0, blocks=blocks, region=region, shift=shift,
+        image=np.zeros((8, 8)), stage=stage, token=0, blocks=blocks, region=region, shift=shift,
         padding=padding, cross_region=cross, restore=restore,
     )  # fmt: skip
     settings = {"padding": padding, "cross_region": cross, "restore": restore}
@@ -164,7 +164,7 @@ def test_the_network_hears_what_the_explorer_says(direction):
     explorer = hl.ShiftExplorer(
         network, stage=3, direction=direction, token=5, blocks=2, shift=1, region=3
     )
-    # one picture's stage 3: 14 x 14 tokens; region 3 and shift 1 are the network's own there
+    # one image's stage 3: 14 x 14 tokens; region 3 and shift 1 are the network's own there
     x = torch.rand(1, 48, 14, 14, dtype=torch.double, requires_grad=True)
     y = network.stages[2].blocks(x)
     at = (0, slice(None), 5, 3) if direction == "height" else (0, slice(None), 3, 5)
@@ -260,7 +260,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def cache(network):
-    x = normalise([square(picture("cat"), 224)])
+    x = normalise([square(open_image("cat"), 224)])
     return network.run_with_cache(x)[1]
 
 
@@ -309,7 +309,7 @@ def test_one_channel_is_its_own_numbers_of_every_token(network, cache, channel):
         explorer.set(channel=24)
 
 
-def test_carried_back_every_map_has_the_places_of_the_picture(network, cache):
+def test_carried_back_every_map_has_the_places_of_the_image(network, cache):
     explorer = hl.BlockExplorer(network, "cat", stage=2, block=2)
     plain = explorer.maps()
     explorer.set(carry_back=True)
@@ -322,7 +322,7 @@ def test_carried_back_every_map_has_the_places_of_the_picture(network, cache):
         assert values.shape == (size, size)
         if name.endswith(".out") or name in ("out", "mid", "hire.input", "hire.fused"):
             np.testing.assert_array_equal(values, plain[name])
-    # row t of the picture stands at place t + shift of the line, in this region and slot
+    # row t of the image stands at place t + shift of the line, in this region and slot
     grouped = cache[prefix + "hire.height.mixed"][0].double()
     for row in (0, 13, 27):
         group, slot = divmod((row + shift) % size, region)
@@ -379,7 +379,7 @@ def test_blocks_of_other_designs(branches, fusion):
     assert shown & {"height", "width", "channel"} == set(branches)
 
 
-def test_a_network_that_computes_nan_is_said_and_the_last_picture_stays(network):
+def test_a_network_that_computes_nan_is_said_and_the_last_image_stays(network):
     broken = hl.create("hire_mlp_atto", seed=0)
     torch.nn.init.constant_(broken.stages[1].blocks[1].mlp.fc1.bias, float("nan"))
     explorer = hl.BlockExplorer(broken, "cat", stage=2, block=1)

@@ -1,0 +1,30 @@
+from .analysis.advice import advise as advise
+from .analysis.attribution import attribute as attribute
+from .analysis.attribution import grad_cam as grad_cam
+from .analysis.faithfulness import deletion_insertion as deletion_insertion
+from .analysis.faithfulness import pointing_game as pointing_game
+from .analysis.faithfulness import randomisation_check as randomisation_check
+from .analysis.provenance import descendants as descendants
+from .analysis.provenance import provenance as provenance
+from .analysis.receptive_field import compare_fields as compare_fields
+from .analysis.receptive_field import receptive_field as receptive_field
+from .datasets.samples import samples as samples
+from .hooks import edit as edit
+from .hooks.points import Cache as Cache
+from .hooks.points import Point as Point
+from .hooks.points import Probe as Probe
+from .models.deploy import deploy as deploy
+from .models.hire_mlp import create as create
+from .models.hire_mlp import load as load
+from .models.hire_mlp import model_names as model_names
+from .rearrange import Rearrangement as Rearrangement
+from .widgets.attribution import AttributionExplorer as AttributionExplorer
+from .widgets.block import BlockExplorer as BlockExplorer
+from .widgets.cost import CostExplorer as CostExplorer
+from .widgets.field import ReceptiveFieldExplorer as ReceptiveFieldExplorer
+from .widgets.player import RearrangementPlayer as RearrangementPlayer
+from .widgets.reach import ReachExplorer as ReachExplorer
+from .widgets.region import RegionExplorer as RegionExplorer
+from .widgets.shift import ShiftExplorer as ShiftExplorer
+
+__version__: str
