@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._shared.errors import check_whole
+from ._shared.checks import check_whole
 
 PADDINGS = ("circular", "zero", "reflect", "replicate")
 CROSS_REGIONS = ("shift", "shuffle", "none")

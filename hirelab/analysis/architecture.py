@@ -26,7 +26,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import paper
-from .._shared.errors import HirelabError, check_whole
+from .._shared.checks import check_whole
+from .._shared.errors import HirelabError
 from ..models import create
 from ..models.hire_mlp import HireMLP
 from ..rearrange import EMPTY, Rearrangement

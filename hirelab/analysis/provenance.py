@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from .._shared.errors import HirelabError, check_whole, unknown
+from .._shared.checks import check_whole
+from .._shared.errors import HirelabError, unknown
 from ..hooks.points import UnknownPoint, probes
 from ..models.hire_mlp import BRANCHES, AxisBranch, ConvNormAct, HireBlock, HireMLP
 from ..rearrange import Rearrangement

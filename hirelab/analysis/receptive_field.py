@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .._shared.errors import HirelabError, check_whole, unknown
+from .._shared.checks import check_whole
+from .._shared.errors import HirelabError, unknown
 from ..hooks.forward import evaluating
 from ..hooks.points import Edit, Point, Probe, Probed, UnknownPoint, edits, probes, run_with_cache
 from ..models.hire_mlp import BRANCHES, AxisBranch

@@ -41,7 +41,8 @@ from timm.models import register_model as timm_register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from .._shared.errors import HirelabError, check_whole, unknown
+from .._shared.checks import check_whole
+from .._shared.errors import HirelabError, unknown
 from ..hooks.points import Probe, Probed
 from ..rearrange import AXES, Rearrangement, check_settings, partition, shift, unpartition, unshift
 from .checkpoints import architecture, checkpoint_filter_fn, load_into, read

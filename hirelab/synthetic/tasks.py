@@ -35,7 +35,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._shared.errors import HirelabError, check_whole
+from .._shared.checks import check_whole
+from .._shared.errors import HirelabError
 from ..rearrange import AXES
 
 __all__ = [

@@ -12,7 +12,7 @@ import hirelab as hl
 from hirelab.datasets.subsets import WORDS
 from hirelab.models import weights
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "09_your_own.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "09_your_own.ipynb"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import hirelab as hl
 from hirelab.analysis.receptive_field import compare_fields, receptive_field, side_by_side
 from hirelab.viz import field as drawing
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "05_receptive_field.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "05_receptive_field.ipynb"
 BLOCKS = [(i, j) for i, depth in enumerate((2, 2, 4, 2)) for j in range(depth)]
 
 

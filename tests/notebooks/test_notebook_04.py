@@ -11,7 +11,7 @@ import numpy as np
 from hirelab.analysis import architecture
 from hirelab.analysis.architecture import cost_growth, family, network_cost, pyramid
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "04_architecture_and_cost.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "04_architecture_and_cost.ipynb"
 
 
 @cache

@@ -12,7 +12,7 @@ from hirelab.analysis.cost import block_parts, branch_cost
 from hirelab.analysis.provenance import reach_growth
 from hirelab.models import create
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 STAGES = ((56, 4, 2, 2), (28, 3, 2, 2), (14, 3, 1, 3), (7, 2, 1, 2))
 
 

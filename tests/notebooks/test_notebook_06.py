@@ -15,7 +15,7 @@ from hirelab.lab import exercises
 from hirelab.models import weights
 from hirelab.rearrange import Rearrangement
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "06_grad_cam.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "06_grad_cam.ipynb"
 TAGS = ("imagenette", "imagenette_isolated")
 
 

@@ -1,0 +1,48 @@
+"""What tests of several rooms share: random images, and weights that no constructor gives."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def random_images(
+    batch: int = 2,
+    channels: int = 3,
+    height: int = 64,
+    width: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 1,
+) -> Tensor:
+    """Normal noise (batch, channels, height, width), the same for the same arguments."""
+    shape = (batch, channels, height, height if width is None else width)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def randomise(model: Network, seed: int = 2) -> Network:
+    """Fill every number as if after training, so that no part is idle and nothing is 0 or 1 by
+    chance: a signal stays about as large as it was, and variances and norms' weights positive."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if not tensor.is_floating_point():
+                continue
+            noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+            if re.search(r"(norm|bn)\d?\.weight|running_var", name):
+                tensor.copy_(0.5 + noise)
+            elif tensor.dim() > 1:
+                tensor.copy_((noise - 0.5) * 3 / tensor[0].numel() ** 0.5)
+            else:
+                tensor.copy_(noise - 0.5)
+    return model
+
+
+def attached_hooks(model: nn.Module) -> int:
+    """How many PyTorch hooks hang on the network's modules, forward and backward."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
