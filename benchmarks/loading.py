@@ -17,9 +17,10 @@ from _timing import in_turn
 from torch.nn import functional
 
 import hirelab as hl
-from hirelab.datasets.cache import decoded
-from hirelab.datasets.samples import PHOTOGRAPHS, open_image, square
+from hirelab.datasets.cache import decode
+from hirelab.datasets.images import PHOTOGRAPHS, open_image
 from hirelab.datasets.subsets import open_images
+from hirelab.datasets.transforms import square
 from hirelab.training.evaluation import normalised
 from hirelab.training.loop import _Augmented, _Order, _together
 from hirelab.training.recipes import PRESETS
@@ -45,7 +46,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
     with tempfile.TemporaryDirectory() as folder:
         images = open_images(files(Path(folder)), "train")
-        squares = decoded(images, RECIPE.stored_size, Path(folder) / "cache", progress=False)
+        squares = decode(images, RECIPE.stored_size, Path(folder) / "cache", progress=False)
         keys = next(iter(_Order(len(squares), RECIPE, seed=0)))
         x, y = _together([_Augmented(squares, RECIPE, 0)[key] for key in keys])
 

@@ -11,10 +11,30 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from hirelab._shared.files import project_folder
+from . import __version__
+from ._shared.errors import HirelabError, unknown
+from ._shared.files import project_folder
 
-from ._shared.errors import HirelabError
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that suggests near names for a mistyped command."""
+
+    commands: Any = None
+
+    def add_commands(self, metavar: str) -> Any:
+        self.commands = self.add_subparsers(metavar=metavar, required=True)
+        return self.commands
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        given = list(sys.argv[1:] if args is None else args)
+        if self.commands and given and not given[0].startswith("-"):
+            known = self.commands.choices
+            if given[0] not in known:
+                cure = f"`{self.prog} --help` says what each does: {', '.join(known)}."
+                self.error(unknown("command", given[0], known, cure))
+        return super().parse_known_args(given, namespace)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,11 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> _Parser:
+    parser = _Parser(
         prog="hirelab", description="A microscope for Hire-MLP and its hierarchical rearrangement."
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_commands("COMMAND")
 
     def command(name: str, function, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
@@ -106,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     ship.add_argument("--notes", default="", help="for the manifest")
 
     data = commands.add_parser("data", help="List, get and check data sets.")
-    actions = data.add_subparsers(metavar="ACTION", required=True)
+    actions = data.add_commands("ACTION")
     for name, argument, text in (
         ("list", None, "What is known by name, and what of it is here."),
         ("get", "name", "Download a data set from its publisher, or go on with it."),
@@ -230,19 +251,20 @@ def _ship(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> int:
-    from hirelab.datasets import fetch
+    from hirelab.datasets.check import check, listing
+    from hirelab.datasets.download import get
     from hirelab.datasets.subsets import locate
 
     if options.action == "list":
-        print(fetch.listing())
+        print(listing())
     elif options.action == "get":
-        print(fetch.get(options.argument))
+        print(get(options.argument))
     elif options.action == "where":
         print(locate(options.argument))
     else:
-        checked = fetch.check(options.argument)
-        print(checked)
-        return 0 if checked.ok else 1
+        report = check(options.argument)
+        print(report)
+        return 0 if report.ok else 1
     return 0
 
 
@@ -250,7 +272,7 @@ def _bench(options: argparse.Namespace) -> int:
     from hirelab.lab import bench
 
     failed = 0
-    for path in bench.find(project_folder("benchmarks"), options.names):
+    for path in bench.find_benchmarks(project_folder("benchmarks"), options.names):
         print(f"{path.stem}: {bench.first_line(path)}", flush=True)
         failed += 0 if options.list else bool(bench.run(path))
     return min(failed, 1)

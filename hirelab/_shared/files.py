@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from .errors import HirelabError, unknown
 
@@ -78,3 +82,52 @@ def _mode(path: Path) -> int:
     umask = os.umask(0)
     os.umask(umask)
     return 0o666 & ~umask
+
+
+# --- beside other processes, on disks that end -------------------------------------------------
+
+
+@contextmanager
+def locked(path: Path, waiting: str = "") -> Iterator[None]:
+    """Wait until no other process holds the lock file ``path``, then hold it for the block.
+
+    ``waiting`` is printed on stderr if it must wait. The system frees the lock of a process that
+    is killed; the empty file stays.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if waiting:
+            print(waiting, file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def writing(folder: Path, what: str) -> Iterator[None]:
+    """Turn what the disk refuses in the block into a sentence with the cure."""
+    try:
+        yield
+    except OSError as error:
+        raise HirelabError(
+            f"{what} cannot be written to {folder} ({error}): free some room or check the "
+            f"folder's permissions, or name another folder in HIRELAB_CACHE"
+        ) from error
+
+
+def check_room(folder: Path, need: int, what: str) -> None:
+    """Make sure that ``need`` bytes fit on the disk of ``folder``.
+
+    Raises:
+        HirelabError: saying what ``what`` needs, what is left and the cure.
+    """
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise HirelabError(
+            f"{what} needs {need / 1e6:,.0f} MB and {folder} has {free / 1e6:,.0f} MB left: free "
+            f"some, or name another folder in HIRELAB_CACHE"
+        )

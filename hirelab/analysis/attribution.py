@@ -38,7 +38,7 @@ from captum.attr import (
 from torch import Tensor, nn
 
 from .._shared.errors import HirelabError, unknown
-from ..datasets.samples import IMAGENET_MEAN, IMAGENET_STD, pixels
+from ..datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, pixels
 from ..hooks.forward import (
     LAYOUTS,
     at_least_single,

@@ -1,22 +1,17 @@
 """Images: photographs that need no download, the reader's own files, labelled sets to train on.
 
-`samples` stands alone; `subsets`, `fetch` and `cache` bring and decode labelled ones for training;
-`diagnostics` generates tasks that isolate what the rearrangement is for.
+images      opens one image, whatever it comes as
+transforms  from images to a network's input, and back
+samples     many images, ready for a network
+subsets     labelled images: data sets by name, folders of class folders, zips
+download    brings a data set from its publisher
+check       reads a whole data set and says what is wrong with it
+cache       labelled images decoded once, for training
 """
 
-from .samples import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    MAX_PIXELS,
-    PHOTOGRAPHS,
-    iter_images,
-    normalise,
-    open_image,
-    pixels,
-    samples,
-    square,
-    suffixes,
-)
+from .images import MAX_PIXELS, PHOTOGRAPHS, open_image, suffixes
+from .samples import iter_images, samples
+from .transforms import IMAGENET_MEAN, IMAGENET_STD, normalise, pixels, square
 
 __all__ = [
     "IMAGENET_MEAN",

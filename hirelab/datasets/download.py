@@ -1,18 +1,18 @@
-"""Published data sets brought here whole, listed, and checked.
+"""Published data sets brought here whole: downloaded, checked against their hash, unpacked.
 
-    get      a data set's name -> where it lies, downloaded and unpacked where it was not here
-    listing  what is known by name, what it costs, and where it is
-    check    a name, folder or zip -> `Checked`: what it holds and what is wrong with it
+`get` takes a data set's name and says where it lies; it is downloaded where it was not here.
 
 At no moment is something half-made where `subsets.locate` looks. A download grows in a folder of
 its own and is gone on with by the next call; an archive is unpacked into a hidden folder that is
 renamed when all of it is there, and removed by the next call when the process was killed before.
+
+The client is our own because none at hand both resumes and checks: torchvision and pooch check a
+hash but begin anew, fsspec does neither, and huggingface_hub's `http_get` resumes but compares no
+hash and does not notice a file that has changed in between.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import http.client
 import json
 import os
@@ -26,31 +26,26 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torchvision.datasets.utils import calculate_md5
 from tqdm import tqdm
 
-from .._shared.errors import HirelabError, unknown
-from .._shared.files import write_atomic
-from .cache import locked, writing
-from .samples import open_image
+from .._shared.errors import HirelabError
+from .._shared.files import check_room, locked, write_atomic, writing
 from .subsets import (
     ANNOTATIONS,
-    DATA_SETS,
-    WORDS,
     DataSet,
-    annotations,
-    find,
-    layout,
+    find_data_set,
+    known_data_set,
     locate,
     own_folder,
+    read_annotations,
     search_folders,
-    some,
 )
 
-__all__ = ["Checked", "check", "get", "listing"]
+__all__ = ["get"]
 
 GROWTH = 4
 """Images hardly compress: what unpacks to more than so many times its size is no data set."""
@@ -62,9 +57,6 @@ TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as broken."""
 
 _BLOCK = 1 << 18
-
-
-# --- bringing it -------------------------------------------------------------------------------
 
 
 def get(source: str | DataSet) -> Path:
@@ -82,22 +74,20 @@ def get(source: str | DataSet) -> Path:
             archive with another hash, with members that reach outside its folder, or that
             unpacks to more than `GROWTH` times its size; too little room.
     """
-    data = _known(source) if isinstance(source, str) else source
+    data = known_data_set(source) if isinstance(source, str) else source
     if not data.url:
         return locate(data.name)  # which says where to ask for it
     home = own_folder() / "data"
     archive = home / ".downloads" / _file_name(data)
-    if (found := find(data)) and not _leftovers(data, home, archive):
+    if (found := find_data_set(data)) and not _leftovers(data, home, archive):
         return found
     with writing(home, data.name):
         archive.parent.mkdir(parents=True, exist_ok=True)
         waiting = f"another process is bringing {data.name}: waiting for it"
-        with locked(archive.with_suffix(".lock"), waiting) as alone:
-            found = find(data)
-            if alone:  # or another process may be at work in them
-                left = _leftovers(data, home, archive) if found else _half_unpacked(data, home)
-                for one in left:
-                    shutil.rmtree(one) if one.is_dir() else one.unlink()
+        with locked(archive.with_suffix(".lock"), waiting):
+            found = find_data_set(data)
+            for left in _leftovers(data, home, archive) if found else _half_unpacked(data, home):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             if found:
                 return found
             given = _given(data)
@@ -106,17 +96,10 @@ def get(source: str | DataSet) -> Path:
             _unpack(data, given or archive, home, ours=given is None)
             if given is None:
                 _forget(archive)
-    found = find(data)
+    found = find_data_set(data)
     if found is None:
         raise HirelabError(f"{data.name} was unpacked into {home} and is gone again")
     return found
-
-
-def _known(name: str) -> DataSet:
-    if name not in DATA_SETS:
-        cure = f"Known by name: {', '.join(DATA_SETS)}."
-        raise HirelabError(unknown("data set", name, DATA_SETS, cure))
-    return DATA_SETS[name]
 
 
 def _file_name(data: DataSet) -> str:
@@ -138,7 +121,7 @@ def _given(data: DataSet) -> Path | None:
     for folder in search_folders():
         path = folder / _file_name(data)
         if path.is_file():
-            if (md5 := _md5(path)) != data.md5:
+            if (md5 := calculate_md5(path)) != data.md5:
                 raise HirelabError(
                     f"{path} is not what {data.name}'s publisher gives (its md5 is {md5} and not "
                     f"{data.md5}): remove it, and `hirelab data get {data.name}` downloads "
@@ -146,21 +129,6 @@ def _given(data: DataSet) -> Path | None:
                 )
             return path
     return None
-
-
-def _md5(path: Path) -> str:
-    with open(path, "rb") as file:
-        make = functools.partial(hashlib.md5, usedforsecurity=False)
-        return hashlib.file_digest(file, make).hexdigest()
-
-
-def _room(folder: Path, need: int, what: str) -> None:
-    free = shutil.disk_usage(folder).free
-    if need > free:
-        raise HirelabError(
-            f"{what} needs {need / 1e6:,.0f} MB and {folder} has {free / 1e6:,.0f} MB left: free "
-            f"some, or name another folder in HIRELAB_CACHE"
-        )
 
 
 # --- downloading -------------------------------------------------------------------------------
@@ -204,7 +172,7 @@ def _download(data: DataSet, archive: Path) -> None:
                 f"and run the command again, which goes on where it stopped, or put "
                 f"{_file_name(data)}, got elsewhere, into a folder that HIRELAB_DATA names"
             ) from error
-    if (md5 := _md5(archive)) != data.md5:
+    if (md5 := calculate_md5(archive)) != data.md5:
         _forget(archive)
         raise HirelabError(
             f"what came from {data.url} is not what its publisher gave before (its md5 is {md5} "
@@ -275,7 +243,7 @@ def _keep(
             write_atomic(_notes(archive), json.dumps(facts))
     # it is unpacked before it is removed, and takes about as much room again
     whole = size or data.megabytes * 1_000_000
-    _room(archive.parent, 2 * whole - have, data.name)
+    check_room(archive.parent, 2 * whole - have, data.name)
     bar = tqdm(total=size, initial=have, unit="B", unit_scale=True, desc=data.name, disable=None)
     with bar, open(archive, "ab") as file:
         while block := _next(answer):
@@ -310,7 +278,7 @@ class _Refused(Exception):
 
 def _unpack(data: DataSet, archive: Path, home: Path, ours: bool) -> None:
     """Unpack beside, sort, and rename to where it is found."""
-    _room(home, archive.stat().st_size, data.name)
+    check_room(home, archive.stat().st_size, data.name)
     top = Path(tempfile.mkdtemp(prefix=f".{data.name}.", dir=home))
     try:
         inside = top / "new"
@@ -331,7 +299,7 @@ def _unpack(data: DataSet, archive: Path, home: Path, ours: bool) -> None:
         try:
             inside.rename(home / _folder_name(data))
         except OSError:
-            if find(data) is None:  # or another process was faster
+            if find_data_set(data) is None:  # or another process was faster
                 raise
     finally:
         shutil.rmtree(top, ignore_errors=True)
@@ -383,7 +351,7 @@ def _unpack_zip(archive: zipfile.ZipFile, folder: Path, limit: int, name: str) -
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise _Refused(f"its member {member.filename!r} is a link or no plain file")
         total = _within(total + member.file_size, limit)
-    _room(folder, total, name)
+    check_room(folder, total, name)
     for member in tqdm(members, f"unpacking {name}", unit=" files", disable=None):
         # what a zip's table says of sizes may be false: zipfile reads no more than that
         archive.extract(member, folder)
@@ -420,145 +388,10 @@ def _sort(folder: Path) -> None:
     table = folder / "val" / ANNOTATIONS
     if not table.is_file():
         return
-    for file, label in annotations(table.read_text()).items():
-        _inside(file), _inside(label)
+    for file, label in read_annotations(table.read_text()).items():
+        _inside(file)
+        _inside(label)
         target = table.parent / label / file
         target.parent.mkdir(exist_ok=True)
         (table.parent / "images" / file).rename(target)
     (table.parent / "images").rmdir()
-
-
-# --- what there is -----------------------------------------------------------------------------
-
-
-def listing() -> str:
-    """A table of the data sets known by name: what they are, what they cost, where they are."""
-    rows = [("name", "what", "classes", "images", "MB", "where")]
-    for data in DATA_SETS.values():
-        where = find(data)
-        counts = (f"{n:,}" for n in (data.classes, data.train + data.val, data.megabytes))
-        rows.append((data.name, data.title, *counts, str(where) if where else "not here"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = ("<", "<", ">", ">", ">", "<")
-    return "\n".join(
-        "  ".join(
-            f"{cell:{side}{width}}" for cell, side, width in zip(row, aligned, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What a source of labelled images holds, and what is wrong with it.
-
-    Attributes:
-        source: the folder or archive.
-        counts: {split: {class: images in it, readable or not}}.
-        unreadable: {path inside the source: why}.
-        problems: what else is wrong, a sentence each.
-        notes: what is no fault but worth knowing, a sentence each.
-    """
-
-    source: Path
-    counts: dict[str, dict[str, int]]
-    unreadable: dict[str, str]
-    problems: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every image can be read and nothing else is wrong."""
-        return not self.unreadable and not self.problems
-
-    def __str__(self) -> str:
-        lines = [str(self.source)]
-        for split, classes in self.counts.items():
-            least, most = min(classes.values()), max(classes.values())
-            each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-            lines.append(
-                f"  {split}: {sum(classes.values()):,} images of {len(classes):,} classes, "
-                f"{each} of each"
-            )
-        classes = sorted({label for counts in self.counts.values() for label in counts})
-        if 0 < len(classes) <= 20:
-            width = max(map(len, classes))
-            for label in classes:
-                each = "".join(f"{counts.get(label, 0):>8,}" for counts in self.counts.values())
-                lines.append(f"    {label:<{width}}{each}  {WORDS.get(label, '')}".rstrip())
-        lines += [f"  {note}" for note in self.notes]
-        lines += [f"  wrong: {problem}" for problem in self.problems]
-        lines += [f"  unreadable: {name}: {why}" for name, why in self.unreadable.items()]
-        wrong = len(self.problems) + len(self.unreadable)
-        lines.append(f"  faults: {wrong:,}" if wrong else "  every image can be read")
-        return "\n".join(lines)
-
-
-def check(source: str | os.PathLike[str]) -> Checked:
-    """Read every image of a source, all splits, and say what is wrong.
-
-    Args:
-        source: see `subsets.locate`; the published counts are known of a name only.
-
-    Raises:
-        HirelabError: nothing there, or nothing that can be opened as a folder or zip.
-    """
-    path = locate(source)
-    there = layout(path)
-    rows = dict(there.images)
-    stray = list(there.outside)
-    if len(rows) > 1:  # what lies beside the splits belongs to none of them
-        stray += [name for name, _, _ in rows.pop("all", [])]
-    order = sorted(rows, key=lambda split: (split != "train", split != "val", split))
-    counts: dict[str, dict[str, int]] = {}
-    for split in order:
-        labels = sorted(label for _, label, _ in rows[split])
-        counts[split] = dict.fromkeys(labels, 0)
-        for label in labels:
-            counts[split][label] += 1
-
-    problems = [] if rows else ["it holds no images in class folders"]
-    for split, empty in there.empty.items():
-        if split in rows:
-            problems.append(f"class folders of {split} without an image: {_all(empty)}")
-    if {"train", "val"} <= set(counts):
-        for one, other in (("train", "val"), ("val", "train")):
-            if missing := sorted(set(counts[one]) - set(counts[other])):
-                problems.append(f"classes of {one} that {other} lacks: {_all(missing)}")
-    if (known := DATA_SETS.get(str(source))) is not None:
-        problems += _differences(known, counts)
-
-    unreadable = {}
-    every = [name for split in order for name, _, _ in rows[split]]
-    for name in tqdm(every, "reading", unit=" images", disable=None):
-        try:
-            open_image(there.files.read(name))
-        except (ValueError, OSError) as error:
-            unreadable[name] = str(error)
-
-    notes = []
-    if stray:
-        notes.append(f"images in no split's class folder: {len(stray):,} ({some(stray)})")
-    if there.others:
-        notes.append(f"files that are no images by their suffix: {there.others:,}")
-    return Checked(path, counts, unreadable, tuple(problems), tuple(notes))
-
-
-def _differences(known: DataSet, counts: dict[str, dict[str, int]]) -> list[str]:
-    """Where the counts are not the published ones."""
-    found = []
-    for split, published in (("train", known.train), ("val", known.val)):
-        classes = counts.get(split, {})
-        for what, here, there in (
-            ("images", sum(classes.values()), published),
-            ("classes", len(classes), known.classes),
-        ):
-            if here != there:
-                found.append(
-                    f"{known.name} as published has {there:,} {what} in {split}, this {here:,}"
-                )
-    return found
-
-
-def _all(names: list[str]) -> str:
-    return f"{len(names):,} ({some(names, 10)})"

@@ -3,7 +3,7 @@
     DATA_SETS      what is known by name: classes, counts, publisher's address, hash, megabytes
     locate         a name or path -> where it lies on this machine, or how to get it
     layout         a folder or zip -> `Layout`: its splits, classes and images as they are
-    open_images  a name or path, and a split -> `LabelledImages`: names, labels, bytes
+    open_images    a name or path, and a split -> `LabelledImages`: names, labels, bytes
 
 A layout is read, not declared: `{train,val,test}/<class>/<image>` in a folder or a zip, with any
 folders above it. Without the split folders, all images are one split, called "all". Zip archives
@@ -27,14 +27,15 @@ import numpy as np
 from torchvision.datasets.imagenette import Imagenette
 
 from .._shared.errors import HirelabError, unknown
-from .samples import suffixes
+from .images import suffixes
 
 __all__ = [
     "DATA_SETS",
     "DataSet",
     "LabelledImages",
     "Layout",
-    "find",
+    "find_data_set",
+    "known_data_set",
     "layout",
     "locate",
     "open_images",
@@ -117,6 +118,18 @@ WORDS: dict[str, str] = {wnid: words[0] for wnid, words in Imagenette._WNID_TO_C
 """What the classes of Imagenette are called, by WordNet id."""
 
 
+def known_data_set(name: str, cure: str = "") -> DataSet:
+    """The data set called so.
+
+    Raises:
+        HirelabError: an unknown name, with near ones; ``cure`` follows the names that are known.
+    """
+    if name not in DATA_SETS:
+        cure = f"Known by name: {', '.join(DATA_SETS)}{cure}."
+        raise HirelabError(unknown("data set", name, DATA_SETS, cure))
+    return DATA_SETS[name]
+
+
 # --- where data lies ---------------------------------------------------------------------------
 
 
@@ -133,7 +146,7 @@ def search_folders() -> list[Path]:
     return [*(Path(one).expanduser() for one in named if one), own_folder() / "data"]
 
 
-def find(data: DataSet) -> Path | None:
+def find_data_set(data: DataSet) -> Path | None:
     """The first folder or zip in `search_folders` that is taken for ``data``; None: not here."""
     for folder in search_folders():
         for pattern in data.files:
@@ -152,14 +165,10 @@ def locate(source: str | os.PathLike[str]) -> Path:
         HirelabError: for a name that is unknown, or known and not here (the message says which
             command brings it and how many megabytes that is), and for a path with nothing there.
     """
-    known = DATA_SETS.get(str(source))
-    if known is None:
-        path = Path(source).expanduser()
-        if path.exists():
-            return path
-        cure = f"Known by name: {', '.join(DATA_SETS)}; or give the path of a folder or zip."
-        raise HirelabError(unknown("data set", str(source), DATA_SETS, cure))
-    if found := find(known):
+    if str(source) not in DATA_SETS and (path := Path(source).expanduser()).exists():
+        return path
+    known = known_data_set(str(source), "; or give the path of a folder or zip")
+    if found := find_data_set(known):
         return found
     looked = ", ".join(str(folder) for folder in search_folders())
     if not known.url:
@@ -341,7 +350,7 @@ ANNOTATIONS = "val_annotations.txt"
 """Tiny-ImageNet's table of the images in val/images/, as published."""
 
 
-def annotations(text: str) -> dict[str, str]:
+def read_annotations(text: str) -> dict[str, str]:
     """{image: class} from `ANNOTATIONS`: a line an image, name, class and box between tabs."""
     rows = (line.split("\t") for line in text.splitlines())
     return {row[0]: row[1] for row in rows if len(row) > 1}
@@ -353,7 +362,7 @@ def _labelled(files: _Folder | _Zip, names: Sequence[str]) -> dict[str, str]:
     for table in map(PurePosixPath, names):
         if table.name == ANNOTATIONS:
             text = files.read(str(table)).decode(errors="replace")
-            for file, label in annotations(text).items():
+            for file, label in read_annotations(text).items():
                 found[str(table.parent / "images" / file)] = label
     return found
 
@@ -418,19 +427,19 @@ def open_images(
     found = tuple(sorted({label for _, label, _ in rows}))
     if empty := there_is.empty.get(split):
         raise HirelabError(
-            f"{path}: {len(empty)} class folders of {split!r} hold no image ({some(empty)}): "
-            f"add images or remove the folders"
+            f"{path}: {len(empty)} class folders of {split!r} hold no image "
+            f"({quote_first(empty)}): add images or remove the folders"
         )
     order = tuple(classes) if classes is not None else found
     if strange := sorted(set(found) - set(order)):
         raise HirelabError(
             f"{path}: {split!r} has {len(strange)} classes that training does not know "
-            f"({some(strange)}): use the same class folders in every split"
+            f"({quote_first(strange)}): use the same class folders in every split"
         )
     if lacking := sorted(set(order) - set(found)):
         warnings.warn(
             f"{path}: {split!r} has no image of {len(lacking)} of {len(order)} classes "
-            f"({some(lacking)})",
+            f"({quote_first(lacking)})",
             stacklevel=2,
         )
     index = {label: i for i, label in enumerate(order)}
@@ -448,7 +457,7 @@ def open_images(
     )
 
 
-def some(names: Sequence[str], most: int = 3) -> str:
-    """The first of ``names``, quoted."""
+def quote_first(names: Sequence[str], most: int = 3) -> str:
+    """The first of ``names``, quoted, with dots where there are more."""
     shown = ", ".join(map(repr, names[:most]))
     return shown + (", ..." if len(names) > most else "")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hirelab._shared.files import pick
+from .._shared.files import pick
 
 _RUN = """
 import importlib, sys
@@ -17,13 +17,13 @@ importlib.import_module(sys.argv[2]).main()
 """
 
 
-def find(folder: Path, names: Sequence[str] = ()) -> list[Path]:
+def find_benchmarks(folder: Path, names: Sequence[str] = ()) -> list[Path]:
     """Return the benchmark files in ``folder``, sorted, or those ``names`` in the order given.
 
     Files whose name begins with an underscore are helpers.
 
     Raises:
-        HirelabError: a name is not there; the message suggests near ones.
+        HirelabError: a name that does not exist; the message suggests near ones.
     """
     return pick(sorted(folder.glob("[!_]*.py")), names, "benchmark")
 

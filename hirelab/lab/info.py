@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from hirelab._shared.files import ROOT
+from .._shared.files import ROOT
+from .._shared.tables import table
+from ..datasets.subsets import DATA_SETS, find_data_set, own_folder
 
 PACKAGES = (
     "hirelab",
@@ -25,9 +27,8 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.zst")
 
 
 def report() -> str:
-    """Return what one would put into a bug report: a line a fact, name and value in two columns."""
-    facts = [*_versions(), *_machine(), *_data_folders()]
-    return "\n".join(f"{name:<14}{value}".rstrip() for name, value in facts)
+    """Return what one would put into a bug report: one fact per line, name and value."""
+    return table([*_versions(), *_machine(), *_data_folders(), *_data_sets()])
 
 
 def _versions() -> Iterator[tuple[str, str]]:
@@ -53,19 +54,33 @@ def _machine() -> Iterator[tuple[str, str]]:
 
 
 def _data_folders() -> Iterator[tuple[str, str]]:
-    """The folder that HIRELAB_DATA names, with its archives, and the project's own."""
-    named = os.environ.get("HIRELAB_DATA")
-    if not named:
+    """The folders that HIRELAB_DATA names, with their archives; hirelab's own; the project's."""
+    named = os.environ.get("HIRELAB_DATA", "").split(os.pathsep)
+    folders = [Path(one).expanduser() for one in named if one]
+    if not folders:
         yield "HIRELAB_DATA", "not set"
-    elif not Path(named).is_dir():
-        yield "HIRELAB_DATA", f"{named} (there is no such folder)"
-    else:
-        found = archives(Path(named))
-        yield "HIRELAB_DATA", f"{named} ({len(found)} archive{'s' * (len(found) != 1)})"
+    for i, folder in enumerate(folders):
+        name = "" if i else "HIRELAB_DATA"
+        if not folder.is_dir():
+            yield name, f"{folder} (there is no such folder)"
+            continue
+        found = archives(folder)
+        yield name, f"{folder} ({len(found)} archive{'s' * (len(found) != 1)})"
         for path in found:
             yield "", f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
+    yield "HIRELAB_CACHE", str(own_folder())
     own = ROOT / "data"
     yield "data", str(own) if own.is_dir() else "none beside the package"
+
+
+def _data_sets() -> Iterator[tuple[str, str]]:
+    """The data sets known by name: where each lies, then those that are not here."""
+    found = {name: find_data_set(data) for name, data in DATA_SETS.items()}
+    rows = [f"{name}: {path}" for name, path in found.items() if path]
+    if absent := [name for name, path in found.items() if not path]:
+        rows.append(f"not here: {', '.join(absent)}")
+    for i, row in enumerate(rows):
+        yield "" if i else "data sets", row
 
 
 def archives(folder: Path) -> list[Path]:

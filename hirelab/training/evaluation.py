@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .._shared.errors import HirelabError
-from ..datasets.cache import Squares
-from ..datasets.samples import IMAGENET_MEAN, IMAGENET_STD
+from ..datasets.cache import DecodedImages
+from ..datasets.transforms import IMAGENET_MEAN, IMAGENET_STD
 from ..hooks.forward import evaluating
 from ..results import Result
 
@@ -84,7 +84,7 @@ class Evaluation(Result):
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, squares: Squares, size: int, batch: int = 128) -> Evaluation:
+def evaluate(model: nn.Module, squares: DecodedImages, size: int, batch: int = 128) -> Evaluation:
     """Classify the middle of every square, ``size`` pixels a side, in float32.
 
     The network is left in the mode (training or not) in which it came.

@@ -45,9 +45,9 @@ from tqdm import tqdm
 
 from .._shared.errors import HirelabError
 from .._shared.files import atomic, write_atomic
-from ..datasets.cache import Squares, decoded
-from ..datasets.samples import IMAGENET_MEAN, IMAGENET_STD
+from ..datasets.cache import DecodedImages, decode
 from ..datasets.subsets import open_images
+from ..datasets.transforms import IMAGENET_MEAN, IMAGENET_STD
 from .distributed import synchronise
 from .evaluation import evaluate, normalised
 from .recipes import Recipe
@@ -76,7 +76,7 @@ def _at(number: int) -> None:
 class _Augmented(Dataset):
     """Augmented images by (epoch, place in the epoch's order, index of the image)."""
 
-    def __init__(self, squares: Squares, recipe: Recipe, seed: int) -> None:
+    def __init__(self, squares: DecodedImages, recipe: Recipe, seed: int) -> None:
         self.squares, self.recipe, self.seed = squares, recipe, seed
         self._transforms: dict[int, Any] = {}
 
@@ -424,7 +424,7 @@ def _epoch(
     trainer: _Trainer,
     loader: DataLoader,
     order: _Order,
-    squares: Squares,
+    squares: DecodedImages,
     out: Path,
     clock: _Clock,
     stopped: Callable[[], bool],
@@ -462,7 +462,7 @@ def _epoch(
     return True
 
 
-def _row(trainer: _Trainer, epoch: int, val_set: Squares) -> dict[str, float]:
+def _row(trainer: _Trainer, epoch: int, val_set: DecodedImages) -> dict[str, float]:
     """Close an epoch: its row of the history, validated where the recipe says so.
 
     Every process validates all images, which takes as long as waiting for one that does.
@@ -485,7 +485,7 @@ def _row(trainer: _Trainer, epoch: int, val_set: Squares) -> dict[str, float]:
     return row
 
 
-def _finish(trainer: _Trainer, val_set: Squares, out: Path) -> None:
+def _finish(trainer: _Trainer, val_set: DecodedImages, out: Path) -> None:
     """Weights, their evaluation and the curves, in a finished run's folder."""
     with atomic(out / "model.safetensors") as temporary:
         # contiguous, since safetensors keeps no strides
@@ -497,17 +497,17 @@ def _finish(trainer: _Trainer, val_set: Squares, out: Path) -> None:
     print(result, flush=True)
 
 
-def _open(data: str | Path, recipe: Recipe, main: bool) -> tuple[Squares, Squares]:
+def _open(data: str | Path, recipe: Recipe, main: bool) -> tuple[DecodedImages, DecodedImages]:
     train_images = open_images(data, "train")
     val_images = open_images(data, "val", train_images.classes)
-    pair = [decoded(one, recipe.stored_size, progress=main) for one in (train_images, val_images)]
+    pair = [decode(one, recipe.stored_size, progress=main) for one in (train_images, val_images)]
     for squares in pair:
         if main and squares.skipped:
             print(f"warning: {squares.report()}", file=sys.stderr, flush=True)
     return pair[0], pair[1]
 
 
-def _not_finite(loss: float, step: int, order: _Order, squares: Squares) -> str:
+def _not_finite(loss: float, step: int, order: _Order, squares: DecodedImages) -> str:
     keys = order.batch(step % len(order))
     names = [squares.images.names[squares.kept[index]] for _, _, index in keys]
     recipe = order.recipe

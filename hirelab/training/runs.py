@@ -22,7 +22,7 @@ from torch import nn
 
 from .._shared.errors import HirelabError, unknown
 from .._shared.files import write_atomic
-from ..datasets.cache import Squares, decoded
+from ..datasets.cache import DecodedImages, decode
 from ..datasets.subsets import open_images
 from ..results import Result, hardware, versions
 from .evaluation import Evaluation, evaluate
@@ -164,7 +164,7 @@ def load_run(out: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
 def validation(
     facts: Mapping[str, Any], data: str | Path | None = None, stored: int | None = None
-) -> Squares:
+) -> DecodedImages:
     """The validation images of a run, or others of the same classes, as squares.
 
     ``stored`` pixels a side, by default those of the run's recipe.
@@ -176,7 +176,7 @@ def validation(
     images = open_images(data or facts["source"], "val", asked["classes"])
     if data is None and images.fingerprint != asked["data"]["val"]:
         raise HirelabError(f"{facts['source']} has other validation images than the run had")
-    return decoded(images, stored or Recipe(**asked["recipe"]).stored_size)
+    return decode(images, stored or Recipe(**asked["recipe"]).stored_size)
 
 
 def judge(
@@ -213,7 +213,7 @@ def judge(
         raise HirelabError(unknown("network", network, shipped(), cure))
     if facts is None:
         size, crop = size or 224, Recipe.crop
-        squares = decoded(open_images(data, "val"), round(size / crop))
+        squares = decode(open_images(data, "val"), round(size / crop))
     else:
         recipe = Recipe(**facts["asked"]["recipe"])
         size = size or recipe.size

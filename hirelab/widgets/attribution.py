@@ -14,7 +14,8 @@ from torch import nn
 from .._shared.errors import HirelabError
 from ..analysis.advice import weights
 from ..analysis.attribution import Attribution, attribute
-from ..datasets.samples import PHOTOGRAPHS, normalise
+from ..datasets.images import PHOTOGRAPHS
+from ..datasets.transforms import normalise
 from ..models import create
 from ..viz import overlay, theme
 from ..viz.canvas import Canvas

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
-from ..datasets.samples import normalise
+from ..datasets.transforms import normalise
 from ..models import create
 from ..viz import maps, theme
 from ..viz.canvas import Canvas

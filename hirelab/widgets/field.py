@@ -12,7 +12,8 @@ from PIL import Image
 from torch import nn
 
 from ..analysis.receptive_field import PATHS, POSITIONS, ReceptiveField, receptive_field
-from ..datasets.samples import PHOTOGRAPHS, normalise, open_image, square
+from ..datasets.images import PHOTOGRAPHS, open_image
+from ..datasets.transforms import normalise, square
 from ..models import create
 from ..models.hire_mlp import BRANCHES
 from ..viz import field, theme

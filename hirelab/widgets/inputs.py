@@ -10,14 +10,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .._shared.errors import HirelabError
-from ..datasets.samples import open_image, pixels, square
+from ..datasets.images import open_image
+from ..datasets.transforms import pixels, square
 
 SIDE = 224  # pixels; the input of the paper's networks
 
 
 def square_image(source: Any = None) -> Image.Image:
     """A 224 x 224 RGB image from a normalised tensor (3, H, W), or from anything that
-    `hirelab.datasets.samples.image` opens (a file, a name, a PIL image, an array).
+    `hirelab.datasets.open_image` opens (a file, a name, a PIL image, an array).
 
     Raises:
         HirelabError: for a tensor of another shape, or one with NaN.

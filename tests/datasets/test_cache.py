@@ -16,7 +16,7 @@ from PIL import Image
 
 from hirelab._shared.errors import HirelabError
 from hirelab.datasets import cache, open_image, square
-from hirelab.datasets.cache import decoded
+from hirelab.datasets.cache import decode
 from hirelab.datasets.subsets import open_images
 
 fork = multiprocessing.get_context("fork")
@@ -43,7 +43,7 @@ def pets(tmp_path):
 
 
 def run(pets: Path, tmp_path: Path, split: str = "train", size: int = 32):
-    return decoded(open_images(pets, split), size, tmp_path / "cache", progress=False)
+    return decode(open_images(pets, split), size, tmp_path / "cache", progress=False)
 
 
 def caches(tmp_path: Path) -> list[str]:

@@ -288,7 +288,7 @@ def test_unreadable_exif_does_not_cost_the_image(tmp_path):
 def test_one_pixel_is_a_image(tmp_path, mode):
     Image.new(mode, (1, 1)).save(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
     assert open_image(next(tmp_path.iterdir())).size == (1, 1)
-    x, _ = samples(1, size=8, source=tmp_path)
+    x, _ = samples(1, img_size=8, source=tmp_path)
     assert x.shape == (1, 3, 8, 8)
     assert torch.isfinite(x).all()
 
@@ -305,7 +305,7 @@ def test_10_000_by_10_000_pixels_open_without_a_warning(tmp_path):
     Image.new("RGB", (10_000, 10_000), WHITE).save(tmp_path / "a.jpg")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        x, names = samples(1, size=32, source=tmp_path / "a.jpg")
+        x, names = samples(1, img_size=32, source=tmp_path / "a.jpg")
     assert names == ["a.jpg"]
     assert (pixels(x) == 255).all()
 
@@ -631,7 +631,7 @@ def test_a_square_of_the_right_size_is_left_as_it_is():
 
 @pytest.mark.parametrize("bad", [0, -1, 7.5, "224", None, True])
 def test_size_is_a_whole_number(bad):
-    for function in (lambda: square(corners(), bad), lambda: samples(1, size=bad)):
+    for function in (lambda: square(corners(), bad), lambda: samples(1, img_size=bad)):
         with pytest.raises(ValueError, match=re.escape(f"size is {bad!r} and must be a whole")):
             function()
 

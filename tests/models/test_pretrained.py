@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import hirelab as hl
-from hirelab.datasets.subsets import DATA_SETS, WORDS, find
+from hirelab.datasets.subsets import DATA_SETS, WORDS, find_data_set
 from hirelab.models import weights
 from hirelab.models.hire_mlp import IMAGENETTE, ISOLATED
 from hirelab.training import runs
@@ -104,7 +104,7 @@ def test_the_manifest_is_what_was_evaluated(name):
 @every
 def test_evaluating_again_gives_the_manifest_s_accuracy(name):
     """On the real validation images, as `hirelab evaluate` does it."""
-    pack = find(DATA_SETS["imagenette"])
+    pack = find_data_set(DATA_SETS["imagenette"])
     if pack is None:
         pytest.skip("Imagenette is not here: name its folder in HIRELAB_DATA")
     if runs.open_images(pack, "val").fingerprint != weights.manifest(name)["asked"]["data"]["val"]:

@@ -37,7 +37,7 @@ def networks():
 @pytest.fixture(scope="module")
 def measured(networks):
     """Fields of the end of stage 3 on the notebook's images, kept."""
-    x, _ = hl.samples(6, size=128)
+    x, _ = hl.samples(6, img_size=128)
     kept = {}
 
     def measure(name, position="centre", paths="spatial"):
@@ -97,7 +97,7 @@ def test_the_corner_hears_nothing_round_the_border_without_exchange(networks, me
 
 
 def test_opened_branches_hear_several_times_as_far(prose):
-    x, _ = hl.samples(2, size=128)
+    x, _ = hl.samples(2, img_size=128)
     for name, point, opened in (
         ("resnet18", "layer3", {"zero_init_last": False}),
         ("convnext_atto", "stages.2", {"ls_init_value": 1.0}),
@@ -171,7 +171,7 @@ def test_what_the_shift_adds_is_mostly_a_tail(measured, prose):
 
 
 def test_the_mass_grows_where_the_grid_is_halved(networks, prose):
-    x, _ = hl.samples(6, size=128)
+    x, _ = hl.samples(6, img_size=128)
     sides = {
         (i, j): receptive_field(
             networks["trained"], x, f"stages.{i}.blocks.{j}", paths="spatial"
@@ -216,7 +216,7 @@ def test_side_by_side_says_and_refuses(measured):
         side_by_side(fields, {"on": whole})
     with pytest.raises(ValueError, match="take both for one input size"):
         side_by_side(fields, {"one": whole[:64]})
-    x, _ = hl.samples(1, size=96)
+    x, _ = hl.samples(1, img_size=96)
     other = receptive_field(nn.Sequential(nn.AdaptiveAvgPool2d(1)), x, "0")
     with pytest.raises(ValueError, match="input size or reduction"):
         side_by_side({**fields, "small": other})

@@ -32,7 +32,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def x() -> torch.Tensor:
-    return hl.samples(2, size=128)[0]
+    return hl.samples(2, img_size=128)[0]
 
 
 def test_the_ten_classes_and_their_numbers(prose, model):
@@ -79,7 +79,7 @@ def test_the_exercise_s_grid():
     assert (shape, 112 // 8) == ((5, 3), 14)
     net = hl.create("hire_mlp_atto", seed=0)
     point = "stages.1.blocks.1.hire.height.mixed"
-    net_x = hl.samples(1, size=112)[0]
+    net_x = hl.samples(1, img_size=112)[0]
     rows = hl.grad_cam(net, net_x, point=point).maps.shape[1]
     assert rows == exercises.map_rows.solve()
     branch = net.stages[1].blocks[1].hire.height

@@ -12,9 +12,9 @@ from torch import nn
 
 import hirelab as hl
 from hirelab._shared.errors import HirelabError
-from hirelab.datasets.cache import Squares
-from hirelab.datasets.samples import normalise
+from hirelab.datasets.cache import DecodedImages
 from hirelab.datasets.subsets import LabelledImages
+from hirelab.datasets.transforms import normalise
 from hirelab.training.evaluation import Evaluation, evaluate, normalised
 
 
@@ -81,11 +81,11 @@ def test_it_is_kept_and_found_again(judged, tmp_path):
     assert np.array_equal(again.probabilities, judged.probabilities)
 
 
-def squares(count: int = 5, size: int = 40) -> Squares:
+def squares(count: int = 5, size: int = 40) -> DecodedImages:
     pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     labels = np.arange(count) % 3
     images = LabelledImages(Path(), "val", ("a", "b", "c"), ("x",) * count, labels, "f", None)
-    return Squares(images, pixels, labels, np.arange(count), {"y": "damaged"})
+    return DecodedImages(images, pixels, labels, np.arange(count), {"y": "damaged"})
 
 
 def test_evaluate_reads_the_middle_of_the_squares_in_any_batches():

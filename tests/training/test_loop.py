@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from hirelab._shared.errors import HirelabError
 from hirelab.cli import main
-from hirelab.datasets.cache import decoded
+from hirelab.datasets.cache import decode
 from hirelab.datasets.subsets import open_images
 from hirelab.models import weights
 from hirelab.training import loop as training
@@ -253,7 +253,7 @@ def test_an_epoch_shows_each_image_once_in_a_new_order():
 
 
 def test_an_augmented_image_follows_from_its_place_alone(data):
-    squares = decoded(open_images(data, "train"), RECIPE.stored_size, progress=False)
+    squares = decode(open_images(data, "train"), RECIPE.stored_size, progress=False)
     images = _Augmented(squares, RECIPE, seed=1)
     first, label = images[0, 5, 7]
     torch.manual_seed(99)

@@ -131,7 +131,7 @@ def test_a_palette_has_room_for_the_theme():
 
 
 def test_a_photograph_keeps_most_of_its_colours():
-    from hirelab.datasets.samples import open_image
+    from hirelab.datasets.images import open_image
 
     image = open_image("cat")
     shown = np.asarray(Image.open(io.BytesIO(png(image))).convert("RGB")).astype(int)

@@ -9,7 +9,8 @@ from PIL import Image
 
 import hirelab as hl
 from hirelab.analysis.attribution import attribute
-from hirelab.datasets.samples import normalise, open_image, square
+from hirelab.datasets.images import open_image
+from hirelab.datasets.transforms import normalise, square
 from hirelab.viz import overlay, theme
 from hirelab.widgets.attribution import AttributionExplorer
 

@@ -25,7 +25,8 @@ from ipywidgets.widgets import widget as registry
 from PIL import Image
 
 import hirelab as hl
-from hirelab.datasets.samples import normalise, open_image, square
+from hirelab.datasets.images import open_image
+from hirelab.datasets.transforms import normalise, square
 from hirelab.viz import theme
 from hirelab.viz.canvas import png
 from hirelab.widgets import Explorer, frozen_pages

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import hirelab as hl
-from hirelab.datasets.samples import normalise, open_image, square
+from hirelab.datasets.images import open_image
+from hirelab.datasets.transforms import normalise, square
 from hirelab.rearrange import CROSS_REGIONS, PADDINGS
 from hirelab.viz import theme
 

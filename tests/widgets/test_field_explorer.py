@@ -11,7 +11,8 @@ from torch import nn
 
 import hirelab as hl
 from hirelab.analysis.receptive_field import PATHS, receptive_field
-from hirelab.datasets.samples import normalise, open_image, square
+from hirelab.datasets.images import open_image
+from hirelab.datasets.transforms import normalise, square
 from hirelab.viz import theme
 from hirelab.viz.canvas import Canvas
 from hirelab.viz.field import logarithm, square_box
