@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from typing import TypeVar
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
 def random_images(
@@ -46,3 +51,26 @@ def attached_hooks(model: nn.Module) -> int:
     """How many PyTorch hooks hang on the network's modules, forward and backward."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+
+
+def noise_image(width: int, height: int, seed: int = 0) -> Image.Image:
+    """An RGB image in which no two neighbouring pixels agree."""
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def four_corners() -> Image.Image:
+    """40 x 20 pixels whose four corners are red, green, blue and white, so no view is alike."""
+    image = Image.new("RGB", (40, 20))
+    for box, colour in zip(
+        [(0, 0), (20, 0), (0, 10), (20, 10)], [RED, GREEN, BLUE, WHITE], strict=True
+    ):
+        image.paste(colour, (*box, box[0] + 20, box[1] + 10))
+    return image
+
+
+def same_image(a: Image.Image, b: Image.Image, tolerance: int = 0) -> bool:
+    """Whether two RGB images have the same size and values within `tolerance`."""
+    assert a.mode == b.mode == "RGB"
+    left, right = np.asarray(a, int), np.asarray(b, int)
+    return left.shape == right.shape and np.abs(left - right).max() <= tolerance

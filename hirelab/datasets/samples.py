@@ -51,7 +51,7 @@ def samples(
             no network.
         FileNotFoundError: a file that does not exist.
     """
-    side, mean, std = (224, IMAGENET_MEAN, IMAGENET_STD) if model is None else _wanted(model)
+    side, mean, std = _wanted(model)
     size = check_side(side if img_size is None else img_size)
     # One image at a time: only the small squares are kept, however large the files are.
     chosen = [(name, square(opened(), size)) for name, opened in _chosen(source, n)]
@@ -68,10 +68,10 @@ def iter_images(
     - anything that `open_image` takes;
     - a folder: the files in it whose suffix is in `suffixes()`, sorted by name, without hidden
       files and without its subfolders;
-    - a labelled set, which is a name of `subsets.DATA_SETS`, a zip, or a folder of class folders:
-      of its split val (else test, else train, else all that it has) the first image of every
-      class, then the second, and so on. They are named by their class, in words where those are
-      known.
+    - a labelled set, which is a name of `subsets.DATA_SETS`, a zip, or a folder without images of
+      its own but with class folders: of its split val (else test, else train, else all that it
+      has) the first image of every class, then the second, and so on. They are named by their
+      class, in words where those are known.
 
     Raises:
         HirelabError: an `n` that is no whole number from 1, more sample photographs than there
@@ -81,13 +81,15 @@ def iter_images(
     return [(name, opened()) for name, opened in _chosen(source, n)]
 
 
-def _wanted(model: nn.Module) -> tuple[Any, Sequence[float], Sequence[float]]:
+def _wanted(model: nn.Module | None) -> tuple[Any, Sequence[float], Sequence[float]]:
     """(img_size, mean, std) of the images that a network was made for."""
-    from timm.data import resolve_model_data_config  # takes seconds, and whoever has a model has it
-
-    if not isinstance(model, nn.Module):
+    if model is not None and not isinstance(model, nn.Module):
         raise HirelabError(f"model is a {type(model).__name__}; give a network, a torch.nn.Module.")
-    config = resolve_model_data_config(model)
+    if not (cfg := getattr(model, "pretrained_cfg", None)):
+        return 224, IMAGENET_MEAN, IMAGENET_STD
+    from timm.data import resolve_model_data_config  # takes seconds: only where it is needed
+
+    config = resolve_model_data_config(model, pretrained_cfg=cfg)
     mean, std = (v if len(v) == 3 else tuple(v) * 3 for v in (config["mean"], config["std"]))
     return config["input_size"][1:], mean, std
 

@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import sys
 import zipfile
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def test_pixels_are_those_of_the_square_of_the_image(pets, tmp_path, form, size)
 def test_the_second_time_nothing_is_decoded_and_nothing_written(pets, tmp_path, monkeypatch):
     first = run(pets, tmp_path)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()}
-    monkeypatch.setattr(cache, "image", None)
+    monkeypatch.setattr(cache, "open_image", None)
     again = run(pets, tmp_path)
     assert np.array_equal(first.pixels, again.pixels)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()} == before
@@ -197,7 +196,7 @@ def test_a_image_that_can_be_read_again_is_not_skipped_for_ever(pets, tmp_path, 
 
 def test_too_little_room_is_said_before_anything_is_decoded(pets, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
-    monkeypatch.setattr(cache, "image", None)
+    monkeypatch.setattr(cache, "open_image", None)
     with pytest.raises(HirelabError, match=r"decoding 3 images needs .* HIRELAB_CACHE"):
         run(pets, tmp_path)
     assert caches(tmp_path) == []
@@ -245,7 +244,7 @@ def killed(pets: Path, tmp_path: Path, where: str, after: int) -> None:
 
 @pytest.mark.parametrize(
     ("where", "after"),
-    [("image", 0), ("image", 2), ("_write_head", 1), ("write_atomic", 0)],
+    [("open_image", 0), ("open_image", 2), ("_write_head", 1), ("write_atomic", 0)],
 )
 def test_killed_while_decoding_leaves_nothing_that_is_taken_for_a_cache(
     pets, tmp_path, where, after
@@ -280,14 +279,14 @@ def test_a_damaged_cache_is_made_anew(pets, tmp_path, damage):
 
 def slowly(pets: Path, tmp_path: Path, barrier, answer) -> None:
     count = 0
-    original = cache.image
+    original = cache.open_image
 
     def counting(*arguments):
         nonlocal count
         count += 1
         return original(*arguments)
 
-    cache.image = counting
+    cache.open_image = counting
     barrier.wait()
     pixels = run(pets, tmp_path).pixels.tobytes()
     answer.put((count, pixels))
@@ -307,19 +306,3 @@ def test_two_processes_at_once_both_end_well(pets, tmp_path):
     )
     assert [pixels for _, pixels in results] == [expected] * 2
     assert sorted(count for count, _ in results) == [0, 3]  # one decoded, the other waited
-
-
-@pytest.mark.parametrize("without", ["fcntl", "flock"])
-def test_without_locks_it_works_and_cleans_nothing(pets, tmp_path, monkeypatch, without):
-    if without == "fcntl":
-        monkeypatch.setitem(sys.modules, "fcntl", None)
-    else:
-
-        def refusing(*_):
-            raise OSError(37, "No locks available")
-
-        monkeypatch.setattr("fcntl.flock", refusing)
-    (tmp_path / "cache").mkdir()
-    with cache.locked(tmp_path / "cache/lock") as alone:
-        assert not alone
-    assert len(run(pets, tmp_path)) == 3

@@ -12,7 +12,7 @@ from PIL import Image
 
 from hirelab._shared.errors import HirelabError
 from hirelab.datasets import open_image, square, subsets
-from hirelab.datasets.subsets import DATA_SETS, find, layout, locate, open_images
+from hirelab.datasets.subsets import DATA_SETS, find_data_set, layout, locate, open_images
 
 PACKS = os.environ.get("HIRELAB_DATA", "")
 
@@ -149,7 +149,7 @@ def test_the_first_folder_that_has_a_data_set_is_taken(tmp_path, monkeypatch):
 def test_an_archive_of_tar_is_not_taken_for_the_data(tmp_path, monkeypatch):
     monkeypatch.setenv("HIRELAB_DATA", str(tmp_path))
     (tmp_path / "imagenette2-160.tgz").write_bytes(b"not unpacked")
-    assert find(DATA_SETS["imagenette"]) is None
+    assert find_data_set(DATA_SETS["imagenette"]) is None
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
