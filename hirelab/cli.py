@@ -126,7 +126,7 @@ def _parser() -> _Parser:
     ship.add_argument("name", help="NETWORK.TAG, such as hire_mlp_pico.imagenette")
     ship.add_argument("--notes", default="", help="for the manifest")
 
-    data = commands.add_parser("data", help="List, get and check data sets.")
+    data = command("data", _data, "List, get and check data sets.")
     actions = data.add_commands("ACTION")
     for name, argument, text in (
         ("list", None, "What is known by name, and what of it is here."),

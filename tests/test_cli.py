@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
+import re
+import runpy
 import sys
+from importlib.metadata import version
 
 import pytest
+from PIL import Image
 
 from hirelab import cli
 from hirelab._shared import files as _files
@@ -14,32 +18,52 @@ from hirelab._shared.files import pick, project_folder, write_atomic
 from hirelab.lab import bench, info
 from hirelab.lab import jupyter as lab
 
-COMMANDS = ["lab", "info", "notebooks", "gallery", "bench"]
 
-
-def test_help_names_every_command(capsys):
+def test_help_says_what_every_command_does(capsys):
+    commands = cli._parser().commands.choices
+    assert {"lab", "info", "train", "evaluate", "data", "bench"} < set(commands)
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     printed = capsys.readouterr().out
-    assert all(command in printed for command in COMMANDS)
+    for name, parser in commands.items():
+        # whole lines are broken by the width of the terminal
+        assert re.search(rf"^    {name}\s+{parser.description[:30]}", printed, re.M), name
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["lab", "--port", "many"]])
+def test_the_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"hirelab {version('hirelab')}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["evalute", "runs/a"], "no command 'evalute'. Did you mean 'evaluate'? `hirelab --help`"),
+        (["data", "chek"], "no command 'chek'. Did you mean 'check'? `hirelab data --help`"),
+        (["xyzzy"], "no command 'xyzzy'. `hirelab --help`"),
+    ],
+)
+def test_a_mistyped_command_gets_near_ones(arguments, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"], ["lab", "--port", "many"], ["data", "get"]])
 def test_wrong_arguments_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(arguments)
     assert "usage: hirelab" in capsys.readouterr().err
 
 
-def test_runs_as_a_module_and_says_a_user_error_in_one_sentence():
-    asked = subprocess.run(
-        [sys.executable, "-m", "hirelab", "gallery", "--notebooks", "no-such-folder"],
-        capture_output=True,
-        text=True,
-    )
-    assert asked.returncode == 2
-    assert asked.stderr == "hirelab: --notebooks: there is no folder no-such-folder\n"
-    assert asked.stdout == ""
+def test_runs_as_a_module_and_says_a_user_error_in_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["hirelab", "gallery", "--notebooks", "no-such-folder"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_module("hirelab", run_name="__main__")
+    printed = capsys.readouterr()
+    assert printed.err == "hirelab: --notebooks: there is no folder no-such-folder\n"
+    assert printed.out == ""
 
 
 @pytest.mark.parametrize("command", ["lab", "notebooks", "gallery", "bench"])
@@ -90,7 +114,9 @@ def test_lab_opens_a_folder_without_the_first_notebook(tmp_path):
 def test_info_names_versions_device_and_threads(capsys):
     assert cli.main(["info"]) == 0
     facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert {*info.PACKAGES, "python", "device", "threads", "HIRELAB_DATA", "data"} <= set(facts)
+    assert {*info.PACKAGES, "python", "device", "threads", "HIRELAB_DATA", "HIRELAB_CACHE"} <= set(
+        facts
+    )
     assert facts["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}")
 
 
@@ -105,9 +131,45 @@ def test_info_lists_the_archives_of_the_data_folder(monkeypatch, tmp_path):
     assert "notes.md" not in printed
 
 
+def test_info_says_which_data_sets_it_recognises(monkeypatch, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    (first / "imagenette2-320").mkdir(parents=True)
+    second.mkdir()
+    (second / "tiny-imagenet-200.zip").touch()
+    monkeypatch.setenv("HIRELAB_DATA", os.pathsep.join(map(str, (first, second))))
+    monkeypatch.setenv("HIRELAB_CACHE", str(tmp_path / "own"))
+    printed = re.sub(" +", " ", info.report())
+    assert f"\nHIRELAB_DATA {first} (0 archives)\n {second} (1 archive)\n" in printed
+    assert printed.endswith(
+        f"\ndata sets imagenette-320: {first}/imagenette2-320\n"
+        f" tinyimagenet: {second}/tiny-imagenet-200.zip\n"
+        " not here: imagenette, imagenette-full, imagenet"
+    )
+
+
 def test_info_says_that_the_data_folder_is_missing(monkeypatch, tmp_path):
     monkeypatch.setenv("HIRELAB_DATA", str(tmp_path / "gone"))
     assert "(there is no such folder)" in info.report()
+
+
+# data
+
+
+def test_data_lists_finds_and_checks(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HIRELAB_DATA", str(tmp_path))
+    folder = tmp_path / "imagenette2-160"
+    (folder / "val" / "cat").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(folder / "val" / "cat" / "a.png")
+    assert cli.main(["data", "list"]) == 0
+    assert str(folder) in capsys.readouterr().out
+    for command in ("where", "get"):
+        assert cli.main(["data", command, "imagenette"]) == 0
+        assert capsys.readouterr().out == f"{folder}\n"
+    assert cli.main(["data", "check", str(folder)]) == 0
+    assert "every image can be read" in capsys.readouterr().out
+    assert cli.main(["data", "check", "imagenette"]) == 1  # not as many as published
+    assert cli.main(["data", "where", "imagenete"]) == 2
+    assert "Did you mean 'imagenette'" in capsys.readouterr().err
 
 
 # bench
@@ -144,7 +206,7 @@ def test_bench_reports_a_failure(benchmarks, capfd):
 
 def test_bench_suggests_near_names(benchmarks):
     with pytest.raises(HirelabError, match="quick"):
-        bench.find(benchmarks, ["quik"])
+        bench.find_benchmarks(benchmarks, ["quik"])
 
 
 # files
