@@ -71,7 +71,7 @@ def iter_images(
     - a labelled set, which is a name of `subsets.DATA_SETS`, a zip, or a folder without images of
       its own but with class folders: of its split val (else test, else train, else all that it
       has) the first image of every class, then the second, and so on. They are named by their
-      class, in words where those are known.
+      class, in words where those are known. (A zip of images without folders is read too.)
 
     Raises:
         HirelabError: an `n` that is no whole number from 1, more sample photographs than there
@@ -156,22 +156,25 @@ def _folder(folder: Path) -> list[_Named]:
 
 
 def _labelled(source: str | os.PathLike[str]) -> list[_Named]:
-    """The images of a labelled set, the classes in turn."""
-    from .subsets import LabelledImages, layout, locate, open_images
+    """The images of a labelled set, the classes in turn; of a zip also those in no folder."""
+    from .subsets import layout, locate, open_images
 
-    splits = layout(path := locate(source)).images
-    split = next((s for s in ("val", "test", "train") if s in splits), "all")
-    images = open_images(path, split)
-    words, seen = images.words(), [0] * len(images.classes)
-    order = []
-    for i, label in enumerate(images.labels.tolist()):
-        order.append((seen[label], label, i))
-        seen[label] += 1
+    there = layout(locate(source))
 
-    def opened(images: LabelledImages, index: int) -> Image.Image:
+    def opened(name: str) -> Image.Image:
         try:
-            return open_image(images.read(index))
+            return open_image(there.files.read(name))
         except (HirelabError, OSError) as error:
-            raise HirelabError(f"{images.names[index]} in {images.source}: {error}") from error
+            raise HirelabError(f"{name} in {there.path}: {error}") from error
 
-    return [(words[label], partial(opened, images, i)) for _, label, i in sorted(order)]
+    if there.outside and not there.images:
+        return [(name, partial(opened, name)) for name in there.outside]
+    split = next((s for s in ("val", "test", "train") if s in there.images), "all")
+    images = open_images(there.path, split)
+    seen = [0] * len(images.classes)
+    order = []
+    for name, label in zip(images.names, images.labels.tolist(), strict=True):
+        order.append((seen[label], label, name))
+        seen[label] += 1
+    words = images.words()
+    return [(words[label], partial(opened, name)) for _, label, name in sorted(order)]

@@ -272,6 +272,12 @@ def test_without_val_another_split_is_taken(tmp_path, has, taken):
     assert pixels(x).max() == taken
 
 
+def test_a_zip_of_loose_images_is_read_as_a_folder_of_them(tmp_path):
+    for name in ("b", "a"):
+        four_corners().save(tmp_path / f"{name}.png")
+    assert samples(None, 4, zipped(tmp_path))[1] == ["a.png", "b.png"]
+
+
 def test_a_damaged_image_of_a_zip_is_named(classes):
     (classes / "val/n01440764/b.png").write_bytes(b"words")
     with pytest.raises(
