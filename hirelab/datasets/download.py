@@ -2,9 +2,9 @@
 
 `get` takes a data set's name and says where it lies; it is downloaded where it was not here.
 
-At no moment is something half-made where `subsets.locate` looks. A download grows in a folder of
-its own and is gone on with by the next call; an archive is unpacked into a hidden folder that is
-renamed when all of it is there, and removed by the next call when the process was killed before.
+Nothing half-made ever lies where `subsets.locate` looks. A download grows in a folder of its own
+and is resumed by the next call. An archive is unpacked into a hidden folder, which is renamed when
+it is complete; if the process is killed before that, the next call removes it.
 
 The client is our own because none at hand both resumes and checks: torchvision and pooch check a
 hash but begin anew, fsspec does neither, and huggingface_hub's `http_get` resumes but compares no
@@ -60,11 +60,11 @@ _BLOCK = 1 << 18
 
 
 def get(source: str | DataSet) -> Path:
-    """Where a data set lies; brings it from its publisher if it is nowhere yet.
+    """Where a data set lies; downloads it from its publisher if it is not here yet.
 
     An archive of the publisher's file name in a folder of HIRELAB_DATA is used instead of a
-    download. A download that was broken off goes on where it stopped. Several calls at once, from
-    any processes, end with one data set.
+    download. A download that was broken off is resumed. Several calls at once, from any processes,
+    end with one download.
 
     Args:
         source: a name in `subsets.DATA_SETS`, or a description of a data set.
@@ -140,13 +140,13 @@ def _notes(archive: Path) -> Path:
 
 
 def _forget(archive: Path) -> None:
-    # the notes first: bytes without them are not gone on with
+    # the notes first: bytes without them are not resumed
     _notes(archive).unlink(missing_ok=True)
     archive.unlink(missing_ok=True)
 
 
 def _read_notes(archive: Path) -> dict[str, Any]:
-    """{"url", "validator", "size"} of a download that can be gone on with; {} of none."""
+    """{"url", "validator", "size"} of a download that can be resumed; {} of none."""
     try:
         notes = json.loads(_notes(archive).read_text())
         known = {"url", "validator", "size"} <= set(notes)

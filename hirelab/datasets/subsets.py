@@ -351,7 +351,7 @@ ANNOTATIONS = "val_annotations.txt"
 
 
 def read_annotations(text: str) -> dict[str, str]:
-    """{image: class} from `ANNOTATIONS`: a line an image, name, class and box between tabs."""
+    """{image: class} from `ANNOTATIONS`: one line per image; name, class and box between tabs."""
     rows = (line.split("\t") for line in text.splitlines())
     return {row[0]: row[1] for row in rows if len(row) > 1}
 
@@ -369,16 +369,19 @@ def _labelled(files: _Folder | _Zip, names: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Labelled images of one split: names and labels in memory, bytes where they lie.
+    """The labelled images of one split, made by `open_images`.
+
+    Names and labels are in memory; the files stay where they are until `read`. Can be pickled, so
+    that loading processes read the same source.
 
     Attributes:
         source: the folder or archive.
         split: "train", "val", "test", or "all" of a source without these folders.
-        classes: names of the class folders, sorted; a label is an index into them.
-        names: path of every image inside the source, sorted.
-        labels: int64, of every image.
-        fingerprint: sha256 over names, sizes and CRC (of a zip) or time of change (of a folder):
-            another fingerprint, another data set.
+        classes: names of the class folders, sorted (or in the order given to `open_images`).
+        names: path of every image inside the source, N of them.
+        labels: int64 (N,), the index in ``classes`` of each.
+        fingerprint: sha256 over paths, sizes and CRC (of a zip) or time of change
+            (of a folder); it changes when any image does.
     """
 
     source: Path
@@ -393,11 +396,11 @@ class LabelledImages:
         return len(self.names)
 
     def read(self, index: int) -> bytes:
-        """The file of an image, as it lies there."""
+        """The bytes of the file of image ``index``; an OSError where it cannot be read."""
         return self._files.read(self.names[index])
 
     def words(self) -> list[str]:
-        """The classes in words where they are known, else their folders' names."""
+        """``classes`` in words where those are known (Imagenette), else the folders' names."""
         return [WORDS.get(name, name) for name in self.classes]
 
 

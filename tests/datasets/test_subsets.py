@@ -166,6 +166,14 @@ def test_an_unknown_name_gets_near_ones(tmp_path):
         locate("imagenete")
 
 
+def test_the_page_about_data_names_every_data_set_and_its_cost():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    for data in DATA_SETS.values():
+        row = next(line for line in page.splitlines() if f"`{data.name}`" in line and "+" in line)
+        assert f"{data.train:,} + {data.val:,}" in row
+        assert not data.url or f"{data.megabytes:,} MB" in row
+
+
 def test_the_classes_of_imagenette_are_those_that_have_words():
     assert len(subsets.WORDS) == DATA_SETS["imagenette"].classes
     assert {DATA_SETS[n].md5 for n in DATA_SETS if DATA_SETS[n].url} >= {
