@@ -51,6 +51,7 @@ __all__ = [
     "Source",
     "iter_images",
     "normalise",
+    "normalise_bytes",
     "open_image",
     "pixels",
     "samples",
@@ -173,9 +174,22 @@ def normalise(
     shapes, modes and dtypes, no image at all, images of different sizes, and a mean or std
     that is not three finite numbers, std above 0.
     """
-    centre, spread = _statistics(mean, std)
     batch = torch.from_numpy(_stack(images)).permute(0, 3, 1, 2).contiguous()
-    return batch.to(torch.float32).div_(255).sub_(centre).div_(spread)
+    return normalise_bytes(batch, mean, std)
+
+
+def normalise_bytes(
+    x: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Tensor:
+    """A batch of bytes as a network takes it: what `normalise` does, on any device.
+
+    `x` is uint8 (N, 3, H, W) and stays as it is; the result is float32 of the same shape.
+    Raises HirelabError for another dtype, and for a mean or std as `normalise` does.
+    """
+    if x.dtype != torch.uint8:
+        raise HirelabError(f"normalise_bytes() takes uint8, not {x.dtype}.")
+    centre, spread = (v.to(x.device) for v in _statistics(mean, std))
+    return x.to(torch.float32).div_(255).sub_(centre).div_(spread)
 
 
 def pixels(
