@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -14,14 +15,16 @@ from hirelab._shared.files import pick, project_folder, write_atomic
 from hirelab.lab import bench, info
 from hirelab.lab import jupyter as lab
 
-COMMANDS = ["lab", "info", "notebooks", "gallery", "bench"]
+COMMANDS = ["lab", "info", "notebooks", "gallery", "export", "train", "recipes", "evaluate"]
+COMMANDS += ["release", "data", "bench"]
 
 
 def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     printed = capsys.readouterr().out
-    assert all(command in printed for command in COMMANDS)
+    listed = re.findall(r"^    (\w+)", printed, re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["lab", "--port", "many"]])

@@ -63,13 +63,14 @@ class AugmentedDataset(Dataset):
 
     def _transform(self, img_size: int) -> Any:
         if img_size not in self._transforms:
+            jitter: Any = self.recipe.color_jitter or None  # timm takes None; its hint says no
             self._transforms[img_size] = create_transform(
                 img_size,
                 is_training=True,
                 use_prefetcher=True,  # bytes come out; the batch is normalised at once
                 scale=(self.recipe.scale, 1.0),
                 auto_augment=self.recipe.auto_augment or None,
-                color_jitter=self.recipe.color_jitter or None,
+                color_jitter=jitter,
                 interpolation="bicubic",
                 mean=IMAGENET_MEAN,
                 std=IMAGENET_STD,
