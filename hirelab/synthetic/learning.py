@@ -168,7 +168,7 @@ class TaskResult(Result):
         return "\n".join(lines)
 
     def agreement(self, within: float = 0.1) -> float:
-        """Share of the positions asked whose accuracy differs from the bound by ``within`` or less."""
+        """Share of the positions asked whose accuracy is ``within`` or less from the bound."""
         asked = ~np.isnan(self.positions)
         return float((np.abs(self.positions - self.upper_bound)[asked] <= within).mean())
 
