@@ -35,7 +35,7 @@ from tqdm import tqdm
 from .._shared.errors import HirelabError
 from .._shared.files import atomic
 from ..datasets.cache import Squares, decoded
-from ..datasets.subsets import open_images
+from ..datasets.subsets import LabelledImages, open_images
 from .data import AugmentedDataset, EpochSampler, collate, position_seed, set_seed
 from .evaluation import evaluate
 from .network import build_network
@@ -120,21 +120,14 @@ def train(
     network = build_network(model, len(config.classes), recipe.drop_path, config.model_arguments)
     if main:
         check_folder(out, config, but=("images", "skipped"))
-    # The first process on a machine decodes; the others then find the images in the cache.
-    with accelerator.local_main_process_first():
-        train_set, val_set = (
-            decoded(images, recipe.stored_size, progress=main)
-            for images in (train_images, val_images)
-        )
+    train_set = _decode(train_images, recipe, accelerator)
+    val_set = _decode(val_images, recipe, accelerator)
     steps = len(train_set) // recipe.batch_size
     if not steps:
         raise HirelabError(
             f"{len(train_set)} training images do not fill a batch of {recipe.batch_size}: lower it"
         )
     if main:
-        for one in (train_set, val_set):
-            if one.skipped:
-                print(f"warning: {one.report()}", file=sys.stderr, flush=True)
         config = dataclasses.replace(
             config,
             images={"train": len(train_set), "val": len(val_set)},
@@ -182,6 +175,17 @@ def _check_batch(recipe: Recipe, world: int) -> None:
             f"a batch of {recipe.batch_size} does not give {world} process{'es' * (world > 1)} an "
             f"even number of images each, which mixup pairs: choose a multiple of {2 * world}"
         )
+
+
+def _decode(images: LabelledImages, recipe: Recipe, accelerator: Accelerator) -> Squares:
+    """The decoded images of a split, for every process; the unreadable ones are reported."""
+    main = accelerator.is_main_process
+    # The first process on a machine decodes; the others then find the images in the cache.
+    with accelerator.local_main_process_first():
+        found = decoded(images, recipe.stored_size, progress=main)
+    if main and found.skipped:
+        print(f"warning: {found.report()}", file=sys.stderr, flush=True)
+    return found
 
 
 class _Clock:

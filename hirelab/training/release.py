@@ -176,7 +176,7 @@ def card_tables(names: Sequence[str] | None = None) -> str:
     parts = [_figures(found)] if found else []
     for fingerprint in dict.fromkeys(one.data_fingerprint for one in found.values()):
         alike = {n: one for n, one in found.items() if one.data_fingerprint == fingerprint}
-        parts += [_by_class(alike), _confused(alike), *_compared(alike)]
+        parts += [_by_class(alike), *_confused(alike), *_compared(alike)]
     return "\n\n".join(parts)
 
 
@@ -213,18 +213,21 @@ def _by_class(found: Mapping[str, Evaluation]) -> str:
     return table(rows, "lr", markdown=True)
 
 
-def _confused(found: Mapping[str, Evaluation]) -> str:
-    """The five pairs of classes that the first network confuses most often, by images."""
+def _confused(found: Mapping[str, Evaluation]) -> list[str]:
+    """A table of the five pairs of classes that the first network confuses most often, by images;
+    none where it is always right."""
     counts = {name: one.confusion() for name, one in found.items()}
     words = next(iter(found.values())).classes
     wrong = next(iter(counts.values())).copy()
     np.fill_diagonal(wrong, 0)
     rows = [["taken for", *counts]]
-    for flat in np.argsort(wrong, axis=None)[::-1][:5]:
+    for flat in np.argsort(-wrong, axis=None, kind="stable")[:5]:
         right, said = np.unravel_index(flat, wrong.shape)
+        if not wrong[right, said]:
+            break
         cells = (str(count[right, said]) for count in counts.values())
         rows.append([f"{words[right]} for {words[said]}", *cells])
-    return table(rows, "lr", markdown=True)
+    return [table(rows, "lr", markdown=True)] if len(rows) > 1 else []
 
 
 def _compared(found: Mapping[str, Evaluation]) -> list[str]:
