@@ -20,13 +20,12 @@ import hirelab as hl
 from hirelab.datasets.cache import decode
 from hirelab.datasets.images import PHOTOGRAPHS, open_image
 from hirelab.datasets.subsets import open_images
-from hirelab.datasets.transforms import square
-from hirelab.training.evaluation import normalised
-from hirelab.training.loop import _Augmented, _Order, _together
-from hirelab.training.recipes import PRESETS
+from hirelab.datasets.transforms import normalise, square
+from hirelab.training.data import AugmentedDataset, EpochSampler, collate
+from hirelab.training.recipes import PRESETS, Recipe
 
-RECIPE = dataclasses.replace(PRESETS["subset"], size=64, start_size=0)
-PLAIN = dataclasses.replace(RECIPE, augment="", color_jitter=0.0)
+RECIPE = dataclasses.replace(PRESETS["subset"], img_size=64, start_img_size=0)
+PLAIN = dataclasses.replace(RECIPE, auto_augment="", color_jitter=0.0)
 
 
 def files(folder: Path) -> Path:
@@ -47,27 +46,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         images = open_images(files(Path(folder)), "train")
         squares = decode(images, RECIPE.stored_size, Path(folder) / "cache", progress=False)
-        keys = next(iter(_Order(len(squares), RECIPE, seed=0)))
-        x, y = _together([_Augmented(squares, RECIPE, 0)[key] for key in keys])
+        keys = next(iter(EpochSampler(len(squares), RECIPE, seed=0)))
 
-        def load(recipe) -> None:
-            data = _Augmented(squares, recipe, 0)
-            normalised(_together([data[key] for key in keys])[0])
+        def batch(recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+            dataset = AugmentedDataset(squares, recipe, 0)
+            x, y = collate([dataset[key] for key in keys])
+            return normalise(x), y
 
         def from_files() -> None:
             for _, _, index in keys:
                 square(open_image(images.read(index)), RECIPE.stored_size)
-            load(RECIPE)
+            batch(RECIPE)
+
+        x, y = batch(RECIPE)
 
         def step() -> None:
-            functional.cross_entropy(model(normalised(x)), y).backward()
+            functional.cross_entropy(model(x), y).backward()
             optimizer.step()
             optimizer.zero_grad()
 
         rounds = in_turn(
             {
-                "crop and flip": lambda: load(PLAIN),
-                "crop, flip, RandAugment": lambda: load(RECIPE),
+                "crop and flip": lambda: batch(PLAIN),
+                "crop, flip, RandAugment": lambda: batch(RECIPE),
                 "crop, flip, RandAugment, from JPEG files": from_files,
                 "training step": step,
             },
@@ -78,7 +79,7 @@ def main() -> None:
     for name in rounds.seconds:
         time = rounds.median(name)
         share = "" if name == "training step" else f"{100 * time / (time + step_time):.1f}"
-        rows.append([name, f"{1000 * time:.0f}", f"{1e6 * time / RECIPE.batch:.0f}", share])
+        rows.append([name, f"{1000 * time:.0f}", f"{1e6 * time / RECIPE.batch_size:.0f}", share])
     head = ["batch of 64 at 64 px", "ms", "µs an image", "share of loading and step, %"]
     publish("loading", table(head, rows))
 

@@ -107,7 +107,9 @@ def _parser() -> _Parser:
     )
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--workers", type=int, default=0, help="loading processes (%(default)s)")
-    train.add_argument("--part", type=int, default=0, help="images a process computes at once")
+    train.add_argument(
+        "--micro-batch", type=int, default=0, help="images a process computes at once (all)"
+    )
     train.add_argument("--save-minutes", type=float, default=5, help="between checkpoints")
     train.add_argument("--tensorboard", action="store_true", help="also write for TensorBoard")
 
@@ -115,16 +117,16 @@ def _parser() -> _Parser:
 
     evaluate = command("evaluate", _evaluate, "Accuracy of a network on validation images.")
     evaluate.add_argument(
-        "network", help="a shipped one (hire_mlp_pico.imagenette), a run's folder, or a checkpoint"
+        "network", help="a bundled one (hire_mlp_pico.imagenette), a run's folder, or a checkpoint"
     )
     evaluate.add_argument("--data", help="a data set's name, a folder or a zip (default: its own)")
     evaluate.add_argument("--size", type=int, help="pixels a side (default: its own)")
     evaluate.add_argument("--by-class", action="store_true", help="also every class's accuracy")
 
-    ship = command("ship", _ship, "Publish a finished run's weights in data/weights.")
-    ship.add_argument("run", type=Path, help="the folder of the run")
-    ship.add_argument("name", help="NETWORK.TAG, such as hire_mlp_pico.imagenette")
-    ship.add_argument("--notes", default="", help="for the manifest")
+    release = command("release", _release, "Put a finished run's weights into data/weights.")
+    release.add_argument("run", type=Path, help="the folder of the run")
+    release.add_argument("name", help="NETWORK.TAG, such as hire_mlp_pico.imagenette")
+    release.add_argument("--notes", default="", help="for the manifest")
 
     data = command("data", _data, "List, get and check data sets.")
     actions = data.add_commands("ACTION")
@@ -208,11 +210,11 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from hirelab.training import loop as training
-    from hirelab.training import recipes
+    from hirelab.training.loop import train
+    from hirelab.training.recipes import preset
 
-    recipe, arguments = recipes.preset(options.preset, options.set)
-    run = training.train(
+    recipe, arguments = preset(options.preset, options.set)
+    run = train(
         options.model,
         options.data,
         recipe,
@@ -220,7 +222,7 @@ def _train(options: argparse.Namespace) -> int:
         model_arguments=arguments,
         seed=options.seed,
         workers=options.workers,
-        part=options.part,
+        micro_batch=options.micro_batch,
         save_minutes=options.save_minutes,
         tensorboard=options.tensorboard,
         command=shlex.join(["hirelab", *sys.argv[1:]]),
@@ -235,19 +237,20 @@ def _recipes(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from hirelab.training import runs
+    from hirelab.training.evaluation import evaluate_checkpoint
 
-    judged = runs.judge(options.network, options.data, options.size)
-    print(judged)
-    for name, share in judged.by_class().items() if options.by_class else ():
+    found = evaluate_checkpoint(options.network, options.data, options.size)
+    print(found)
+    for name, share in found.by_class().items() if options.by_class else ():
         print(f"{share:6.1f} %  {name}")
 
 
-def _ship(options: argparse.Namespace) -> None:
-    from hirelab.models import weights
+def _release(options: argparse.Namespace) -> None:
+    from hirelab.models.pretrained import path_of
+    from hirelab.training.release import release
 
-    made = weights.ship(options.run, options.name, options.notes)
-    print(f"{weights.path_of(options.name)}: {made['megabytes']} MB, top-1 {made['top1']} %")
+    made = release(options.run, options.name, options.notes)
+    print(f"{path_of(options.name)}: {made['megabytes']} MB, top-1 {made['top1']} %")
 
 
 def _data(options: argparse.Namespace) -> int:

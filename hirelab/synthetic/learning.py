@@ -1,16 +1,17 @@
 """What a network can learn of the generated tasks, beside what the index maps say it could.
 
 token_network       a real Hire-MLP of one stage, whose stem reads one token at a time
-line_reach          which lines of tokens hear of which in such a network, exactly
-solve               trains it on a task and measures every place on fresh images
+line_reach          which lines of tokens reach which in such a network, exactly
+train_on_task       trains it on a task and measures every position on fresh images
 reach_by_learning   both for `CopyFromDistance`: the reach, learnt
 """
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._shared.checks import check_whole
 from .._shared.errors import HirelabError
 from ..analysis.provenance import heard
 from ..models.hire_mlp import ConvNormAct, HireMLP
 from ..rearrange import AXES
 from ..results import Result
-from .tasks import UNSCORED, CopyFromDistance, Task, at_least
+from .tasks import UNSCORED, CopyFromDistance, Task
 
-__all__ = ["Solved", "line_reach", "reach_by_learning", "solve", "token_network"]
+__all__ = ["TaskResult", "line_reach", "reach_by_learning", "token_network", "train_on_task"]
 
 
 # ------------------------------------------------------------------ networks
@@ -74,18 +76,18 @@ def token_network(
 
 
 def line_reach(network: HireMLP, size: int) -> dict[str, np.ndarray]:
-    """Which line can have heard of which, exactly, through all blocks of a one-stage network.
+    """Which line reaches which, exactly, through all blocks of a one-stage network.
 
-    A token hears another one of the map only if, along each axis, its line hears the other's: every
-    block may pass on along the height, along the width or not at all.
+    A token is reached by another one of the map only if, along each axis, its line is reached by
+    the other's: every block may pass on along the height, along the width or not at all.
 
     Returns:
-        For "height" and "width", (size, size) bool: ``[out, in]``. What a gate hears is left out.
+        For "height" and "width", (size, size) bool: ``[out, in]``. What passes through a gate is
+        left out.
 
     Raises:
         HirelabError: for a network of several stages, whose maps shrink on the way.
     """
-
     if len(network.stages) != 1:
         raise HirelabError(
             f"The network has {len(network.stages)} stages and token numbers change from one to "
@@ -93,8 +95,8 @@ def line_reach(network: HireMLP, size: int) -> dict[str, np.ndarray]:
         )
     reach = {}
     for axis in AXES:
-        branches = [getattr(block.hire, axis) for block in network.stages[0].blocks]
-        *_, reach[axis] = heard((b.rearrangement(size) for b in branches if b is not None), size)
+        branches = [b for name, b in network.axis_branches().items() if name.endswith(axis)]
+        *_, reach[axis] = heard((b.rearrangement(size) for b in branches), size)
     return reach
 
 
@@ -102,18 +104,18 @@ def line_reach(network: HireMLP, size: int) -> dict[str, np.ndarray]:
 
 
 @dataclass(frozen=True, eq=False)
-class Solved(Result):
+class TaskResult(Result):
     """What a network has learnt of a task, on images that it was not trained on.
 
     Attributes:
         task: the task's name and fields.
         network: the rearrangement of every branch, by the branch's path.
         parameters: numbers in the network.
-        steps, batch, lr: of the training.
+        steps, batch_size, lr: of the training.
         images: how many the accuracy is measured on.
-        chance: share of right answers without hearing anybody.
-        places: (questions, size, size) share of right answers, 0..1, NaN where nobody is asked.
-        ceiling: the same for the best network with the same reach and no gate; all NaN for a
+        chance: share of right answers of a token that no other one reaches.
+        positions: (questions, size, size) share of right answers, 0..1, NaN where nobody is asked.
+        upper_bound: the same for the best network with the same reach and no gate; all NaN for a
             network whose reach is not known.
         loss: (steps,) training loss.
         seconds: of the training.
@@ -123,23 +125,23 @@ class Solved(Result):
     network: dict[str, str]
     parameters: int
     steps: int
-    batch: int
+    batch_size: int
     lr: float
     images: int
     chance: float
-    places: np.ndarray
-    ceiling: np.ndarray
+    positions: np.ndarray
+    upper_bound: np.ndarray
     loss: np.ndarray
     seconds: float
 
     @property
     def accuracy(self) -> float:
         """Share of right answers over all tokens that are asked."""
-        return float(np.nanmean(self.places))
+        return float(np.nanmean(self.positions))
 
     @property
     def by_distance(self) -> dict[int, tuple[float, float]]:
-        """For every distance of `CopyFromDistance`, nearest first: (accuracy, ceiling).
+        """For every distance of `CopyFromDistance`, nearest first: (accuracy, upper bound).
 
         Raises:
             HirelabError: for another task, which asks for no distance.
@@ -148,14 +150,14 @@ class Solved(Result):
             raise HirelabError(
                 f"{self.task['name']} asks for no distance; by_distance is for CopyFromDistance."
             )
-        rows = zip(self.task["distances"], self.places, self.ceiling, strict=True)
-        # where nobody is asked both are NaN, and a foreign network's ceiling is NaN throughout
+        rows = zip(self.task["distances"], self.positions, self.upper_bound, strict=True)
+        # where nobody is asked both are NaN, and a foreign network's bound is NaN throughout
         found = {d: (float(np.nanmean(p)), float(np.mean(c[~np.isnan(p)]))) for d, p, c in rows}
         return {d: found[d] for d in sorted(found, key=lambda d: (abs(d), d))}
 
     def __str__(self) -> str:
-        """What was learnt beside what can be, in a line or, for distances, a line each."""
-        possible = float(np.mean(self.ceiling[~np.isnan(self.places)]))
+        """What was learnt beside what can be: one line, and one more for each distance."""
+        possible = float(np.mean(self.upper_bound[~np.isnan(self.positions)]))
         lines = [
             f"{self.task['name']}: {self.accuracy:.1%} right, {possible:.1%} possible, "
             f"{self.chance:.1%} by chance; {self.steps} steps, {self.images} fresh images"
@@ -166,20 +168,20 @@ class Solved(Result):
         return "\n".join(lines)
 
     def agreement(self, within: float = 0.1) -> float:
-        """Share of the places asked whose accuracy is at most ``within`` from the ceiling."""
-        asked = ~np.isnan(self.places)
-        return float((np.abs(self.places - self.ceiling)[asked] <= within).mean())
+        """Share of the positions asked whose accuracy is ``within`` or less from the bound."""
+        asked = ~np.isnan(self.positions)
+        return float((np.abs(self.positions - self.upper_bound)[asked] <= within).mean())
 
 
-def solve(
+def train_on_task(
     task: Task,
     network: nn.Module,
     steps: int = 300,
     *,
-    batch: int = 32,
+    batch_size: int = 32,
     lr: float = 0.01,
     images: int = 512,
-) -> Solved:
+) -> TaskResult:
     """Train the network on the task, in place, and measure it on fresh images.
 
     AdamW with one cycle of the learning rate, all images new at every step. Comes out the same
@@ -188,9 +190,9 @@ def solve(
 
     Args:
         network: from images (n, symbols, size, size) to logits
-            (n, questions * classes, size, size); any, but `Solved.ceiling` is known only for
-            Hire-MLP of one stage.
-        steps, batch: images seen are their product; at least 1 each.
+            (n, questions * classes, size, size); any, but the upper bound is known only for a
+            Hire-MLP, of one stage.
+        steps, batch_size: images seen are their product; at least 1 each.
         lr: the highest learning rate.
         images: how many to measure on.
 
@@ -198,10 +200,9 @@ def solve(
         HirelabError: for counts below 1, and a network with answers of another shape.
         RuntimeError: when the loss is no longer a number, naming the step.
     """
-    steps, batch, images = (
-        at_least(1, name, value)
-        for name, value in (("steps", steps), ("batch", batch), ("images", images))
-    )
+    steps = check_whole("steps", steps, 1)
+    batch_size = check_whole("batch_size", batch_size, 1)
+    images = check_whole("images", images, 1)
     device = next(network.parameters()).device
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=1e-4)
     # OneCycleLR divides by the steps of each of its two phases: none may be empty
@@ -213,7 +214,7 @@ def solve(
         torch.manual_seed(task.seed)
         network.train()
         for step in range(steps):
-            x, target, _ = (t.to(device) for t in task.batch(batch, step))
+            x, target, _ = (t.to(device) for t in task.batch(batch_size, step))
             loss = F.cross_entropy(_answers(task, network, x), target, ignore_index=UNSCORED)
             if not torch.isfinite(loss):
                 raise RuntimeError(
@@ -226,21 +227,23 @@ def solve(
             losses.append(loss.item())
     seconds = time.perf_counter() - began
     network.eval()
-    known = hasattr(network, "axis_branches")
+    settings = inspect.signature(type(task)).parameters  # a task keeps what it was made with
     mask = task.mask()
-    return Solved(
-        task={"name": type(task).__name__, **asdict(task)},
-        network={k: b.extra_repr() for k, b in network.axis_branches().items()} if known else {},
+    rearrangements, bound = {}, np.full(mask.shape, np.nan)
+    if isinstance(network, HireMLP):
+        rearrangements = {k: b.extra_repr() for k, b in network.axis_branches().items()}
+        bound = task.upper_bound(line_reach(network, task.size))
+    return TaskResult(
+        task={"name": type(task).__name__, **{name: getattr(task, name) for name in settings}},
+        network=rearrangements,
         parameters=sum(p.numel() for p in network.parameters()),
         steps=steps,
-        batch=batch,
+        batch_size=batch_size,
         lr=lr,
         images=images,
         chance=task.chance,
-        places=np.where(mask, _measure(task, network, images, device), np.nan),
-        ceiling=task.ceiling(line_reach(network, task.size))
-        if known
-        else np.full(mask.shape, np.nan),
+        positions=np.where(mask, _measure(task, network, images, device), np.nan),
+        upper_bound=bound,
         loss=np.array(losses),
         seconds=round(seconds, 2),
     )
@@ -277,8 +280,8 @@ def reach_by_learning(
     steps: int = 300,
     seed: int = 0,
     **network: Any,
-) -> Solved:
-    """Learn to copy from every distance at once, beside what the index maps say can be heard.
+) -> TaskResult:
+    """Learn to copy from every distance at once, beside the reach that the index maps say.
 
     Args:
         distances, size, axis, symbols: as in `CopyFromDistance`, on a ring.
@@ -288,13 +291,13 @@ def reach_by_learning(
             then ``size`` must be a multiple of ``region * symbols``.
 
     Returns:
-        A `Solved`; ``by_distance`` has accuracy and truth for each distance, ``places`` and
-        ``ceiling`` for every token.
+        A `TaskResult`; ``by_distance`` has accuracy and truth for each distance, ``positions``
+        and ``upper_bound`` for every token.
 
     Raises:
         HirelabError: for an impossible choice, naming it and the cure.
     """
     network = {"fusion": "sum", "region": 3, **network}
     region = 1 if network["fusion"] == "sum" else network["region"]
-    task = CopyFromDistance(size, distances, symbols, region, axis, seed=seed)
-    return solve(task, token_network(task, seed=seed, **network), steps)
+    task = CopyFromDistance(size, tuple(distances), symbols, region, axis, seed=seed)
+    return train_on_task(task, token_network(task, seed=seed, **network), steps)

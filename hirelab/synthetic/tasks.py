@@ -7,20 +7,20 @@ the channels. Every token has to answer, so the head is dense:
     TextureInRegion     which way do the stripes run in my region?
     MeetAcrossBorder    what do I and the token beyond my region's border hold together?
 
-No token can guess. An answer hangs on a line (a row, for the axis height) that is drawn apart from
-all others, and all answers are equally frequent: who has not heard of that line is right by
-``chance``, exactly.
+No token can guess. An answer depends on a line (a row, for the axis height) that is drawn
+independently of all others, and all answers are equally frequent: a token that this line does not
+reach is right by ``chance``, exactly.
 
-Nor can an average over the map tell, which is what a network's gate hears. Every image holds
+Nor can an average over the map tell, which is what a network's gate reads. Every image holds
 every symbol equally often, in every line and even in every slot of the regions across it, so what
 tokens compute by themselves has the same mean in all images. What regions compute has not, but
 such a mean says the same of all regions in a row of them: for `CopyFromDistance` and
 `MeetAcrossBorder` a network without a cross-region step learns nothing from it. With one, and in
 `TextureInRegion`, that is not exact; ``fusion="sum"`` builds networks without a gate, for which
-`Task.ceiling` holds everywhere.
+`Task.upper_bound` holds everywhere.
 
-So the index maps alone say which places can be right; `hirelab.synthetic.learning` trains networks
-on these tasks and measures what they learn beside it.
+So the index maps alone say which positions can be right; `hirelab.synthetic.learning` trains
+networks on these tasks and measures what they learn beside it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._shared.checks import check_whole
+from .._shared.checks import check_choice, check_whole
 from .._shared.errors import HirelabError
 from ..rearrange import AXES
 
@@ -53,7 +53,7 @@ UNSCORED = -100
 
 
 class Batch(NamedTuple):
-    """LabelledImages, what every token must answer, and which tokens are asked.
+    """Images, what every token must answer, and which tokens are asked.
 
     Attributes:
         x: (n, symbols, size, size) float32, one-hot over the symbols.
@@ -75,12 +75,16 @@ class Task(ABC):
 
     size: int
     seed: int
-    symbols: int
 
     def _whole(self, **least: int) -> None:
         """Check the named fields and keep them as Python's own numbers, which can be saved."""
         for name, bound in least.items():
-            object.__setattr__(self, name, at_least(bound, name, getattr(self, name)))
+            object.__setattr__(self, name, check_whole(name, getattr(self, name), bound))
+
+    @property
+    @abstractmethod
+    def symbols(self) -> int:
+        """How many symbols a token may hold: the channels of an image."""
 
     @property
     def questions(self) -> int:
@@ -94,7 +98,7 @@ class Task(ABC):
 
     @property
     def chance(self) -> float:
-        """The share of right answers without hearing anybody, 0..1."""
+        """The share of right answers of a token that no other one reaches, 0..1."""
         return 1 / self.classes
 
     @abstractmethod
@@ -102,13 +106,13 @@ class Task(ABC):
         """(questions, size, size) bool, True where a token is asked."""
 
     @abstractmethod
-    def ceiling(self, reach: Mapping[str, np.ndarray]) -> np.ndarray:
+    def upper_bound(self, reach: Mapping[str, np.ndarray]) -> np.ndarray:
         """(questions, size, size) the best share of right answers, 0..1, NaN where nobody is asked.
 
         Args:
             reach: for "height" and "width", (size, size) bool: ``reach[axis][out, in]`` is True
-                where line ``in`` can change line ``out``; see `line_reach`. What a gate hears is
-                left out.
+                where line ``in`` can change line ``out``; see `line_reach`. What passes through a
+                gate is left out.
         """
 
     @abstractmethod
@@ -126,26 +130,13 @@ class Task(ABC):
         Raises:
             HirelabError: for counts that are no whole numbers, or too small.
         """
-        n, step = at_least(1, "n", n), at_least(0, "step", step)
+        n, step = check_whole("n", n, 1), check_whole("step", step, 0)
         rng = np.random.default_rng([self.seed, int(fresh), step])
         symbols, answers = self._draw(rng, n)
         mask = self.mask()
         target = np.where(mask, answers, UNSCORED)
         x = F.one_hot(torch.from_numpy(symbols), self.symbols).permute(0, 3, 1, 2).float()
         return Batch(x.contiguous(), torch.from_numpy(target), torch.from_numpy(mask))
-
-
-def at_least(least: int, name: str, value: object) -> int:
-    """The count as an int, or a ValueError where it is no whole number or too small."""
-    count = check_whole(name, value)
-    if count < least:
-        raise HirelabError(f"{name} is {count}; give at least {least}.")
-    return count
-
-
-def _check_axis(axis: str) -> None:
-    if axis not in AXES:
-        raise HirelabError(f"axis is {axis!r}; choose {' or '.join(AXES)}.")
 
 
 def _check_lines(size: int, region: int, symbols: int) -> None:
@@ -170,7 +161,7 @@ def _across(rows: np.ndarray, axis: str) -> np.ndarray:
     return rows if axis == "height" else np.swapaxes(rows, -1, -2)
 
 
-def _place(lines: np.ndarray, size: int, axis: str) -> np.ndarray:
+def _to_positions(lines: np.ndarray, size: int, axis: str) -> np.ndarray:
     """(questions, size) values of a line as (questions, size, size) values of its tokens."""
     return _across(np.repeat(lines[:, :, None], size, axis=2), axis)
 
@@ -179,17 +170,17 @@ def _place(lines: np.ndarray, size: int, axis: str) -> np.ndarray:
 class CopyFromDistance(Task):
     """Every token answers with the symbol of the token ``d`` further along ``axis``.
 
-    One question a distance, so that one training gives accuracy against distance: the reach.
+    One question for each distance, so that one training gives accuracy against distance: the reach.
 
     Args:
         size: tokens along each side, at least 3 and a multiple of ``region * symbols``.
         distances: in tokens, whole numbers between -size and size; negative is towards lower index.
         symbols: at least 2.
-        region: of the network that is to be asked, so that its gate hears nothing of use; a
+        region: of the network that is to be asked, so that its gate reads nothing of use; a
             network without one can be asked with 1.
         axis: "height" (rows away) or "width" (columns away).
         wrap: whether the line is a ring, as it is for the shift, which rolls: then every token has
-            a source, and hearing round the edge counts. Otherwise a token whose source would lie
+            a source, and reach round the edge counts. Otherwise a token whose source would lie
             outside is not asked.
         seed: of the images, 0 or more.
 
@@ -208,10 +199,11 @@ class CopyFromDistance(Task):
     def __post_init__(self) -> None:
         self._whole(size=3, region=1, symbols=2, seed=0)  # a Hire-MLP reads 3 x 3 or more
         _check_lines(self.size, self.region, self.symbols)
-        _check_axis(self.axis)
-        given = (self.distances,) if np.ndim(self.distances) == 0 else tuple(self.distances)
-        object.__setattr__(self, "distances", tuple(check_whole("distance", d) for d in given))
-        if not given or len(set(given)) < len(given) or max(map(abs, given)) >= self.size:
+        check_choice("axis", self.axis, AXES)
+        listed = (self.distances,) if np.ndim(self.distances) == 0 else tuple(self.distances)
+        given = tuple(check_whole("distance", d) for d in listed)
+        object.__setattr__(self, "distances", given)
+        if not given or len(set(given)) < len(given) or max(abs(d) for d in given) >= self.size:
             raise HirelabError(
                 f"distances is {self.distances}; give one or more, each once and shorter than the "
                 f"line of {self.size}."
@@ -234,11 +226,11 @@ class CopyFromDistance(Task):
         asked = np.full(sources.shape, True)
         if not self.wrap:
             asked = (sources >= 0) & (sources < self.size)
-        return _place(asked, self.size, self.axis)
+        return _to_positions(asked, self.size, self.axis)
 
-    def ceiling(self, reach: Mapping[str, np.ndarray]) -> np.ndarray:
-        heard = reach[self.axis][np.arange(self.size), self._sources() % self.size]
-        best = _place(np.where(heard, 1.0, self.chance), self.size, self.axis)
+    def upper_bound(self, reach: Mapping[str, np.ndarray]) -> np.ndarray:
+        reached = reach[self.axis][np.arange(self.size), self._sources() % self.size]
+        best = _to_positions(np.where(reached, 1.0, self.chance), self.size, self.axis)
         return np.where(self.mask(), best, np.nan)
 
     def _draw(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -254,8 +246,8 @@ class TextureInRegion(Task):
     The map is cut into regions of ``region`` x ``region`` tokens, as an unshifted network cuts it.
     From token to token the symbols of a region go up or down by one, round the ring of symbols,
     along the height and along the width, from a start of its own. A token alone knows nothing
-    (a quarter right); who also hears along one axis, one of the two answers (a half); nothing
-    beyond the region helps.
+    (a quarter right); one that its region reaches along one axis knows one of the two answers (a
+    half); nothing beyond the region helps.
 
     Args:
         size: tokens along each side, a multiple of ``region``.
@@ -290,7 +282,7 @@ class TextureInRegion(Task):
     def mask(self) -> np.ndarray:
         return np.full((1, self.size, self.size), True)
 
-    def ceiling(self, reach: Mapping[str, np.ndarray]) -> np.ndarray:
+    def upper_bound(self, reach: Mapping[str, np.ndarray]) -> np.ndarray:
         line = np.arange(self.size)
         apart = line[:, None] - line
         together = line[:, None] // self.region == line // self.region
@@ -338,7 +330,7 @@ class MeetAcrossBorder(Task):
     def __post_init__(self) -> None:
         self._whole(size=3, region=2, symbols=2, seed=0)
         _check_lines(self.size, self.region, self.symbols)
-        _check_axis(self.axis)
+        check_choice("axis", self.axis, AXES)
 
     @property
     def classes(self) -> int:
@@ -352,11 +344,11 @@ class MeetAcrossBorder(Task):
         return partners[None]
 
     def mask(self) -> np.ndarray:
-        return _place(self._partners() != np.arange(self.size), self.size, self.axis)
+        return _to_positions(self._partners() != np.arange(self.size), self.size, self.axis)
 
-    def ceiling(self, reach: Mapping[str, np.ndarray]) -> np.ndarray:
-        heard = reach[self.axis][np.arange(self.size), self._partners()]
-        best = _place(np.where(heard, 1.0, self.chance), self.size, self.axis)
+    def upper_bound(self, reach: Mapping[str, np.ndarray]) -> np.ndarray:
+        reached = reach[self.axis][np.arange(self.size), self._partners()]
+        best = _to_positions(np.where(reached, 1.0, self.chance), self.size, self.axis)
         return np.where(self.mask(), best, np.nan)
 
     def _draw(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:

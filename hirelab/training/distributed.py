@@ -26,13 +26,21 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         centred = x - mean[:, None, None]
         # squares of what is centred already: sums of raw squares lose digits
         var = all_reduce(centred.square().sum((0, 2, 3))) / count
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            momentum = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(var * count / (count - 1), momentum)
+        self._track(mean.detach(), (var * count / (count - 1)).detach())
         scale = self.weight * (var + self.eps).rsqrt()
         return centred * scale[:, None, None] + self.bias[:, None, None]
+
+    def _track(self, mean: Tensor, var: Tensor) -> None:
+        """Move the running statistics, where there are any, as BatchNorm2d does."""
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None  # the three come together
+        self.num_batches_tracked.add_(1)
+        momentum = self.momentum
+        if momentum is None:
+            momentum = 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(var, momentum)
 
 
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:

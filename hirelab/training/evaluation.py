@@ -1,38 +1,53 @@
-"""How well a network classifies labelled images: every answer, and the figures made of them."""
+"""How well a network classifies labelled images: every answer, and the figures made of them.
+
+Evaluation            the answers and their figures
+evaluate              a network on decoded images
+validation_images     those that a run was validated on
+evaluate_checkpoint   a network by name, run folder or file: what `hirelab evaluate` prints
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
+from tqdm import tqdm
 
-from .._shared.errors import HirelabError
-from ..datasets.cache import DecodedImages
-from ..datasets.transforms import IMAGENET_MEAN, IMAGENET_STD
+from .._shared.errors import HirelabError, unknown
+from ..datasets.cache import DecodedImages, decode
+from ..datasets.subsets import open_images
+from ..datasets.transforms import normalise
 from ..hooks.forward import evaluating
+from ..models import create, load
+from ..models.pretrained import bundled, manifest
 from ..results import Result
+from .recipes import PAPER, stored_size
+from .runs import RunInfo, load_run
 
-__all__ = ["Evaluation", "evaluate", "normalised"]
+__all__ = ["Evaluation", "evaluate", "evaluate_checkpoint", "validation_images"]
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Result):
-    """What a network says about labelled images.
+    """What a network answers on labelled images.
 
     Attributes:
-        classes: names of the classes, in words.
+        classes: names of the classes, in words where they are known.
         labels: (N,), the right class of every image.
         probabilities: float32 (N, classes).
-        size: pixels a side. data: fingerprint of the images. skipped: how many were unreadable.
+        img_size: side in pixels.
+        data_fingerprint: of the images, see `LabelledImages`.
+        skipped: how many images were unreadable.
     """
 
     classes: list[str]
     labels: np.ndarray
     probabilities: np.ndarray
-    size: int
-    data: str
+    img_size: int
+    data_fingerprint: str
     skipped: int = 0
 
     @property
@@ -40,8 +55,8 @@ class Evaluation(Result):
         """The most probable class of every image, (N,)."""
         return self.probabilities.argmax(1)
 
-    def top(self, k: int = 1) -> float:
-        """Share of images whose class is among the ``k`` most probable, in percent.
+    def accuracy(self, k: int = 1) -> float:
+        """Share of images whose class is among the ``k`` most probable (top-k), in percent.
 
         Of classes that are equally probable the first counts as more so, as in ``predicted``.
         """
@@ -66,51 +81,127 @@ class Evaluation(Result):
         shares = 100 * np.diag(table) / np.maximum(table.sum(1), 1)
         return {name: float(share) for name, share in zip(self.classes, shares, strict=True)}
 
-    def calibration(self, bins: int = 15) -> float:
-        """Expected calibration error in percent (Guo et al. 2017, eq. 3): the mean gap between
-        confidence and accuracy over equally wide bins of confidence."""
-        sure = self.probabilities.max(1)
+    def expected_calibration_error(self, bins: int = 15) -> float:
+        """Mean gap between confidence and accuracy over equally wide bins of confidence, in percent
+        (Guo et al. 2017, eq. 3)."""
+        confidence = self.probabilities.max(1)
         right = self.predicted == self.labels
-        place = np.minimum((sure * bins).astype(int), bins - 1)
-        gaps = [abs((sure[place == b] - right[place == b]).sum()) for b in range(bins)]
-        return 100 * float(sum(gaps)) / len(sure)
+        members = np.minimum((confidence * bins).astype(int), bins - 1)
+        gaps = [abs((confidence[members == b] - right[members == b]).sum()) for b in range(bins)]
+        return 100 * float(sum(gaps)) / len(confidence)
 
     def __str__(self) -> str:
+        side = self.img_size
         return (
-            f"top-1 {self.top(1):.2f} %, top-5 {self.top(5):.2f} % on {len(self.labels):,} "
-            f"images at {self.size} x {self.size}; loss {self.loss:.3f}, "
-            f"calibration error {self.calibration():.1f} %"
+            f"top-1 {self.accuracy(1):.2f} %, top-5 {self.accuracy(5):.2f} % on "
+            f"{len(self.labels):,} images at {side} x {side}; loss {self.loss:.3f}, "
+            f"calibration error {self.expected_calibration_error():.1f} %"
         )
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, squares: DecodedImages, size: int, batch: int = 128) -> Evaluation:
-    """Classify the middle of every square, ``size`` pixels a side, in float32.
+def evaluate(
+    model: nn.Module,
+    images: DecodedImages,
+    img_size: int,
+    batch_size: int = 128,
+    progress: bool = True,
+) -> Evaluation:
+    """Classify the middle of every image, in float32.
 
     The network is left in the mode (training or not) in which it came.
+
+    Args:
+        images: the decoded images.
+        img_size: side in pixels of the middle that the network sees.
+        progress: show a bar, where stderr is a terminal.
+
+    Raises:
+        HirelabError: the decoded images are smaller than ``img_size``.
     """
     device = next(model.parameters()).device
-    stored = squares.pixels.shape[1]
-    if size > stored:
-        raise HirelabError(f"the stored squares are {stored} pixels wide and size is {size}")
-    start = round((stored - size) / 2)
+    stored = images.pixels.shape[1]
+    if img_size > stored:
+        raise HirelabError(
+            f"the decoded images are {stored} pixels wide and img_size is {img_size}"
+        )
+    start = round((stored - img_size) / 2)
+    middle = slice(start, start + img_size)
+    batches = range(0, len(images), batch_size)
     found = []
     with evaluating(model):
-        for first in range(0, len(squares), batch):
-            cut = squares.pixels[first : first + batch, start : start + size, start : start + size]
-            x = torch.from_numpy(np.array(cut)).permute(0, 3, 1, 2).to(device)
-            found.append(model(normalised(x)).float().softmax(1).cpu().numpy())
+        for first in tqdm(batches, "evaluating", leave=False, disable=None if progress else True):
+            pixels = np.array(images.pixels[first : first + batch_size, middle, middle])
+            x = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)
+            found.append(model(normalise(x)).float().softmax(1).cpu().numpy())
     return Evaluation(
-        squares.images.words(),
-        squares.labels,
+        images.images.words(),
+        images.labels,
         np.concatenate(found),
-        size,
-        squares.images.fingerprint,
-        len(squares.skipped),
+        img_size,
+        images.images.fingerprint,
+        len(images.skipped),
     )
 
 
-def normalised(x: Tensor) -> Tensor:
-    """Bytes (N, 3, H, W) as a network takes them."""
-    mean, std = (x.new_tensor(v, dtype=torch.float32) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return (x.float() / 255 - mean[:, None, None]) / std[:, None, None]
+def validation_images(
+    info: RunInfo, data: str | Path | None = None, stored: int | None = None
+) -> DecodedImages:
+    """The decoded validation images of a run, or others of the same classes.
+
+    Args:
+        data: another data set; default the run's own.
+        stored: side in pixels, by default that of the run's recipe.
+
+    Raises:
+        HirelabError: the images are not those of the run (without ``data``), or of other classes.
+    """
+    config = info.config
+    images = open_images(data or info.source, "val", config.classes)
+    if data is None and images.fingerprint != config.data_fingerprints["val"]:
+        raise HirelabError(
+            f"{info.source} has other validation images than the run had: give --data to evaluate "
+            f"on these all the same"
+        )
+    return decode(images, stored or config.recipe.stored_size)
+
+
+def evaluate_checkpoint(
+    network: str | Path, data: str | Path | None = None, img_size: int | None = None
+) -> Evaluation:
+    """`evaluate` a network by name, run folder or file: what `hirelab evaluate` prints.
+
+    Args:
+        network: a bundled network's name, the folder of a finished run, or a file of weights.
+        data: a data set; default that which the network was trained on (needed for a file).
+        img_size: side in pixels; default the network's own, 224 for a file.
+
+    Raises:
+        HirelabError: no such network, no such data, other classes than the network has.
+    """
+    model, info = _open(str(network))
+    if info is not None:
+        recipe = info.config.recipe
+        img_size = img_size or recipe.img_size
+        images = validation_images(info, data, stored_size(img_size, recipe.crop_pct))
+    elif data is not None:
+        img_size = img_size or PAPER.img_size
+        images = decode(open_images(data, "val"), stored_size(img_size, PAPER.crop_pct))
+    else:
+        raise HirelabError(f"{network} does not say what it was trained on: give --data")
+    classes = len(images.images.classes)
+    if model.num_classes != classes:
+        raise HirelabError(f"the network has {model.num_classes} classes and the images {classes}")
+    return evaluate(model, images, img_size)
+
+
+def _open(network: str) -> tuple[nn.Module, RunInfo | None]:
+    """A network by name, run folder or file, and what is known of its training."""
+    if network in bundled():
+        return create(network, pretrained=True), RunInfo.from_json(manifest(network))
+    if Path(network).is_dir():
+        return load_run(network)
+    if Path(network).is_file():
+        return load(network), None
+    cure = "Give a bundled network's name, the folder of a run or a file of weights."
+    raise HirelabError(unknown("network", network, bundled(), cure))

@@ -8,9 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._shared import tables
 from .._shared.errors import HirelabError, unknown
 
-__all__ = ["PRESETS", "Recipe", "preset", "table"]
+__all__ = ["PRESETS", "Recipe", "preset", "stored_size", "table"]
+
+
+PRECISIONS = ("no", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -18,67 +22,74 @@ class Recipe:
     """What a training run does, besides network, data and seed. The defaults are the paper's.
 
     Source: arXiv 2108.13341 v1 section 4.1 and the authors' training command. Where these differ
-    (batch and learning rate of Tiny, drop path), the paper's text is taken; see `PRESETS`.
+    (batch size and learning rate of Tiny, drop path), the paper's text is taken; see `PRESETS`.
+    Settings have the names that timm's training script and its parts give them.
 
     Attributes:
         epochs, warmup_epochs, cooldown_epochs: the learning rate rises linearly over the warm-up,
             falls as a cosine until ``epochs`` and stays at ``min_lr`` for the cool-down after them.
-        batch: images a step, over all processes together.
+        batch_size: images in one step, over all processes together.
         lr, min_lr, warmup_lr, weight_decay: of AdamW.
-        size: pixels a side, at the end of training and in validation.
-        start_size: pixels a side at first, from where it grows (see `size_at`); 0: ``size``.
-        crop: share of a validation image's side that the network sees, as timm's crop_pct.
-        scale: smallest share of an image's area that a training crop keeps.
-        repeats: repeated augmentation (Hoffer et al. 2020): how often an image comes in a batch.
-        augment, color_jitter, erase: timm's RandAugment string, and strengths; "" and 0 for none.
-        mixup, cutmix, mix_probability, smoothing: alphas of the two, how often either, and label
-            smoothing.
+        img_size: side in pixels, at the end of training and in validation.
+        start_img_size: side at first, from where it grows (see `img_size_at`); 0: ``img_size``.
+        crop_pct: share of a validation image's side that the network sees, above 0 to 1.
+        scale: smallest share of an image's area that a training crop keeps, above 0 to 1.
+        aug_repeats: repeated augmentation (Hoffer et al. 2020): how often an image comes in a
+            batch.
+        auto_augment: timm's string for RandAugment; "" for none.
+        color_jitter, reprob: strength of colour jitter, probability of random erasing; 0 for none.
+        mixup, cutmix, mixup_prob, smoothing: alphas of the two, probability of applying either,
+            and label smoothing.
         drop_path: highest rate of stochastic depth.
-        ema: decay of the averaged weights that are validated and kept; 0 for none.
+        ema_decay: of the averaged weights that are validated and kept; 0 for no averaging.
         precision: "no", "bf16" or "fp16" for mixed precision.
         compile: run the network through torch.compile.
         evaluate_every: epochs between validations; the last epoch is always validated.
+
+    Raises:
+        HirelabError: a value out of its range.
     """
 
     epochs: int = 300
     warmup_epochs: int = 20
     cooldown_epochs: int = 10
-    batch: int = 1024
+    batch_size: int = 1024
     lr: float = 1e-3
     min_lr: float = 1e-5
     warmup_lr: float = 1e-6
     weight_decay: float = 0.05
-    size: int = 224
-    start_size: int = 0
-    crop: float = 0.875
+    img_size: int = 224
+    start_img_size: int = 0
+    crop_pct: float = 0.875
     scale: float = 0.08
-    repeats: int = 3
-    augment: str = "rand-m9-mstd0.5-inc1"
+    aug_repeats: int = 3
+    auto_augment: str = "rand-m9-mstd0.5-inc1"
     color_jitter: float = 0.4
-    erase: float = 0.25
+    reprob: float = 0.25
     mixup: float = 0.8
     cutmix: float = 1.0
-    mix_probability: float = 1.0
+    mixup_prob: float = 1.0
     smoothing: float = 0.1
     drop_path: float = 0.0
-    ema: float = 0.0
+    ema_decay: float = 0.0
     precision: str = "bf16"
     compile: bool = False
     evaluate_every: int = 1
 
     def __post_init__(self) -> None:
         wrong = [
-            f"{name} is {value!r} and must be {cure}"
-            for name, value, good, cure in (
-                ("epochs", self.epochs, self.epochs >= 1, "at least 1"),
-                ("batch", self.batch, self.batch >= 2, "at least 2, for BatchNorm and mixup"),
-                ("lr", self.lr, self.lr > 0, "above 0"),
-                ("size", self.size, self.size >= 32, "at least 32 pixels"),
-                ("crop", self.crop, 0 < self.crop <= 1, "above 0 and at most 1"),
-                ("scale", self.scale, 0 < self.scale <= 1, "above 0 and at most 1"),
-                ("repeats", self.repeats, self.repeats >= 1, "at least 1"),
-                ("ema", self.ema, 0 <= self.ema < 1, "from 0 to below 1"),
-                ("precision", self.precision, self.precision in PRECISIONS, "no, bf16 or fp16"),
+            f"{name} is {getattr(self, name)!r} and must be {cure}"
+            for name, good, cure in (
+                ("epochs", self.epochs >= 1, "at least 1"),
+                ("batch_size", self.batch_size >= 2, "at least 2, for BatchNorm and mixup"),
+                ("lr", self.lr > 0, "above 0"),
+                ("img_size", self.img_size >= 32, "at least 32 pixels"),
+                ("crop_pct", 0 < self.crop_pct <= 1, "above 0 and at most 1"),
+                ("scale", 0 < self.scale <= 1, "above 0 and at most 1"),
+                ("aug_repeats", self.aug_repeats >= 1, "at least 1"),
+                ("ema_decay", 0 <= self.ema_decay < 1, "from 0 to below 1"),
+                ("precision", self.precision in PRECISIONS, "no, bf16 or fp16"),
+                ("evaluate_every", self.evaluate_every >= 1, "at least 1"),
             )
             if not good
         ]
@@ -92,67 +103,81 @@ class Recipe:
 
     @property
     def stored_size(self) -> int:
-        """Side of the decoded squares: the validation crop is their middle, without resizing."""
-        return round(self.size / self.crop)
+        """Side of the decoded images: the validation crop is their middle, without resizing."""
+        return stored_size(self.img_size, self.crop_pct)
 
-    def size_at(self, epoch: int) -> int:
-        """Pixels a side in an epoch: three steps from ``start_size`` to ``size``.
+    def img_size_at(self, epoch: int) -> int:
+        """Side in pixels in an epoch: three steps from ``start_img_size`` to ``img_size``.
 
         Six tenths of the epochs at the first size, three half-way, the last at the full one: early
         epochs learn as much from fewer pixels. Multiples of 32, the network's stride.
         """
-        first = self.start_size or self.size
+        last = self.img_size
+        first = self.start_img_size or last
         done = epoch / self.epochs
         share = 0 if done < 0.6 else 0.5 if done < 0.9 else 1
-        return self.size if share == 1 else round((first + share * (self.size - first)) / 32) * 32
+        return last if share == 1 else round((first + share * (last - first)) / 32) * 32
 
     def differences(self, other: Recipe | None = None) -> dict[str, tuple[Any, Any]]:
         """{setting: (the other's value, this one's)}; the other is by default the paper's."""
-        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other or PRESETS["imagenet"])
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other or PAPER)
         return {k: (theirs[k], v) for k, v in mine.items() if v != theirs[k]}
 
 
-PRECISIONS = ("no", "bf16", "fp16")
+def stored_size(img_size: int, crop_pct: float) -> int:
+    """Side of decoded images whose middle ``img_size`` pixels are the share ``crop_pct``."""
+    return round(img_size / crop_pct)
+
+
+PAPER = Recipe()
+
+# A hundredth of the images: smaller batches for as many steps, crops that keep more of the object,
+# milder augmentation because the network is small and sees few epochs, averaged weights instead of
+# a long cool-down. 64 to 128 pixels, which two cores can train in two hours.
+SUBSET = dataclasses.replace(
+    PAPER,
+    epochs=80,
+    warmup_epochs=4,
+    cooldown_epochs=0,
+    batch_size=64,
+    img_size=128,
+    start_img_size=64,
+    scale=0.3,
+    aug_repeats=1,
+    auto_augment="rand-m6-n1-mstd0.5-inc1",
+    reprob=0.0,
+    mixup=0.2,
+    mixup_prob=0.7,
+    drop_path=0.05,
+    ema_decay=0.999,
+    evaluate_every=5,
+)
+
+# A few minutes, to see the loop at work.
+QUICK = dataclasses.replace(
+    SUBSET,
+    epochs=3,
+    warmup_epochs=1,
+    img_size=64,
+    start_img_size=0,
+    precision="no",
+    evaluate_every=1,
+)
 
 PRESETS: dict[str, Recipe] = {
-    "imagenet": (_paper := Recipe()),
+    "imagenet": PAPER,
     # Tiny with the authors' command instead of the paper's text: 8 GPUs with 256 images each.
-    "imagenet-authors-tiny": dataclasses.replace(_paper, batch=2048, lr=2e-3),
-    # A hundredth of the images: smaller batches for as many steps, crops that keep more of the
-    # object, milder augmentation because the network is small and sees few epochs, averaged weights
-    # instead of a long cool-down. 64 to 128 pixels, which two cores can train in two hours.
-    "subset": (
-        _subset := dataclasses.replace(
-            _paper,
-            epochs=80,
-            warmup_epochs=4,
-            cooldown_epochs=0,
-            batch=64,
-            size=128,
-            start_size=64,
-            scale=0.3,
-            repeats=1,
-            augment="rand-m6-n1-mstd0.5-inc1",
-            erase=0.0,
-            mixup=0.2,
-            mix_probability=0.7,
-            drop_path=0.05,
-            ema=0.999,
-            evaluate_every=5,
-        )
-    ),
-    "subset-long": dataclasses.replace(_subset, epochs=300, warmup_epochs=10, drop_path=0.1),
-    # A few minutes, to see the loop at work.
-    "quick": dataclasses.replace(
-        _subset, epochs=3, warmup_epochs=1, size=64, start_size=0, precision="no", evaluate_every=1
-    ),
+    "imagenet-authors-tiny": dataclasses.replace(PAPER, batch_size=2048, lr=2e-3),
+    "subset": SUBSET,
+    "subset-long": dataclasses.replace(SUBSET, epochs=300, warmup_epochs=10, drop_path=0.1),
+    "quick": QUICK,
 }
 
 
 def preset(name: str, changes: Sequence[str] = ()) -> tuple[Recipe, dict[str, Any]]:
     """A recipe of `PRESETS` with changes "NAME=VALUE"; and the network's, "model.NAME=VALUE".
 
-    Values are Python literals; what is none is a string.
+    Values are Python literals; what is not one is taken as a string.
 
     Raises:
         HirelabError: an unknown preset or setting (with near names), a value of the wrong type.
@@ -178,20 +203,19 @@ def preset(name: str, changes: Sequence[str] = ()) -> tuple[Recipe, dict[str, An
         if types[key] is float and type(value) is int:
             value = float(value)
         if type(value) is not types[key]:
-            raise HirelabError(f"{key} is {value!r} and must be a {types[key].__name__}")
+            raise HirelabError(f"{key} is {value!r} and must be of type {types[key].__name__}")
         recipe[key] = value
     return dataclasses.replace(PRESETS[name], **recipe), network
 
 
 def table() -> str:
-    """The paper's recipe, and of every other preset the settings that differ, a column each."""
-    names = list(PRESETS)
-    rows = [["", *names]]
+    """The paper's recipe, and of every other preset the settings that differ, one column each."""
+    rows = [["", *PRESETS]]
     for f in dataclasses.fields(Recipe):
-        values = [getattr(one, f.name) for one in PRESETS.values()]
-        shown = [str(v) if v != "" else "none" for v in values]
-        rest = ["" if v == values[0] else text for v, text in zip(values, shown, strict=True)]
-        rows.append([f.name, shown[0], *rest[1:]])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)
+        first, *rest = (getattr(recipe, f.name) for recipe in PRESETS.values())
+        rows.append([f.name, _shown(first), *("" if v == first else _shown(v) for v in rest)])
+    return tables.table(rows)
+
+
+def _shown(value: Any) -> str:
+    return "none" if value == "" else str(value)

@@ -1,34 +1,135 @@
-"""The folder of a training run: who it belongs to, what it holds, and the network that came of it.
+"""The folder of a training run: what was asked for, what it holds, the network that came of it.
 
-claim        begin a run in a folder, or make sure that it is the same one that goes on
-history      its rows, an epoch each, as a `History` that draws itself
-load_run     the network that a finished run trained
-validation   the validation images of a run
-judge        accuracy of a network, by its name, its run or its file
+RunConfig         what decides a run's outcome: two runs of one configuration are one run
+RunInfo           that, and where and when it ran: run.json
+start_or_resume   begin a run in a folder, or make sure that it is the same one that goes on
+History           its rows, one for each epoch, which draws itself
+load_run          the network that a finished run trained
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import timm
 from safetensors.torch import load_file
 from torch import nn
 
-from .._shared.errors import HirelabError, unknown
+from .._shared.errors import HirelabError
 from .._shared.files import write_atomic
-from ..datasets.cache import DecodedImages, decode
-from ..datasets.subsets import open_images
 from ..results import Result, hardware, versions
-from .evaluation import Evaluation, evaluate
+from .network import build_network
 from .recipes import Recipe
 
-__all__ = ["History", "build", "claim", "history", "judge", "load_run", "validation"]
+__all__ = [
+    "History",
+    "RunConfig",
+    "RunInfo",
+    "check_folder",
+    "load_run",
+    "plot_histories",
+    "read_history",
+    "read_run",
+    "start_or_resume",
+]
+
+RUN = "run.json"
+CHECKPOINT = "checkpoint.pt"
+HISTORY = "history.jsonl"
+WEIGHTS = "model.safetensors"
+EVALUATION = "evaluation.npz"
+
+
+# ------------------------------------------------------------------ what a run is
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What decides the outcome of a run. A folder holds one run, and goes on only with the same.
+
+    Attributes:
+        model: the network's name.
+        model_arguments: given to it besides the number of classes and drop path.
+        seed: of weights, order and augmentation.
+        recipe: what the training does.
+        classes: names of the class folders; a label is an index into them.
+        data_fingerprints: of the images of "train" and "val", see `LabelledImages`.
+        images: how many of "train" and "val" could be read; empty until they are decoded.
+        skipped: {name of an image that could not be read: why}.
+    """
+
+    model: str
+    model_arguments: dict[str, Any]
+    seed: int
+    recipe: Recipe
+    classes: tuple[str, ...]
+    data_fingerprints: dict[str, str]
+    images: dict[str, int] = dataclasses.field(default_factory=dict)
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From the values of `to_json`."""
+        recipe, classes = Recipe(**values["recipe"]), tuple(values["classes"])
+        return cls(**{**values, "recipe": recipe, "classes": classes})
+
+    def to_json(self) -> dict[str, Any]:
+        """As values that JSON knows and gives back as they are (no tuples)."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def differences(self, other: RunConfig, but: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
+        """{setting: (this one's value, the other's)}, of the recipe too, but those of ``but``."""
+        mine, theirs = ({**c.pop("recipe"), **c} for c in (self.to_json(), other.to_json()))
+        return {k: (v, theirs[k]) for k, v in mine.items() if v != theirs[k] and k not in but}
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What run.json says: the configuration of a run, and the circumstances.
+
+    Attributes:
+        config: what decides the outcome.
+        source: the data set as it was named.
+        command: the command line; "" if it was started from Python.
+        started: the day, YYYY-MM-DD.
+        processes: how many trained it together.
+        versions, hardware: what it ran on.
+    """
+
+    config: RunConfig
+    source: str
+    command: str
+    started: str
+    processes: int
+    versions: dict[str, str]
+    hardware: str
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From the values of `to_json`; others beside them (a manifest's figures) are left out.
+
+        Raises:
+            HirelabError: values are missing or of another version.
+        """
+        names = [f.name for f in dataclasses.fields(cls)]
+        try:
+            own = {name: values[name] for name in names}
+            return cls(**{**own, "config": RunConfig.from_json(own["config"])})
+        except (KeyError, TypeError) as error:
+            raise HirelabError(
+                f"this is no description of a run that this version reads ({error}); a run of an "
+                f"older version has to be trained again"
+            ) from error
+
+    def to_json(self) -> dict[str, Any]:
+        """As values that JSON knows."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {**own, "config": self.config.to_json()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +137,9 @@ class History(Result):
     """What a run wrote down after each epoch.
 
     Attributes:
-        rows: an epoch each: epoch (from 1), step, size (pixels a side), lr, loss (training, of
-            augmented images), images_per_second, seconds; where the epoch was validated also
-            val_loss and val_top1 (%).
+        rows: one for each epoch: epoch (from 1), step, img_size (side in pixels), lr, loss
+            (training, of augmented images), images_per_second, seconds; where the epoch was
+            validated also val_loss and val_top1 (%).
     """
 
     rows: list[dict[str, float]]
@@ -48,13 +149,17 @@ class History(Result):
         found = [(row["epoch"], row[name]) for row in self.rows if name in row]
         return [epoch for epoch, _ in found], [value for _, value in found]
 
-    def plot(self, name: str = ""):
-        """Loss and accuracy against epochs, a `hirelab.viz.canvas.Still`."""
+    def to_jsonl(self) -> str:
+        """The rows as text, one JSON object in each line."""
+        return "".join(json.dumps(row) + "\n" for row in self.rows)
+
+    def plot(self, name: str = "") -> Any:
+        """Loss and accuracy against epochs, a figure of `hirelab.viz.canvas`."""
         return plot_histories({name: self})
 
 
-def plot_histories(runs: Mapping[str, History]):
-    """Loss and accuracy of several runs in one image, a `hirelab.viz.canvas.Still`."""
+def plot_histories(runs: Mapping[str, History]) -> Any:
+    """Loss and accuracy of several runs, by name, in one figure of `hirelab.viz.canvas`."""
     from ..viz import charts
 
     return charts.training_curves(
@@ -63,162 +168,97 @@ def plot_histories(runs: Mapping[str, History]):
     )
 
 
-def claim(out: Path, asked: dict[str, Any], source: str, command: str, world: int) -> bool:
-    """Write run.json into ``out``, or check that it asks for the same; whether there was one.
+# ------------------------------------------------------------------ its folder
 
-    Also removes what a killed process left half-written.
+
+def check_folder(out: Path, config: RunConfig, but: Sequence[str] = ()) -> bool:
+    """Make sure that ``out`` is free or holds a run of ``config``; whether it holds one.
+
+    Args:
+        but: settings that are not compared, because they are not known yet.
 
     Raises:
         HirelabError: the folder holds another run (naming what differs) or something else.
     """
-    path = out / "run.json"
-    asked = json.loads(json.dumps(asked))  # tuples become lists, as in the file
-    if path.exists():
-        before = json.loads(path.read_text())["asked"]
-        if before != asked:
+    if (out / RUN).exists():
+        changed = read_run(out).config.differences(config, but)
+        if changed:
+            shown = [f"{k} {a!r}, not {b!r}" for k, (a, b) in list(changed.items())[:3]]
+            text = "; ".join(one if len(one) < 120 else one[:117] + "..." for one in shown)
             raise HirelabError(
-                f"{out} holds another run ({_changed(before, asked)}): choose another --out, or "
-                f"remove it to start over"
+                f"{out} holds another run ({text}): choose another --out, or remove it to start "
+                f"over"
             )
-        for name in ("checkpoint.pt", "history.jsonl", "model.safetensors", "evaluation.npz"):
-            for left in out.glob(f".{name}.*"):  # see `_files.atomic`
-                left.unlink()
         return True
     if out.is_file():
         raise HirelabError(f"{out} is a file: give --out a folder, new or empty")
     if out.exists() and any(out.iterdir()):
         raise HirelabError(f"{out} holds files of something else: choose another --out")
-    facts = {
-        "asked": asked,
-        "source": source,
-        "command": command,
-        "started": time.strftime("%Y-%m-%d"),
-        "processes": world,
-        "versions": versions(),
-        "hardware": hardware(),
-    }
-    write_atomic(path, json.dumps(facts, indent=1) + "\n")
     return False
 
 
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
-    flat = [{**one, **one["recipe"]} for one in (before, now)]
-    keys = [k for k in flat[1] if k != "recipe" and flat[0].get(k) != flat[1][k]]
-    shown = [f"{k} {flat[0].get(k)!r}, not {flat[1][k]!r}" for k in keys[:3]]
-    return "; ".join(text if len(text) < 120 else text[:117] + "..." for text in shown)
+def start_or_resume(
+    out: Path, config: RunConfig, source: str, command: str, processes: int
+) -> bool:
+    """Write run.json into ``out``, or check that it is of the same run; whether there was one.
 
-
-def history(out: str | Path) -> History:
-    """What a run wrote down, finished or not.
+    Also removes what a killed process left half-written.
 
     Raises:
-        HirelabError: ``out`` is no run, or has not come to the end of an epoch.
+        HirelabError: as `check_folder`.
     """
-    path = Path(out) / "history.jsonl"
+    if check_folder(out, config):
+        for name in (CHECKPOINT, HISTORY, WEIGHTS, EVALUATION):
+            for left in out.glob(f".{name}.*"):  # see `files.atomic`
+                left.unlink()
+        return True
+    started = time.strftime("%Y-%m-%d")
+    info = RunInfo(config, source, command, started, processes, versions(), hardware())
+    write_atomic(out / RUN, json.dumps(info.to_json(), indent=1) + "\n")
+    return False
+
+
+def read_run(out: str | Path) -> RunInfo:
+    """What run.json of a run's folder says, finished or not.
+
+    Raises:
+        HirelabError: ``out`` holds no run, or one of another version.
+    """
+    path = Path(out) / RUN
     if not path.exists():
-        raise HirelabError(f"{out} has no history.jsonl: it is no run, or none that ended an epoch")
-    return read_history(path)
+        raise HirelabError(f"{out} has no {RUN}: it is no folder of `hirelab train`")
+    try:
+        return RunInfo.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:  # JSON's errors are of that kind too
+        raise HirelabError(f"{path}: {error}") from error
 
 
-def read_history(path: Path) -> History:
-    """A `History` from its file, a JSON object a line."""
-    return History([json.loads(line) for line in path.read_text().splitlines()])
-
-
-def build(name: str, classes: int, recipe: Recipe, arguments: Mapping[str, Any]) -> nn.Module:
-    """A network of timm's or ours for so many classes, with the recipe's drop path.
+def read_history(path: str | Path) -> History:
+    """The history of a run, finished or not, from its folder or its file.
 
     Raises:
-        HirelabError: there is none of that name, or it does not take these arguments.
+        HirelabError: there is none; a run writes it at the end of an epoch.
     """
-    import hirelab.models  # noqa: F401  (registers the networks with timm)
-
-    if not timm.is_model(name):
-        raise HirelabError(unknown("network", name, timm.list_models(), "See timm.list_models()."))
-    try:
-        return timm.create_model(
-            name, num_classes=classes, drop_path_rate=recipe.drop_path, **arguments
-        )
-    except (TypeError, ValueError) as error:
-        raise HirelabError(f"{name} with {dict(arguments)}: {error}") from error
+    path = Path(path)
+    file = path / HISTORY if path.is_dir() else path
+    if not file.exists():
+        raise HirelabError(f"{file} does not exist: no run, or none that came to an epoch's end")
+    return History([json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()])
 
 
-def load_run(out: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The trained network of a finished run, in evaluation mode, and what run.json says.
+def load_run(out: str | Path) -> tuple[nn.Module, RunInfo]:
+    """The trained network of a finished run, in evaluation mode, and what is known of the run.
 
     Raises:
         HirelabError: ``out`` holds no run, or one that has not come to its end.
     """
     out = Path(out)
-    if not (out / "run.json").exists():
-        raise HirelabError(f"{out} has no run.json: it is no folder of `hirelab train`")
-    facts = json.loads((out / "run.json").read_text())
-    if not (out / "model.safetensors").exists():
-        raise HirelabError(f"{out} is not finished: run its command again ({facts['command']})")
-    asked = facts["asked"]
-    recipe = Recipe(**asked["recipe"])
-    net = build(asked["model"], len(asked["classes"]), recipe, asked["model_arguments"])
-    net.load_state_dict(load_file(out / "model.safetensors"))
-    return net.eval(), facts
-
-
-def validation(
-    facts: Mapping[str, Any], data: str | Path | None = None, stored: int | None = None
-) -> DecodedImages:
-    """The validation images of a run, or others of the same classes, as squares.
-
-    ``stored`` pixels a side, by default those of the run's recipe.
-
-    Raises:
-        HirelabError: the images are not those of the run (without ``data``), or of other classes.
-    """
-    asked = facts["asked"]
-    images = open_images(data or facts["source"], "val", asked["classes"])
-    if data is None and images.fingerprint != asked["data"]["val"]:
-        raise HirelabError(f"{facts['source']} has other validation images than the run had")
-    return decode(images, stored or Recipe(**asked["recipe"]).stored_size)
-
-
-def judge(
-    network: str | Path, data: str | Path | None = None, size: int | None = None
-) -> Evaluation:
-    """`evaluate` a network by what it is called: what `hirelab evaluate` prints.
-
-    Args:
-        network: a shipped network's name, the folder of a finished run, or a checkpoint's file.
-        data: a data set; default that which the network was trained on (needed for a file).
-        size: pixels a side; default the network's own, 224 for a file.
-
-    Raises:
-        HirelabError: no such network, no such data, other classes than the network has.
-    """
-    from ..models import create, load
-    from ..models.pretrained import manifest, shipped
-
-    network = str(network)
-    if network in shipped():
-        facts = manifest(network)
-        net = create(network, pretrained=True)
-    elif Path(network).is_dir():
-        net, facts = load_run(network)
-    elif Path(network).is_file():
-        try:
-            net, facts = load(network), None
-        except ValueError as error:
-            raise HirelabError(str(error)) from error
-        if data is None:
-            raise HirelabError(f"{network} does not say what it was trained on: give --data")
-    else:
-        cure = "Give a shipped network's name, the folder of a run or a file of weights."
-        raise HirelabError(unknown("network", network, shipped(), cure))
-    if facts is None:
-        size, crop = size or 224, Recipe.crop
-        squares = decode(open_images(data, "val"), round(size / crop))
-    else:
-        recipe = Recipe(**facts["asked"]["recipe"])
-        size = size or recipe.size
-        squares = validation(facts, data, round(size / recipe.crop))
-    classes = len(squares.images.classes)
-    if net.num_classes != classes:
-        raise HirelabError(f"the network has {net.num_classes} classes and the images {classes}")
-    return evaluate(net, squares, size)
+    info = read_run(out)
+    if not (out / WEIGHTS).exists():
+        raise HirelabError(f"{out} is not finished: run its command again ({info.command})")
+    config = info.config
+    network = build_network(
+        config.model, len(config.classes), config.recipe.drop_path, config.model_arguments
+    )
+    network.load_state_dict(load_file(out / WEIGHTS))
+    return network.eval(), info

@@ -1,4 +1,4 @@
-"""The weights that ship: whole, loaded without a network, and as good as their manifest says."""
+"""The bundled weights: whole, loaded without a network, and as good as their manifest says."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ import torch
 from safetensors.torch import load_file
 
 import hirelab as hl
-from hirelab.datasets.subsets import DATA_SETS, WORDS, find_data_set
-from hirelab.models import weights
+from hirelab.datasets.subsets import DATA_SETS, WORDS, find, open_images
+from hirelab.models import pretrained
 from hirelab.models.hire_mlp import IMAGENETTE, ISOLATED
-from hirelab.training import runs
-from hirelab.training.recipes import Recipe
+from hirelab.training import release
+from hirelab.training.evaluation import evaluate_checkpoint
 
 NAMES = ["hire_mlp_pico.imagenette", f"hire_mlp_pico.{ISOLATED}"]
 every = pytest.mark.parametrize("name", NAMES)
 
 
-def test_these_ship():
-    assert sorted(weights.shipped()) == NAMES
-    files = {path.name for path in weights.FOLDER.iterdir()}
+def test_these_are_bundled():
+    assert sorted(pretrained.bundled()) == NAMES
+    files = {path.name for path in pretrained.FOLDER.iterdir()}
     endings = ("safetensors", "json", "history.jsonl", "evaluation.npz")
     assert files == {"README.md", *(f"{n}.{e}" for n in NAMES for e in endings)}
 
 
 @every
 def test_the_file_is_that_of_the_manifest(name):
-    path, facts = weights.path_of(name), weights.manifest(name)
+    path, facts = pretrained.path_of(name), pretrained.manifest(name)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == facts["sha256"]
-    assert path.stat().st_size < weights.MOST_BYTES
+    assert path.stat().st_size < release.MOST_BYTES
     for key, value in load_file(path).items():
         assert value.isfinite().all(), key
         half = value.ndim > 1 and value.is_floating_point()
@@ -52,14 +52,14 @@ def test_it_loads_without_a_network(name, make, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     state = make(name, pretrained=True).state_dict()
-    kept = load_file(weights.path_of(name))
+    kept = load_file(pretrained.path_of(name))
     assert state.keys() == kept.keys()
     for key, value in kept.items():
         assert torch.equal(state[key], value.to(state[key].dtype)), key
 
 
 def test_the_first_is_loaded_without_a_tag_and_fits_other_heads():
-    first = load_file(weights.path_of(NAMES[0]))
+    first = load_file(pretrained.path_of(NAMES[0]))
     model = hl.create("hire_mlp_pico", pretrained=True)
     assert torch.equal(model.head.weight, first["head.weight"].float())
     assert model.pretrained_cfg["label_names"] == IMAGENETTE
@@ -69,18 +69,18 @@ def test_the_first_is_loaded_without_a_tag_and_fits_other_heads():
     assert torch.equal(other.state_dict()[key], first[key].float())
 
 
-def test_the_isolated_one_is_built_without_meeting_of_regions():
-    for name, manner in zip(NAMES, ("shift", "none"), strict=True):
+def test_the_isolated_one_is_built_without_a_cross_region_step():
+    for name, mode in zip(NAMES, ("shift", "none"), strict=True):
         model = hl.create(name, pretrained=True)
-        assert {b.cross_region for b in model.axis_branches().values()} == {manner}
-        asked = weights.manifest(name)["asked"]["model_arguments"].get("cross_region", "shift")
-        assert asked == manner
+        assert {b.cross_region for b in model.axis_branches().values()} == {mode}
+        asked = release.run_info(name).config.model_arguments.get("cross_region", "shift")
+        assert asked == mode
     changed = hl.create(NAMES[1], pretrained=True, cross_region="shift")
     assert {b.cross_region for b in changed.axis_branches().values()} == {"shift"}
 
 
 def test_the_two_were_trained_alike_but_for_one_thing():
-    one, two = (weights.manifest(name)["asked"] for name in NAMES)
+    one, two = (release.run_info(name).config.to_json() for name in NAMES)
     assert {key for key in one if one[key] != two[key]} == {"model_arguments"}
     assert set(two["model_arguments"].items()) - set(one["model_arguments"].items()) == {
         ("cross_region", "none")
@@ -89,74 +89,57 @@ def test_the_two_were_trained_alike_but_for_one_thing():
 
 @every
 def test_the_manifest_is_what_was_evaluated(name):
-    facts, judged = weights.manifest(name), weights.evaluation(name)
-    assert facts["top1"] == round(judged.top(1), 2)
-    assert facts["top5"] == round(judged.top(5), 2)
-    assert facts["images"] == len(judged.labels) == DATA_SETS["imagenette"].val
-    assert facts["asked"]["data"]["val"] == judged.data
-    assert judged.classes == list(IMAGENETTE) == [WORDS[c] for c in facts["asked"]["classes"]]
-    rows = weights.history(name).rows
-    assert len(rows) == Recipe(**facts["asked"]["recipe"]).total_epochs
+    facts, found = pretrained.manifest(name), release.evaluation(name)
+    config = release.run_info(name).config
+    assert facts["top1"] == round(found.accuracy(1), 2)
+    assert facts["top5"] == round(found.accuracy(5), 2)
+    assert facts["images"] == len(found.labels) == DATA_SETS["imagenette"].val
+    assert config.data_fingerprints["val"] == found.data_fingerprint
+    assert found.classes == list(IMAGENETTE) == [WORDS[c] for c in config.classes]
+    rows = release.history(name).rows
+    assert len(rows) == config.recipe.total_epochs
     # half precision costs little: the last row is of the weights before they were halved
-    assert rows[-1]["val_top1"] == pytest.approx(judged.top(1), abs=0.3)
+    assert rows[-1]["val_top1"] == pytest.approx(found.accuracy(1), abs=0.3)
 
 
 @every
 def test_evaluating_again_gives_the_manifest_s_accuracy(name):
     """On the real validation images, as `hirelab evaluate` does it."""
-    pack = find_data_set(DATA_SETS["imagenette"])
+    pack, kept = find(DATA_SETS["imagenette"]), release.evaluation(name)
     if pack is None:
         pytest.skip("Imagenette is not here: name its folder in HIRELAB_DATA")
-    if runs.open_images(pack, "val").fingerprint != weights.manifest(name)["asked"]["data"]["val"]:
+    if open_images(pack, "val").fingerprint != kept.data_fingerprint:
         pytest.skip("another copy of Imagenette than the one in the manifest")
-    kept, again = weights.evaluation(name), runs.judge(name, "imagenette")
+    again = evaluate_checkpoint(name, "imagenette")
     differ = int((kept.predicted != again.predicted).sum())
     assert differ <= 4, "more than what another processor's rounding explains"
     np.testing.assert_allclose(again.probabilities, kept.probabilities, atol=2e-3)
 
 
 def test_the_card_shows_what_the_evaluations_say():
-    text = (weights.FOLDER / "README.md").read_text(encoding="utf-8")
+    text = (pretrained.FOLDER / "README.md").read_text(encoding="utf-8")
     shown = re.search(r"<!-- tables -->\n(.*?)\n<!-- end -->", text, re.DOTALL)[1]
-    assert shown == weights.card_tables()
+    assert shown == release.card_tables()
     for name in NAMES:
         assert f"`{name}`" in text
-        assert f"{weights.evaluation(name).top(1):.2f}" in shown
-        assert weights.manifest(name)["command"] in text
-
-
-def test_wilsons_interval():
-    """Its ends solve (share - p)^2 = z^2 p (1 - p) / n (Wilson 1927)."""
-    for share, n in ((0.85, 3925), (0.5, 10), (0.0, 20), (1.0, 20)):
-        z2 = 1.96**2 / n
-        ends = np.sort(np.roots([1 + z2, -(2 * share + z2), share**2]).real)
-        assert weights.interval(share, n) == pytest.approx(ends, abs=1e-9)
-
-
-def test_mcnemars_test():
-    """Against scipy's binomial test (scipy comes with scikit-image)."""
-    from scipy.stats import binomtest
-
-    for first, second in ((5, 5), (0, 8), (120, 171), (3, 4), (0, 0)):
-        expected = binomtest(first, first + second).pvalue if first + second else 1
-        assert weights.mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
-        assert weights.mcnemar(second, first) == weights.mcnemar(first, second)
+        assert f"{release.evaluation(name).accuracy(1):.2f}" in shown
+        assert pretrained.manifest(name)["command"] in text
 
 
 def test_unknown_names_suggest_near_ones():
     with pytest.raises(ValueError, match=r"'hire_mlp_pico\.imagenet'\. Did you mean"):
-        weights.manifest("hire_mlp_pico.imagenet")
+        pretrained.manifest("hire_mlp_pico.imagenet")
 
 
 def test_missing_files_say_what_to_do(tmp_path):
     overlay = {"file": str(tmp_path / "gone.safetensors")}
-    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors is not there.*clone it"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors .*clone it"):
         hl.create("hire_mlp_pico", pretrained=True, pretrained_cfg_overlay=overlay)
 
 
 @every
 def test_manifests_name_no_machine(name):
-    text = json.dumps(weights.manifest(name))
+    text = json.dumps(pretrained.manifest(name))
     assert not re.search(r'[" ](/[\w.-]+){2,}', text)
     assert os.sep + "home" not in text
     assert str(Path.home()) not in text

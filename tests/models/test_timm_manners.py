@@ -15,7 +15,7 @@ from torch import nn
 
 import hirelab as hl
 from hirelab.models import HireMLP
-from hirelab.models.pretrained import shipped
+from hirelab.models.pretrained import bundled
 
 ATTO = "hire_mlp_atto"
 TWO = {"depths": (1, 2), "dims": (8, 12), "region": 3, "shift": 2, "shift_cycle": 2}
@@ -351,5 +351,5 @@ def test_settings_of_the_data_are_found():
 def test_listed_under_its_names():
     assert set(timm.list_models("hire_mlp_*")) == set(hl.model_names())
     assert set(timm.list_models(module="hire_mlp")) == set(hl.model_names())
-    published = {f"hire_mlp_{size}" for size in ("tiny", "small", "base")} | set(shipped())
+    published = {f"hire_mlp_{size}" for size in ("tiny", "small", "base")} | set(bundled())
     assert set(timm.list_pretrained("hire_mlp_*")) == published

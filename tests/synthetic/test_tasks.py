@@ -11,7 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from hirelab.synthetic.learning import Solved, line_reach, reach_by_learning, solve, token_network
+from hirelab.synthetic.learning import (
+    TaskResult,
+    line_reach,
+    reach_by_learning,
+    token_network,
+    train_on_task,
+)
 from hirelab.synthetic.tasks import (
     UNSCORED,
     CopyFromDistance,
@@ -142,7 +148,7 @@ def test_tokens_on_both_sides_of_a_border_answer_with_their_sum(
         assert torch.equal(answers[:, after], both)
 
 
-# ------------------------------------------------------------------ what can be heard
+# ------------------------------------------------------------------ what can be reached
 
 
 class InDouble(CopyFromDistance):
@@ -167,7 +173,7 @@ def poked(network, task):
 def answers_apart(network, x, y):
     """(size, size) bool, the tokens that answer x and y differently."""
     with torch.no_grad():
-        # floats may round apart where nothing was heard
+        # floats may round apart where nothing arrived
         return ((network(x) - network(y)).abs().amax((0, 1)) > 1e-9).numpy()
 
 
@@ -202,7 +208,7 @@ def test_reach_of_a_network_is_what_poking_it_shows(size, settings):
         assert np.array_equal(reach, seen[axis]), axis
 
 
-def test_a_gate_hears_how_neighbours_stand_but_nothing_of_single_tokens():
+def test_a_gate_reads_how_neighbours_stand_but_nothing_of_single_tokens():
     task = InDouble(12, symbols=2)
     gated = lively(token_network(task, dim=16, cross_region="none"))
     assert poked(gated, task)["height"].all()
@@ -210,7 +216,7 @@ def test_a_gate_hears_how_neighbours_stand_but_nothing_of_single_tokens():
     assert np.array_equal(poked(alone, task)["height"], np.eye(12))
 
 
-def test_what_a_gate_hears_of_other_regions_fits_all_answers_alike():
+def test_what_a_gate_reads_of_other_regions_fits_all_answers_alike():
     # Rolling a row of regions gives another image of the task, as probable as the first. The
     # rest of the map cannot tell them apart, and over all rolls each answer is right equally often.
     task = InDouble(12, (3,), symbols=2, region=3)
@@ -242,33 +248,33 @@ QUICK = {"depth": 2, "dim": 16, "fusion": "sum"}
 
 def learnt(task, steps=80, **settings):
     network = token_network(task, **{**QUICK, **settings})
-    return solve(task, network, steps, batch=16, images=1024)
+    return train_on_task(task, network, steps, batch_size=16, images=1024)
 
 
 @pytest.mark.parametrize(("cross_region", "possible"), [("none", 2 / 3), ("shift", 1.0)])
 def test_copying_is_learnt_exactly_where_the_index_maps_let_it_be(cross_region, possible):
     task = CopyFromDistance(6, (1,), symbols=2)
-    solved = learnt(task, cross_region=cross_region)
+    result = learnt(task, cross_region=cross_region)
     # without a cross-region step two of three rows find their source inside the region
-    assert np.isclose(np.mean(solved.ceiling == 1.0), possible)
-    assert solved.agreement() == 1.0
-    assert solved.by_distance[1][0] == pytest.approx(possible + (1 - possible) / 2, abs=0.03)
+    assert np.isclose(np.mean(result.upper_bound == 1.0), possible)
+    assert result.agreement() == 1.0
+    assert result.by_distance[1][0] == pytest.approx(possible + (1 - possible) / 2, abs=0.03)
 
 
 def test_learning_shows_the_copy_that_padding_lends_in_one_direction_only():
     task = CopyFromDistance(8, (1, -1), symbols=2, region=1)
-    solved = learnt(task, depth=1, dim=24)
-    assert (solved.places[0, 7] > 0.9).all()  # row 7 shares its region with a copy of row 0
-    assert (solved.places[1, 0] < 0.6).all()  # row 0 hears nothing of row 7
-    assert solved.agreement() == 1.0
+    result = learnt(task, depth=1, dim=24)
+    assert (result.positions[0, 7] > 0.9).all()  # row 7 shares its region with a copy of row 0
+    assert (result.positions[1, 0] < 0.6).all()  # row 7 does not reach row 0
+    assert result.agreement() == 1.0
 
 
 @pytest.mark.parametrize(("cross_region", "possible"), [("none", 0.5), ("shift", 1.0)])
-def test_only_a_cross_region_step_makes_tokens_meet(cross_region, possible):
-    solved = learnt(MeetAcrossBorder(6, 3), cross_region=cross_region)
-    assert np.isnan(solved.places).sum() == 4 * 6  # the rows at no border
-    assert (solved.ceiling[~np.isnan(solved.ceiling)] == possible).all()
-    assert solved.accuracy == pytest.approx(possible, abs=0.04)
+def test_only_a_cross_region_step_lets_tokens_reach_across_a_border(cross_region, possible):
+    result = learnt(MeetAcrossBorder(6, 3), cross_region=cross_region)
+    assert np.isnan(result.positions).sum() == 4 * 6  # the rows at no border
+    assert (result.upper_bound[~np.isnan(result.upper_bound)] == possible).all()
+    assert result.accuracy == pytest.approx(possible, abs=0.04)
 
 
 @pytest.mark.parametrize(
@@ -280,9 +286,9 @@ def test_only_a_cross_region_step_makes_tokens_meet(cross_region, possible):
     ],
 )
 def test_texture_needs_both_axes_and_no_other_region(settings, possible):
-    solved = learnt(TextureInRegion(6, 3), depth=1, dim=24, **settings)
-    assert (solved.ceiling == possible).all()
-    assert solved.accuracy == pytest.approx(possible, abs=0.04)
+    result = learnt(TextureInRegion(6, 3), depth=1, dim=24, **settings)
+    assert (result.upper_bound == possible).all()
+    assert result.accuracy == pytest.approx(possible, abs=0.04)
 
 
 class WhichIsMore(CopyFromDistance):
@@ -295,7 +301,7 @@ class WhichIsMore(CopyFromDistance):
 
 
 def test_the_gate_carries_averages_and_the_answers_are_not_in_them():
-    gated = {"depth": 1, "fusion": "gate", "region": 1}  # nobody hears but through the gate
+    gated = {"depth": 1, "fusion": "gate", "region": 1}  # no reach but through the gate
     assert learnt(WhichIsMore(6, symbols=2), **gated).accuracy > 0.95
     assert learnt(WhichIsMore(6, symbols=2), depth=1, region=1).accuracy < 0.8
     task = CopyFromDistance(6, (1,), symbols=2)
@@ -303,15 +309,15 @@ def test_the_gate_carries_averages_and_the_answers_are_not_in_them():
 
 
 def test_learning_by_distance_is_the_reach():
-    solved = reach_by_learning(
+    result = reach_by_learning(
         (-2, 1, 3, -1), size=6, steps=80, depth=1, dim=16, cross_region="none"
     )
-    assert list(solved.by_distance) == [-1, 1, -2, 3]
-    for accuracy, possible in solved.by_distance.values():
+    assert list(result.by_distance) == [-1, 1, -2, 3]
+    for accuracy, possible in result.by_distance.values():
         assert accuracy == pytest.approx(possible, abs=0.03)
-    possible = [c for _, c in solved.by_distance.values()]
+    possible = [c for _, c in result.by_distance.values()]
     np.testing.assert_allclose(possible, [5 / 6, 5 / 6, 4 / 6, 3 / 6])
-    said = str(solved)
+    said = str(result)
     for number in ("50.0% by chance", "+1 tokens", "of 83.3%", "-2 tokens"):
         assert number in said
 
@@ -323,7 +329,7 @@ def test_the_same_seeds_learn_the_same():
     runs = [learnt(task, steps=5, drop_path_rate=0.5) for _ in range(2)]
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(runs[0].loss, runs[1].loss)
-    assert np.array_equal(runs[0].places, runs[1].places)
+    assert np.array_equal(runs[0].positions, runs[1].positions)
     other = learnt(task, steps=5, drop_path_rate=0.5, seed=1)
     assert not np.array_equal(runs[0].loss, other.loss)
 
@@ -345,17 +351,17 @@ class Roller(nn.Module):
         return answers * self.scale
 
 
-def test_accuracy_is_counted_question_by_question_and_place_by_place():
+def test_accuracy_is_counted_question_by_question_and_position_by_position():
     task = CopyFromDistance(6, (1, -2), symbols=2, wrap=False)
     network = Roller(task.distances)
-    solved = solve(task, network, 2, lr=1e-6, images=200)
+    result = train_on_task(task, network, 2, lr=1e-6, images=200)
     wanted = np.ones((2, 6, 6))
     wanted[:, 2] = 0
     wanted[0, 5] = wanted[1, :2] = np.nan
-    np.testing.assert_array_equal(solved.places, wanted)
-    assert solved.accuracy == pytest.approx(7 / 9)
-    assert solved.by_distance[1][0] == pytest.approx(4 / 5)
-    assert np.isnan(solved.ceiling).all()  # nobody knows the reach of a foreign network
+    np.testing.assert_array_equal(result.positions, wanted)
+    assert result.accuracy == pytest.approx(7 / 9)
+    assert result.by_distance[1][0] == pytest.approx(4 / 5)
+    assert np.isnan(result.upper_bound).all()  # nobody knows the reach of a foreign network
     assert not network.training
 
 
@@ -368,7 +374,7 @@ class Watched(CopyFromDistance):
 def test_nothing_is_measured_on_what_was_trained_on():
     task = Watched(6, symbols=2)
     object.__setattr__(task, "asked", [])
-    solve(task, token_network(task, dim=16), 3, batch=4, images=300)
+    train_on_task(task, token_network(task, dim=16), 3, batch_size=4, images=300)
     assert [a for a in task.asked if not a[2]] == [(4, 0, False), (4, 1, False), (4, 2, False)]
     measured = [a for a in task.asked if a[2]]
     assert sum(n for n, _, _ in measured) == 300
@@ -377,14 +383,16 @@ def test_nothing_is_measured_on_what_was_trained_on():
 
 def test_what_was_learnt_can_be_kept(tmp_path):
     task = CopyFromDistance(np.int64(6), np.array([1, -1]), np.int64(2))
-    solved = solve(task, token_network(task, dim=16), 2, images=16)
-    solved.save(tmp_path / "solved.npz")
-    again = Solved.load(tmp_path / "solved.npz")
-    assert again.by_distance == solved.by_distance
-    assert str(again) == str(solved)
+    result = train_on_task(task, token_network(task, dim=16), 2, images=16)
+    result.save(tmp_path / "result.npz")
+    again = TaskResult.load(tmp_path / "result.npz")
+    assert again.by_distance == result.by_distance
+    assert str(again) == str(result)
     assert again.task["name"] == "CopyFromDistance"
     assert any("region=3, shift=1" in text for text in again.network.values())
-    texture = solve(TextureInRegion(6), token_network(TextureInRegion(6), dim=16), 1, images=8)
+    texture = train_on_task(
+        TextureInRegion(6), token_network(TextureInRegion(6), dim=16), 1, images=8
+    )
     with pytest.raises(ValueError, match="TextureInRegion asks for no distance"):
         _ = texture.by_distance
 
@@ -411,21 +419,24 @@ def test_networks_read_and_answer_token_by_token():
     ("make", "message"),
     [
         (lambda: CopyFromDistance(10, symbols=4), "size is 10, region 3 and symbols 4.*3 x 4"),
-        (lambda: CopyFromDistance(2, symbols=2, region=1), "size is 2; give at least 3"),
+        (
+            lambda: CopyFromDistance(2, symbols=2, region=1),
+            "size is 2; give a whole number of at least 3",
+        ),
         (lambda: CopyFromDistance(6.5), "size is 6.5.*whole"),
-        (lambda: CopyFromDistance(6, symbols=1), "symbols is 1; give at least 2"),
+        (lambda: CopyFromDistance(6, symbols=1), "symbols is 1; give a whole number of at least 2"),
         (lambda: CopyFromDistance(12, (12,)), re.escape("distances is (12,)") + ".*shorter"),
         (lambda: CopyFromDistance(12, (1, 1)), "each once"),
         (lambda: CopyFromDistance(12, ()), "one or more"),
         (lambda: CopyFromDistance(12, (0.5,)), "distance is 0.5"),
-        (lambda: CopyFromDistance(axis="depth"), "axis is 'depth'; choose height or width"),
+        (lambda: CopyFromDistance(axis="depth"), "no axis 'depth'.*height, width"),
         (lambda: CopyFromDistance(seed=-1), "seed is -1"),
-        (lambda: TextureInRegion(6, 2), "region is 2; give at least 3"),
+        (lambda: TextureInRegion(6, 2), "region is 2; give a whole number of at least 3"),
         (lambda: TextureInRegion(10, 3), "size is 10 and region 3.*multiple"),
-        (lambda: MeetAcrossBorder(6, 1), "region is 1; give at least 2"),
+        (lambda: MeetAcrossBorder(6, 1), "region is 1; give a whole number of at least 2"),
         (lambda: MeetAcrossBorder(6, 6), "size is 6, region 6 and symbols 2.*6 x 2"),
         (lambda: reach_by_learning(size=14, fusion="gate"), "size is 14, region 3"),
-        (lambda: MeetAcrossBorder(axis=2), "axis is 2"),
+        (lambda: MeetAcrossBorder(axis=2), "no axis 2"),
         (lambda: CopyFromDistance().batch(0, 0), "n is 0"),
         (lambda: CopyFromDistance().batch(1, -1), "step is -1"),
         (lambda: reach_by_learning(steps=0), "steps is 0"),
@@ -440,7 +451,7 @@ def test_impossible_settings_are_named(make, message):
 def test_a_network_that_does_not_answer_token_by_token_is_told_so():
     task = CopyFromDistance(6, symbols=2)
     with pytest.raises(ValueError, match=r"shape \(16, 4, 6, 6\).*1 questions of 2 classes"):
-        solve(task, token_network(CopyFromDistance(6, (1, 2), 2), dim=16), 1, batch=16)
+        train_on_task(task, token_network(CopyFromDistance(6, (1, 2), 2), dim=16), 1, batch_size=16)
 
 
 def test_a_loss_that_is_no_number_stops_with_its_step():
@@ -448,7 +459,7 @@ def test_a_loss_that_is_no_number_stops_with_its_step():
     network = token_network(task, dim=16)
     network.head.bias.data[0] = torch.nan
     with pytest.raises(RuntimeError, match=r"nan at step 0.*smaller lr than 0\.01"):
-        solve(task, network, 3)
+        train_on_task(task, network, 3)
 
 
 def test_a_task_of_ones_own_says_what_is_missing():

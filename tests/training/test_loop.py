@@ -10,76 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from _training import NETWORK, RECIPE, STEPS, run, same_weights, settings, untimed
 from safetensors.torch import load_file
 
 from hirelab._shared.errors import HirelabError
 from hirelab.cli import main
-from hirelab.datasets.cache import decode
-from hirelab.datasets.subsets import open_images
-from hirelab.models import weights
-from hirelab.training import loop as training
 from hirelab.training.evaluation import Evaluation
-from hirelab.training.loop import _Augmented, _Order, train
-from hirelab.training.recipes import PRESETS, Recipe, preset
-from hirelab.training.runs import history, load_run
-
-NETWORK = {"depths": (1, 1), "dims": (8, 12), "region": 2, "shift": 1, "shift_cycle": 1}
-RECIPE = dataclasses.replace(
-    PRESETS["quick"], epochs=3, warmup_epochs=0, batch=8, size=32, lr=0.01, mixup=0.2, cutmix=1.0
-)
-STEPS = 4  # an epoch: 36 images, batches of 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HIRELAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    """Generated images of three classes that differ in their hue."""
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for split, count in (("train", 12), ("val", 4)):
-        for channel, name in enumerate(("blue", "green", "red")):
-            (folder / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 160, (40, 40, 3), dtype=np.uint8)
-                pixels[..., channel] += 60
-                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
-    return folder
-
-
-def run(data: Path, out: Path, recipe: Recipe = RECIPE, **kwargs):
-    return train("hire_mlp_atto", data, recipe, out, model_arguments=NETWORK, seed=3, **kwargs)
-
-
-@pytest.fixture(scope="module")
-def straight(data, tmp_path_factory) -> Path:
-    """A run that nothing stopped."""
-    out = tmp_path_factory.mktemp("runs") / "straight"
-    assert run(data, out).done
-    return out
-
-
-def same_weights(a: Path, b: Path) -> None:
-    first, second = (load_file(out / "model.safetensors") for out in (a, b))
-    assert first.keys() == second.keys()
-    for key, value in first.items():
-        assert torch.equal(value, second[key]), key
-
-
-def untimed(out: Path) -> list[dict]:
-    clocks = ("images_per_second", "seconds")
-    return [{k: v for k, v in row.items() if k not in clocks} for row in history(out).rows]
-
+from hirelab.training.loop import train
+from hirelab.training.trainer import Trainer
 
 # ------------------------------------------------------------------ stopping and going on
 
@@ -107,14 +49,14 @@ def test_another_seed_gives_other_weights(data, straight, tmp_path):
 def test_a_signal_stops_after_the_step_with_a_checkpoint(
     data, straight, tmp_path, monkeypatch, capsys, number
 ):
-    step = training._Trainer.step
+    step = Trainer.step
 
     def interrupted(self, *args):
         if self.progress.step == 5:
             signal.raise_signal(number)
         return step(self, *args)
 
-    monkeypatch.setattr(training._Trainer, "step", interrupted)
+    monkeypatch.setattr(Trainer, "step", interrupted)
     before = signal.getsignal(number)
     assert not run(data, tmp_path / "run").done
     assert signal.getsignal(number) is before
@@ -127,11 +69,9 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(
 
 def test_killed_at_any_moment_it_goes_on(data, straight, tmp_path):
     """A real process and a real SIGKILL, as soon as there is a checkpoint."""
-    settings = [f"{k}={v}" for k, v in dataclasses.asdict(RECIPE).items() if v != ""]
-    settings += [f"model.{k}={v}" for k, v in NETWORK.items()]
     command = [sys.executable, "-m", "hirelab.cli", "train", "--data", str(data), "--seed", "3"]
     command += ["--model", "hire_mlp_atto", "--preset", "quick", "--out", str(tmp_path / "run")]
-    command += ["--save-minutes", "0", "--set", *settings]
+    command += ["--save-minutes", "0", "--set", *settings(RECIPE)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 100
     while not (tmp_path / "run" / "checkpoint.pt").exists() and process.poll() is None:
@@ -149,29 +89,16 @@ def test_killed_at_any_moment_it_goes_on(data, straight, tmp_path):
 
 def test_a_finished_run_is_not_trained_again(data, straight, monkeypatch):
     before = (straight / "model.safetensors").read_bytes()
-    monkeypatch.setattr(training._Trainer, "step", None)  # nothing may call it
+    monkeypatch.setattr(Trainer, "step", None)  # nothing may call it
     assert run(data, straight).done
     assert (straight / "model.safetensors").read_bytes() == before
-
-
-def test_a_folder_belongs_to_one_run(data, straight, tmp_path):
-    with pytest.raises(HirelabError, match=r"holds another run \(lr 0\.01, not 0\.02\)"):
-        run(data, straight, dataclasses.replace(RECIPE, lr=0.02))
-    with pytest.raises(HirelabError, match=r"seed 3, not 5"):
-        train("hire_mlp_atto", data, RECIPE, straight, model_arguments=NETWORK, seed=5)
-    (tmp_path / "letter.txt").write_text("not a run")
-    with pytest.raises(HirelabError, match="files of something else"):
-        run(data, tmp_path)
-    with pytest.raises(HirelabError, match="is a file"):
-        run(data, tmp_path / "letter.txt")
-    assert (tmp_path / "letter.txt").read_text() == "not a run"
 
 
 # ------------------------------------------------------------------ bad ends
 
 
 def test_a_loss_that_is_not_finite_stops_and_spoils_nothing(data, tmp_path):
-    recipe = dataclasses.replace(RECIPE, lr=1e30, ema=0.0)
+    recipe = dataclasses.replace(RECIPE, lr=1e30, ema_decay=0.0)
     with pytest.raises(
         HirelabError, match=r"became (nan|inf) at step \d+ \(epoch 1\).*\.png.*Lower"
     ):
@@ -205,8 +132,8 @@ def test_a_full_disk_keeps_the_checkpoint_before(data, straight, tmp_path, monke
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"batch": 9}, "even number"),
-        ({"batch": 64}, "36 training images do not fill a batch of 64"),
+        ({"batch_size": 9}, "even number"),
+        ({"batch_size": 64}, "36 training images do not fill a batch of 64"),
     ],
     ids=str,
 )
@@ -216,59 +143,26 @@ def test_batches_that_cannot_be_made(data, tmp_path, change, match):
     assert not (tmp_path / "run").exists()
 
 
-def test_networks_that_cannot_be_built(data, tmp_path):
+def test_what_is_wrong_is_said_before_anything_is_decoded_or_written(
+    data, straight, tmp_path, monkeypatch
+):
+    """So that the corrected command may use the same folder."""
+    monkeypatch.setenv("HIRELAB_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "run"
     with pytest.raises(HirelabError, match=r"no network 'hire_mlp_pica'.*hire_mlp_pico"):
-        train("hire_mlp_pica", data, RECIPE, tmp_path / "a")
+        train("hire_mlp_pica", data, RECIPE, out)
     with pytest.raises(HirelabError, match="regoin"):
-        train("hire_mlp_atto", data, RECIPE, tmp_path / "b", model_arguments={"regoin": 2})
+        train("hire_mlp_atto", data, RECIPE, out, model_arguments={"regoin": 2})
+    with pytest.raises(HirelabError, match=r"img_size 32, not 64"):
+        run(data, straight, dataclasses.replace(RECIPE, img_size=64))
+    assert not list(tmp_path.iterdir())
 
 
 # ------------------------------------------------------------------ processes and batches
 
 
-def test_the_shares_of_processes_are_the_batch():
-    recipe = dataclasses.replace(RECIPE, batch=12, repeats=3)
-    whole = list(_Order(40, recipe, seed=1))
-    shares = [list(_Order(40, recipe, 1, rank, 3)) for rank in range(3)]
-    assert len(whole) == 3
-    for step, batch in enumerate(whole):
-        assert sorted(key for share in shares for key in share[step]) == sorted(batch)
-        assert {len(share[step]) for share in shares} == {4}
-    # repeated augmentation: the three copies of an image fall to three processes
-    for share in shares:
-        indices = [index for batch in share for _, _, index in batch]
-        assert len(set(indices)) == len(indices)
-
-
-def test_an_epoch_shows_each_image_once_in_a_new_order():
-    order = _Order(36, RECIPE, seed=1)
-    epochs = []
-    for order.epoch in range(2):
-        keys = [key for batch in order for key in batch]
-        assert len({index for _, _, index in keys}) == len(keys) == STEPS * RECIPE.batch
-        epochs.append([index for _, _, index in keys])
-        for step, batch in enumerate(order):
-            assert order.batch(step) == batch
-    assert epochs[0] != epochs[1]
-
-
-def test_an_augmented_image_follows_from_its_place_alone(data):
-    squares = decode(open_images(data, "train"), RECIPE.stored_size, progress=False)
-    images = _Augmented(squares, RECIPE, seed=1)
-    first, label = images[0, 5, 7]
-    torch.manual_seed(99)
-    np.random.seed(99)
-    _ = images[0, 6, 8]
-    again, _ = images[0, 5, 7]
-    assert torch.equal(first, again)
-    assert label == squares.labels[7]
-    for other in ((0, 6, 7), (1, 5, 7)):
-        assert not torch.equal(first, images[other][0])
-    assert not torch.equal(first, _Augmented(squares, RECIPE, seed=2)[0, 5, 7][0])
-
-
 CLEAN = dataclasses.replace(
-    RECIPE, mixup=0.0, cutmix=0.0, drop_path=0.0, ema=0.0, lr=1e-3, epochs=2, smoothing=0.0
+    RECIPE, mixup=0.0, cutmix=0.0, drop_path=0.0, ema_decay=0.0, lr=1e-3, epochs=2, smoothing=0.0
 )
 
 
@@ -279,8 +173,6 @@ def test_two_processes_train_the_network_that_one_trains(data, tmp_path):
     compared. The last part shows what the comparison would see if BatchNorm were not synchronised:
     statistics of half a batch.
     """
-    settings = [f"{k}={v}" for k, v in dataclasses.asdict(CLEAN).items() if v != ""]
-    settings += [f"model.{k}={v}" for k, v in NETWORK.items()]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     launch += [
         "--num_processes",
@@ -294,14 +186,14 @@ def test_two_processes_train_the_network_that_one_trains(data, tmp_path):
     ]
     launch += ["--main_process_port", "0", "-m", "hirelab.cli", "train", "--data", str(data)]
     launch += ["--model", "hire_mlp_atto", "--preset", "quick", "--seed", "3"]
-    launch += ["--out", str(tmp_path / "two"), "--set", *settings]
+    launch += ["--out", str(tmp_path / "two"), "--set", *settings(CLEAN)]
     # the flag means "several processes here"; the variable, that they run on CPUs
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(launch, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
     assert run(data, tmp_path / "one", CLEAN).done
-    assert run(data, tmp_path / "halves", CLEAN, part=CLEAN.batch // 2).done
+    assert run(data, tmp_path / "halves", CLEAN, micro_batch=CLEAN.batch_size // 2).done
     one, two = (
         Evaluation.load(tmp_path / name / "evaluation.npz").probabilities for name in ("one", "two")
     )
@@ -316,9 +208,9 @@ def test_parts_add_up_to_the_batch(data, tmp_path):
     """On a network without BatchNorm, which alone sees the parts."""
     kwargs = {"model_arguments": {"img_size": 32}, "seed": 3}
     losses = []
-    for part in (0, 3):
-        out = tmp_path / str(part)
-        train("test_vit", data, CLEAN, out, part=part, **kwargs)
+    for size in (0, 3):
+        out = tmp_path / str(size)
+        train("test_vit", data, CLEAN, out, micro_batch=size, **kwargs)
         losses.append([row["loss"] for row in untimed(out)])
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
@@ -332,26 +224,6 @@ def test_the_averaged_weights_are_kept(straight):
     key = "stages.0.blocks.0.mlp.fc1.weight"
     assert torch.equal(final[key], kept["average"][key])
     assert not torch.equal(final[key], kept["model"][key])
-
-
-def test_a_run_tells_what_it_was(straight, data):
-    facts = json.loads((straight / "run.json").read_text())
-    assert facts["asked"]["classes"] == ["blue", "green", "red"]
-    assert facts["asked"]["images"] == {"train": 36, "val": 12}
-    assert facts["asked"]["data"]["train"] == open_images(data, "train").fingerprint
-    assert Recipe(**facts["asked"]["recipe"]) == RECIPE
-    network, _ = load_run(straight)
-    assert not network.training
-    assert len(network.stages) == 2
-
-
-def test_curves_say_how_the_run_ended(straight):
-    rows = history(straight).rows
-    text = str(history(straight).plot())
-    assert f"loss {rows[-1]['loss']:.2f}" in text
-    assert f"top-1 {rows[-1]['val_top1']:.1f} %" in text
-    with Image.open(straight / "curves.png") as image:
-        assert image.width > image.height > 100
 
 
 def test_tensorboard_holds_the_history(data, tmp_path):
@@ -377,7 +249,7 @@ def test_the_command_line_prints_what_the_run_kept(straight, data, capsys):
     assert "no network" in capsys.readouterr().err
 
 
-# ------------------------------------------------------------------ recipes
+# ------------------------------------------------------------------ learning rate
 
 
 def test_the_learning_rate_is_warmed_up_and_falls_as_a_cosine(data, tmp_path):
@@ -396,73 +268,4 @@ def test_the_learning_rate_is_warmed_up_and_falls_as_a_cosine(data, tmp_path):
     assert measured[-1] == recipe.min_lr
 
 
-def test_images_grow_from_the_first_size_to_the_last():
-    recipe = PRESETS["subset"]
-    sizes = [recipe.size_at(epoch) for epoch in range(recipe.epochs)]
-    assert sizes == sorted(sizes)
-    assert (sizes[0], sizes[-1]) == (recipe.start_size, recipe.size)
-    assert all(size % 32 == 0 for size in sizes)
-    constant = dataclasses.replace(recipe, start_size=0, size=100)
-    assert {constant.size_at(epoch) for epoch in range(constant.epochs)} <= {96, 100}
-
-
-def test_presets_say_how_they_differ_from_the_papers():
-    for name, recipe in PRESETS.items():
-        changed = {key: mine for key, (_, mine) in recipe.differences().items()}
-        assert dataclasses.replace(PRESETS["imagenet"], **changed) == recipe, name
-    assert not PRESETS["imagenet"].differences()
-
-
-def test_settings_on_the_command_line():
-    recipe, network = preset("quick", ["epochs=7", "lr=1", "augment=", "model.cross_region=none"])
-    assert (recipe.epochs, recipe.lr, recipe.augment) == (7, 1.0, "")
-    assert network == {"cross_region": "none"}
-    for change, match in (
-        ("epoch=7", "no setting 'epoch'.*'epochs'"),
-        ("epochs=many", "epochs is 'many' and must be a int"),
-        ("epochs", "NAME=VALUE, not 'epochs'"),
-        ("epochs=0", "epochs is 0 and must be at least 1"),
-        ("precision=half", "precision is 'half'"),
-    ):
-        with pytest.raises(HirelabError, match=match):
-            preset("quick", [change])
-    with pytest.raises(HirelabError, match=r"no preset 'quik'.*'quick'"):
-        preset("quik")
-
-
 # ------------------------------------------------------------------ shipping
-
-
-@pytest.fixture
-def shelf(tmp_path, monkeypatch) -> Path:
-    """A folder of shipped weights of its own, with a card."""
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    (folder / "README.md").write_text("before\n<!-- tables -->\nold\n<!-- end -->\nafter\n")
-    monkeypatch.setattr(weights, "FOLDER", folder)
-    return folder
-
-
-def test_a_finished_run_is_shipped_whole(straight, shelf):
-    made = weights.ship(straight, "hire_mlp_atto.small", "notes")
-    judged = weights.evaluation("hire_mlp_atto.small")
-    assert made == weights.manifest("hire_mlp_atto.small")
-    assert (made["top1"], made["notes"]) == (round(judged.top(1), 2), "notes")
-    assert weights.history("hire_mlp_atto.small").rows == history(straight).rows
-    kept, whole = load_file(shelf / "hire_mlp_atto.small.safetensors"), load_run(straight)[0]
-    for key, value in whole.state_dict().items():
-        torch.testing.assert_close(kept[key].to(value.dtype), value, atol=1e-3, rtol=1e-3)
-    card = (shelf / "README.md").read_text()
-    assert card == f"before\n<!-- tables -->\n{weights.card_tables()}\n<!-- end -->\nafter\n"
-
-
-def test_what_cannot_be_shipped_leaves_nothing(data, straight, shelf, tmp_path, monkeypatch):
-    run(data, tmp_path / "open", stop_after=1)
-    with pytest.raises(HirelabError, match="not finished"):
-        weights.ship(tmp_path / "open", "hire_mlp_atto.small")
-    with pytest.raises(HirelabError, match=r"trained hire_mlp_atto.*name it hire_mlp_atto\.TAG"):
-        weights.ship(straight, "hire_mlp_pico.small")
-    monkeypatch.setattr(weights, "MOST_BYTES", 1000)
-    with pytest.raises(HirelabError, match="MB are shipped"):
-        weights.ship(straight, "hire_mlp_atto.small")
-    assert [path.name for path in shelf.iterdir()] == ["README.md"]
