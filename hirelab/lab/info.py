@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from hirelab._shared.files import ROOT
+from .._shared.files import data_folder
 
 PACKAGES = (
     "hirelab",
@@ -64,8 +64,8 @@ def _data_folders() -> Iterator[tuple[str, str]]:
         yield "HIRELAB_DATA", f"{named} ({len(found)} archive{'s' * (len(found) != 1)})"
         for path in found:
             yield "", f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
-    own = ROOT / "data"
-    yield "data", str(own) if own.is_dir() else "none beside the package"
+    own = data_folder("")
+    yield "data", str(own) if own.is_dir() else f"{own} does not exist"
 
 
 def archives(folder: Path) -> list[Path]:

@@ -22,9 +22,9 @@ import torch
 from safetensors.torch import save_file
 
 from .._shared.errors import HirelabError, unknown
-from .._shared.files import ROOT, atomic, write_atomic
+from .._shared.files import atomic, data_folder, write_atomic
 
-FOLDER = ROOT / "data" / "weights"
+FOLDER = data_folder("weights")
 MOST_BYTES = 10_000_000
 """Largest file of weights that is shipped: a checkout should stay quick to clone."""
 
