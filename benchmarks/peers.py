@@ -13,7 +13,7 @@ from functools import partial
 
 import timm
 import torch
-from _report import publish, table
+from _report import report, table
 from _timing import in_turn, peak_bytes
 
 import hirelab as hl
@@ -64,7 +64,7 @@ def main() -> None:
         )
     head = ["network", "M params", "GMACs", "top-1, %", "images/s", "peak MiB"]
     note = "hire_mlp networks deployed (eager), the others as timm builds them."
-    publish("peers", "\n".join([table(head, rows), "", note, "", *front]))
+    report("peers", "\n".join([table(head, rows), "", note, "", *front]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Finds and runs the benchmarks: the modules in ``benchmarks/`` that have a ``main()``."""
+"""Finds and runs the benchmarks: the modules in ``benchmarks/`` that have a ``main()``.
+
+They print their tables and keep them, in data/results and in the documents (benchmarks/_report.py).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hirelab._shared.files import pick
+from .._shared.files import pick
 
 _RUN = """
 import importlib, sys
@@ -23,7 +26,7 @@ def find(folder: Path, names: Sequence[str] = ()) -> list[Path]:
     Files whose name begins with an underscore are helpers.
 
     Raises:
-        HirelabError: a name is not there; the message suggests near ones.
+        HirelabError: there is no benchmark of that name; the message suggests near ones.
     """
     return pick(sorted(folder.glob("[!_]*.py")), names, "benchmark")
 
