@@ -3,6 +3,11 @@
 # make notebooks  run the notebooks again and store their outputs (the only way they change)
 # make gallery    write every notebook as a page that needs no Python
 # make bench      time what is timed against what
+# make lint       ruff and mypy
+# make coverage   which lines no test reaches, with the lines that notebooks reach
+# make docs       write the API reference into docs/api
+# make oldest     the tests with the oldest versions that pyproject.toml allows
+# make latest     the tests with the newest versions there are
 #
 # The first target sets up .venv; later ones install nothing until pyproject.toml or
 # constraints.txt changes. `make PYTHON=python3.12 lab` chooses the Python; `make lab ARGS=...`
@@ -14,7 +19,7 @@ STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint notebooks gallery bench clean
+.PHONY: help setup lab test lint coverage docs oldest latest notebooks gallery bench clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -37,13 +42,40 @@ lab: $(STAMP)
 lint: $(STAMP)
 	$(RUN) ruff check
 	$(RUN) ruff format --check
+	$(RUN) mypy
 
-# One pytest for everything, so that its last line counts everything. A file stays with one worker
-# (a notebook is one kernel), and torch keeps to one thread because two workers share two cores.
+# One pytest for everything, so that its last line counts everything. Two workers share two cores:
+# torch keeps to one thread, and tests/conftest.py says what must stay with one worker (a notebook,
+# tests that share a costly fixture). Groups come first, the largest before all, and single tests
+# last, so that both workers end at about the same time.
+TESTS := -m pytest tests notebooks -n 2 --dist loadgroup --durations 15 \
+	--nbval --nbval-current-env --nbval-cell-timeout 120 \
+	--nbval-sanitize-with notebooks/sanitize.cfg
+
 test: lint
-	OMP_NUM_THREADS=1 $(RUN) pytest tests notebooks -n 2 --dist loadfile --durations 10 \
-		--nbval --nbval-current-env --nbval-cell-timeout 120 \
-		--nbval-sanitize-with notebooks/sanitize.cfg
+	OMP_NUM_THREADS=1 $(VENV)/bin/python $(TESTS)
+
+# The settings of pyproject.toml reach the notebooks' kernels only when the file is named.
+coverage: $(STAMP)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python $(TESTS) --cov=hirelab --cov-config=pyproject.toml \
+		--cov-report=term:skip-covered
+
+# Environments of their own. Outputs of notebooks depend on versions and are not compared here.
+VERSIONS := -m pytest tests -n 2 --dist loadgroup --durations 15
+
+oldest: $(STAMP)
+	$(VENV)/bin/python .ci/oldest.py > .venv-oldest.txt
+	$(PYTHON) -m venv --clear .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet -c .venv-oldest.txt -e '.[dev]'
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python $(VERSIONS)
+
+latest:
+	$(PYTHON) -m venv --clear .venv-latest
+	.venv-latest/bin/python -m pip install --quiet -e '.[dev]'
+	OMP_NUM_THREADS=1 .venv-latest/bin/python $(VERSIONS)
+
+docs: $(STAMP)
+	$(VENV)/bin/python docs/api.py
 
 notebooks: $(STAMP)
 	$(RUN) hirelab notebooks
@@ -57,4 +89,4 @@ bench: $(STAMP)
 	$(RUN) hirelab bench
 
 clean:
-	rm -rf $(VENV) gallery
+	rm -rf $(VENV) .venv-oldest* .venv-latest gallery docs/api

@@ -1,7 +1,6 @@
-"""Tables that benchmarks print and keep: data/results/NAME.md, and between markers in the README.
+"""What benchmarks print, they keep: in data/results/NAME.md and between markers in the documents.
 
-A number in the README is therefore always one that a command printed. ``python
-benchmarks/_report.py`` copies the kept tables into the README.
+A number in docs/benchmarks.md or in the README is therefore always one that a command printed.
 """
 
 from __future__ import annotations
@@ -11,10 +10,14 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from hirelab._shared.files import ROOT, write_atomic
+from hirelab._shared import tables
+from hirelab._shared.files import project_folder, write_atomic
 from hirelab.results import hardware, versions
 
-RESULTS = ROOT / "data" / "results"
+DOCUMENTS = ("docs/benchmarks.md", "README.md")
+_BLOCK = re.compile(
+    r"(?P<start><!-- bench:(?P<name>\w+)(?P<part> table)? -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+)
 
 
 def machine() -> str:
@@ -25,32 +28,39 @@ def machine() -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, its columns aligned so that it also reads as text."""
-    lines = [list(head), *map(list, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    out = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
-        for line in lines
-    ]
-    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-    return "\n".join([out[0], rule, *out[1:]])
+    return tables.table([head, *rows], markdown=True)
 
 
-def publish(name: str, text: str) -> None:
-    """Print a benchmark's tables and keep them with the machine's description."""
+def report(name: str, text: str) -> None:
+    """Print a benchmark's tables with the machine's description, and keep them.
+
+    Raises:
+        HirelabError: hirelab is installed without its checkout.
+    """
     text = f"{text}\n\n*{machine()}. Command: `hirelab bench {name}`.*\n"
     print(text, flush=True)
-    write_atomic(RESULTS / f"{name}.md", text)
+    results = project_folder("data") / "results"
+    write_atomic(results / f"{name}.md", text)
+    for document in DOCUMENTS:
+        path = results.parents[1] / document
+        write_atomic(path, filled(path.read_text(encoding="utf-8"), results))
 
 
-def into_readme(readme: Path = ROOT / "README.md") -> None:
-    """Put every kept table between its markers, ``<!-- bench:NAME -->`` and ``<!-- end -->``."""
-    page = readme.read_text(encoding="utf-8")
-    for kept in sorted(RESULTS.glob("*.md")):
-        block = re.compile(rf"(<!-- bench:{kept.stem} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = kept.read_text(encoding="utf-8").replace("\\", r"\\")
-        page = block.sub(rf"\g<1>{text}\g<2>", page)
-    write_atomic(readme, page)
+def filled(page: str, results: Path) -> str:
+    """Return ``page`` with every kept result between its markers.
 
+    ``<!-- bench:NAME -->`` to ``<!-- end -->`` holds all of it, ``<!-- bench:NAME table -->`` its
+    first table and the last line, which names the machine. A result not kept yet leaves its block.
+    """
 
-if __name__ == "__main__":
-    into_readme()
+    def fill(block: re.Match[str]) -> str:
+        kept = results / f"{block['name']}.md"
+        if not kept.is_file():
+            return block[0]
+        text = kept.read_text(encoding="utf-8")
+        if block["part"]:
+            first, *_, last = text.split("\n\n")
+            text = f"{first}\n\n{last}"
+        return f"{block['start']}{text}{block['end']}"
+
+    return _BLOCK.sub(fill, page)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import timm
 import torch
-from _report import publish, table
+from _report import report, table
 from _timing import in_turn
 from pytorch_grad_cam import GradCAM
 
@@ -71,7 +71,7 @@ def main() -> None:
         f"Batch {BATCH}, {SIZE} px, {ROUNDS} rounds, goal 3 times as fast. Differences are of maps "
         "from 0 to 1."
     )
-    publish("attribution", "\n".join([table(head, rows), "", note]))
+    report("attribution", "\n".join([table(head, rows), "", note]))
 
 
 if __name__ == "__main__":

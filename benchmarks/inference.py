@@ -16,7 +16,7 @@ os.environ["TORCHINDUCTOR_FREEZING"] = "1"
 
 import torch
 from _authors import AuthorsHireMLP
-from _report import publish, table
+from _report import report, table
 from _timing import in_turn
 from torch import nn
 
@@ -116,7 +116,7 @@ def main() -> None:
         ],
         share,
     )
-    publish("inference", f"{times}\n\nGMAC/s, and as a share of what torch.mm reaches:\n\n{shares}")
+    report("inference", f"{times}\n\nGMAC/s, and as a share of what torch.mm reaches:\n\n{shares}")
 
 
 if __name__ == "__main__":

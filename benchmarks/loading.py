@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from _report import publish, table
+from _report import report, table
 from _timing import in_turn
 from torch.nn import functional
 
@@ -81,7 +81,7 @@ def main() -> None:
         share = "" if name == "training step" else f"{100 * time / (time + step_time):.1f}"
         rows.append([name, f"{1000 * time:.0f}", f"{1e6 * time / RECIPE.batch_size:.0f}", share])
     head = ["batch of 64 at 64 px", "ms", "µs an image", "share of loading and step, %"]
-    publish("loading", table(head, rows))
+    report("loading", table(head, rows))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from functools import partial
 
 import timm
 import torch
-from _report import publish, table
+from _report import report, table
 from _timing import in_turn, peak_bytes
 
 import hirelab as hl
-from hirelab._shared.files import ROOT
+from hirelab._shared.files import data_folder
 from hirelab.analysis.cost import count_macs
 from hirelab.paper import headline
 
@@ -26,7 +26,7 @@ BATCH, ROUNDS = 8, 7
 
 def accuracies() -> dict[str, float]:
     """Published top-1 by network, ours under their names here."""
-    with open(ROOT / "data" / "peers.csv", newline="", encoding="utf-8") as file:
+    with open(data_folder("") / "peers.csv", newline="", encoding="utf-8") as file:
         found = {row["network"]: float(row["top1"]) for row in csv.DictReader(file)}
     for network, _, _, top1 in headline("v2").rows:
         found["hire_mlp_" + network.rsplit("-", 1)[1].lower()] = float(top1)
@@ -64,7 +64,7 @@ def main() -> None:
         )
     head = ["network", "M params", "GMACs", "top-1, %", "images/s", "peak MiB"]
     note = "hire_mlp networks deployed (eager), the others as timm builds them."
-    publish("peers", "\n".join([table(head, rows), "", note, "", *front]))
+    report("peers", "\n".join([table(head, rows), "", note, "", *front]))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from _report import publish, table
+from _report import report, table
 from _timing import in_turn
 
 import hirelab as hl
@@ -62,7 +62,7 @@ def main() -> None:
         f"Slowest of all {3 * ROUNDS} runs: {worst:.2f} s, {verdict} the goal of {GOAL:g} s. "
         f"Peak memory grew by {grown:.1f} MiB over {CALLS} calls."
     )
-    publish("provenance", f"{table(head, rows)}\n\n{note}")
+    report("provenance", f"{table(head, rows)}\n\n{note}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from _report import publish, table
+from _report import report, table
 from _timing import in_turn
 from torch import Tensor, nn
 
@@ -114,7 +114,7 @@ def main() -> None:
             f"ratios are of rounds. After {CALLS} calls {tensors} tensors and "
             f"{objects} objects of Python more than after 20."
         )
-        publish("receptive_field", text)
+        report("receptive_field", text)
     finally:
         torch.set_num_threads(threads)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnxruntime
 import torch
-from _report import publish, table
+from _report import report, table
 from _timing import in_turn
 
 import hirelab as hl
@@ -53,7 +53,7 @@ def main() -> None:
                 row.append(f"{middle:.2f} [{low:.2f}, {high:.2f}]")
             rows.append(row)
     head = ["batch", "network, ms", "deployed, times as fast", "ONNX file, times as fast"]
-    publish("runtimes", table(head, rows))
+    report("runtimes", table(head, rows))
 
 
 if __name__ == "__main__":

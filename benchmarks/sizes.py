@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import timm
 import torch
-from _report import publish, table
+from _report import report, table
 from _timing import in_turn
 
 import hirelab as hl
@@ -35,7 +35,7 @@ def main() -> None:
             for name, row in rows.items():
                 row.append(f"{side * side / rounds.median(name) / 1e6:.2f}")
     head = ["million pixels/s", *(f"{side} px" for side in SIDES)]
-    publish("sizes", table(head, list(rows.values())))
+    report("sizes", table(head, list(rows.values())))
 
 
 if __name__ == "__main__":

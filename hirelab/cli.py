@@ -175,21 +175,22 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _notebooks(options: argparse.Namespace) -> None:
-    from hirelab.lab import gallery as publish
+    from hirelab.lab.notebooks import find, run_notebooks
 
-    publish.run_notebooks(publish.find(_notebooks_folder(options), options.names))
+    run_notebooks(find(_notebooks_folder(options), options.names))
 
 
 def _gallery(options: argparse.Namespace) -> None:
-    from hirelab.lab import gallery as publish
+    from hirelab.lab.gallery import write_gallery, write_thumbnails
+    from hirelab.lab.notebooks import find
 
-    notebooks = publish.find(_notebooks_folder(options))
+    notebooks = find(_notebooks_folder(options))
     if options.thumbnails:
-        written = publish.write_thumbnails(notebooks, options.thumbnails)
+        written = write_thumbnails(notebooks, options.thumbnails)
         print(f"{len(written)} thumbnails in {options.thumbnails}")
     else:
         print("drawing every position of every slider takes a minute ...", flush=True)
-        print(f"open {publish.write_gallery(notebooks, options.out)}")
+        print(f"open {write_gallery(notebooks, options.out)}")
 
 
 def _export(options: argparse.Namespace) -> None:

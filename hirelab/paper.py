@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 
 from ._shared.errors import HirelabError, unknown
-from ._shared.files import project_folder
+from ._shared.files import data_folder
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,13 @@ def ablation(table: str) -> PaperTable:
 
 
 def _read(name: str) -> list[dict[str, str]]:
-    with open(project_folder("data") / "paper" / f"{name}.csv", newline="", encoding="utf-8") as f:
-        return list(csv.DictReader(f))
+    path = data_folder("paper") / f"{name}.csv"
+    if not path.is_file():
+        raise HirelabError(
+            f"{path} does not exist: clone the repository again, or reinstall hirelab"
+        )
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _table(title: str, rows: list[dict[str, str]], columns: tuple[str, ...]) -> PaperTable:

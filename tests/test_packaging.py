@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -18,9 +21,10 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# The two packages whose import has another name than the package
-IMPORTED_AS = {"scikit-image": "skimage", "pillow": "pil"}
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, TOOLS = SETTINGS["project"], SETTINGS["tool"]
+# Packages whose import has another name than the package
+IMPORTED_AS = {"scikit-image": "skimage", "pillow": "pil", "lazy-loader": "lazy_loader"}
 
 
 def requirements(specs: list[str]) -> dict[str, Requirement]:
@@ -69,6 +73,33 @@ def test_constraints_pin_every_declared_package_within_its_range(name):
     assert Version(pin.version) in DECLARED[name].specifier
 
 
+def test_constraints_pin_what_the_declared_packages_bring():
+    """Nothing more and nothing less, or two set-ups of one commit would differ."""
+    if any(metadata.version(name) not in constraints()[name].specifier for name in DECLARED):
+        pytest.skip("other versions are installed, by `make oldest` or `make latest`")
+    todo, brought = [*DECLARED.values(), Requirement("setuptools")], set()
+    while todo:
+        requirement = todo.pop()
+        if (requirement.name, key := frozenset(requirement.extras)) in brought:
+            continue
+        brought.add((requirement.name, key))
+        for further in map(Requirement, metadata.requires(requirement.name) or []):
+            extras = ({"extra": extra} for extra in ("", *requirement.extras))
+            if further.marker is None or any(map(further.marker.evaluate, extras)):
+                todo.append(further)
+    on_linux = {n for n, r in constraints().items() if r.marker is None or r.marker.evaluate()}
+    assert on_linux == {canonicalize_name(name) for name, _ in brought}
+
+
+def test_the_oldest_versions_are_the_lower_bounds():
+    script = [sys.executable, ROOT / ".ci" / "oldest.py"]
+    printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    pins = requirements(printed.splitlines())
+    assert pins.keys() == DECLARED.keys()
+    for name, pin in pins.items():
+        assert str(pin.specifier) == str(DECLARED[name].specifier).replace(">=", "==")
+
+
 def test_constraints_ask_for_cuda_on_linux_only():
     for name, requirement in constraints().items():
         if name.startswith(("nvidia", "cuda", "triton")):
@@ -110,6 +141,99 @@ def test_package_and_project_have_one_version():
     assert hirelab.__version__ == PROJECT["version"]
 
 
+# The wheel
+
+AWAY = """
+import sys
+from pathlib import Path
+
+sys.path = [folder for folder in sys.path if not (Path(folder) / "pyproject.toml").exists()]
+
+import hirelab as hl
+from hirelab import cli, paper
+from hirelab.lab import exercises
+
+assert Path(hl.__file__).parents[1] == Path(sys.argv[1]), hl.__file__
+images, _ = hl.samples(1)
+print("classes", *hl.create("hire_mlp_pico", pretrained=True)(images).shape)
+print(paper.ablation("shift"))
+explorer = hl.ShiftExplorer()
+explorer.set(shift=2)
+print(explorer.state())
+exercises.padded_rows.check(3)
+for command in (["info"], ["evaluate", "--help"], ["lab"], ["gallery"], ["bench"]):
+    try:
+        print(command[0], "ends with", cli.main(command))
+    except SystemExit as ended:
+        print(command[0], "ends with", ended.code)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel of this checkout, built from a copy: building leaves folders behind."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    ignore = shutil.ignore_patterns("__pycache__", "results")
+    for name in ("hirelab", "data"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    command = [sys.executable, "-m", "pip", "wheel", *offline, "--wheel-dir", folder, source]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_every_folder_of_the_package_is_listed():
+    listed = TOOLS["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "hirelab").rglob("*.py")}
+    assert sorted(listed) == sorted([*(".".join(f.parts) for f in folders), "hirelab._data"])
+
+
+def test_the_wheel_holds_every_file_that_the_package_reads(wheel):
+    held = set(zipfile.ZipFile(wheel).namelist())
+    inside = [path for path in (ROOT / "hirelab").rglob("*") if path.is_file()]
+    data = [ROOT / "data" / "peers.csv"]
+    data += [path for room in ("paper", "weights") for path in (ROOT / "data" / room).iterdir()]
+    expected = {str(p.relative_to(ROOT)) for p in inside if p.suffix != ".pyc"}
+    expected |= {f"hirelab/_data/{p.relative_to(ROOT / 'data')}" for p in data}
+    assert {"hirelab/__init__.pyi", "hirelab/py.typed", "hirelab/lab/gallery.css"} <= expected
+    assert not expected - held
+
+
+def test_the_wheel_works_away_from_the_checkout(wheel, tmp_path):
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    zipfile.ZipFile(wheel).extractall(site)
+    elsewhere.mkdir()
+    ran = subprocess.run(
+        [sys.executable, "-c", AWAY, str(site)],
+        cwd=elsewhere,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    for part in (
+        "classes 1 10\n",
+        "ImageNet top-1 (%) by shift",
+        "'shift': 2",
+        "Right.",
+        f"data          {site / 'hirelab' / '_data'}\n",
+        "info ends with 0",
+        "usage: hirelab evaluate",
+        "evaluate ends with 0",
+        *(f"{command} ends with 2" for command in ("lab", "gallery", "bench")),
+    ):
+        assert part in ran.stdout
+    said = [line for line in ran.stderr.splitlines() if line.startswith("hirelab:")]
+    assert len(said) == 3
+    assert all("clone the repository" in line for line in said)
+
+
+# make
+
+
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make as a reader does, also where these tests are themselves run by make."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
@@ -118,7 +242,10 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("target", ["lab", "test", "lint", "notebooks", "gallery", "bench"])
+TARGETS = ("lab", "test", "lint", "coverage", "docs", "oldest", "notebooks", "gallery", "bench")
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_make_knows_its_targets(target):
     asked = make("--dry-run", target, "VENV=/nonexistent")
     assert asked.returncode == 0, asked.stderr

@@ -108,7 +108,7 @@ def test_a_table_prints_aligned():
     assert not any(line.endswith(" ") for line in lines)
 
 
-def test_without_the_checkout_the_cure_is_said(monkeypatch, tmp_path):
+def test_without_its_files_the_cure_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr("hirelab._shared.files.ROOT", tmp_path)
-    with pytest.raises(HirelabError, match="clone the repository"):
+    with pytest.raises(HirelabError, match=r"headline\.csv does not exist: clone the repository"):
         paper.headline()

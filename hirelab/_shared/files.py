@@ -17,6 +17,9 @@ from .errors import HirelabError, unknown
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout that this package lies in (site-packages, where it was installed without one)."""
 
+PACKAGED = Path(__file__).resolve().parents[1] / "_data"
+"""Where a wheel puts ``data/`` (see pyproject.toml); a checkout has no such folder."""
+
 
 def project_folder(name: str) -> Path:
     """Return the folder ``name`` of the checkout ("notebooks", "benchmarks").
@@ -25,12 +28,21 @@ def project_folder(name: str) -> Path:
         HirelabError: there is none, because hirelab was installed without its checkout.
     """
     folder = ROOT / name
-    if not folder.is_dir():
+    if PACKAGED.is_dir() or not folder.is_dir():  # site-packages may hold a folder of that name
         raise HirelabError(
             f"there is no {name}/ beside the installed package: clone the repository and run "
             "`make lab` in it, or `pip install -e .` in the clone"
         )
     return folder
+
+
+def data_folder(name: str) -> Path:
+    """Return the folder ``name`` of the project's ``data/`` ("paper", "weights"); "" is all of it.
+
+    In a checkout that is the folder at its top, in an installed wheel the copy inside the package.
+    Whether it exists is for the reader of its files to find out.
+    """
+    return (PACKAGED if PACKAGED.is_dir() else ROOT / "data") / name
 
 
 def pick(files: Iterable[Path], names: Sequence[str], what: str) -> list[Path]:

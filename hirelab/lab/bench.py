@@ -1,4 +1,7 @@
-"""Finds and runs the benchmarks: the modules in ``benchmarks/`` that have a ``main()``."""
+"""Finds and runs the benchmarks: the modules in ``benchmarks/`` that have a ``main()``.
+
+They print their tables and keep them, in data/results and in the documents (benchmarks/_report.py).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def find_benchmarks(folder: Path, names: Sequence[str] = ()) -> list[Path]:
     Files whose name begins with an underscore are helpers.
 
     Raises:
-        HirelabError: a name that does not exist; the message suggests near ones.
+        HirelabError: there is no benchmark of that name; the message suggests near ones.
     """
     return pick(sorted(folder.glob("[!_]*.py")), names, "benchmark")
 

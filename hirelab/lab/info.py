@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .._shared.files import ROOT
+from .._shared.files import data_folder
 from .._shared.tables import table
 from ..datasets.subsets import DATA_SETS, find_data_set, own_folder
 
@@ -69,8 +69,8 @@ def _data_folders() -> Iterator[tuple[str, str]]:
         for path in found:
             yield "", f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
     yield "HIRELAB_CACHE", str(own_folder())
-    own = ROOT / "data"
-    yield "data", str(own) if own.is_dir() else "none beside the package"
+    own = data_folder("")
+    yield "data", str(own) if own.is_dir() else f"{own} does not exist"
 
 
 def _data_sets() -> Iterator[tuple[str, str]]:

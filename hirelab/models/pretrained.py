@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from .._shared.errors import HirelabError, unknown
-from .._shared.files import ROOT
+from .._shared.files import data_folder
 
 __all__ = ["FOLDER", "bundled", "manifest", "path_of"]
 
-FOLDER = ROOT / "data" / "weights"
+FOLDER = data_folder("weights")
 
 
 def path_of(name: str) -> Path:
