@@ -27,6 +27,7 @@ import numpy as np
 from torchvision.datasets.imagenette import Imagenette
 
 from .._shared.errors import HirelabError, unknown
+from .._shared.imagenette import WORDS
 from .samples import suffixes
 
 __all__ = [
@@ -112,10 +113,6 @@ DATA_SETS: dict[str, DataSet] = {
         ),
     )
 }
-
-WORDS: dict[str, str] = {wnid: words[0] for wnid, words in Imagenette._WNID_TO_CLASS.items()}
-"""What the classes of Imagenette are called, by WordNet id."""
-
 
 # --- where data lies ---------------------------------------------------------------------------
 

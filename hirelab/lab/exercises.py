@@ -17,7 +17,7 @@ from torch import nn
 
 from ..analysis.architecture import pyramid
 from ..analysis.cost import branch_cost, count_macs
-from ..analysis.provenance import heard_by, reach_growth
+from ..analysis.reach import reach_growth, sources_of
 from ..analysis.receptive_field import receptive_field
 from ..models.hire_mlp import HireBlock
 from ..rearrange import Rearrangement, partition
@@ -73,7 +73,7 @@ last_region = Exercise(
 neighbours_after_shift = Exercise(
     "56 rows (0 to 55), regions of 4, shift 2: which rows stand in the region of row 0, itself "
     "included?",
-    lambda: list(Rearrangement(56, 4, 2).meets(0)),
+    lambda: list(Rearrangement(56, 4, 2).sources(0)),
     "Row i moves to place i + 2, and rows go round: -1 is row 55. Which move to places 0 to 3?",
 )
 same_as_none = Exercise(
@@ -125,7 +125,7 @@ half_of_everything = Exercise(
 heard_without_shift = Exercise(
     "8 rows (0 to 7), regions of 3, circular padding, no shift in any block. Of which rows has row "
     "7 heard after four blocks, itself included?",
-    lambda: heard_by((7,), [Rearrangement(8, 3)] * 4, 8).nonzero()[0].tolist(),
+    lambda: sources_of((7,), [Rearrangement(8, 3)] * 4, 8).nonzero()[0].tolist(),
     "The last region is filled with a copy of row 0, which goes on hearing its own region.",
 )
 

@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 import hirelab as hl
-from hirelab.datasets.subsets import DATA_SETS, WORDS, find
+from hirelab._shared.imagenette import WORDS
+from hirelab.datasets.subsets import DATA_SETS, find
 from hirelab.models import weights
-from hirelab.models.hire_mlp import IMAGENETTE, ISOLATED
 from hirelab.training import runs
 from hirelab.training.recipes import Recipe
 
-NAMES = ["hire_mlp_pico.imagenette", f"hire_mlp_pico.{ISOLATED}"]
+NAMES = ["hire_mlp_pico.imagenette", "hire_mlp_pico.imagenette_isolated"]
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -62,7 +62,7 @@ def test_the_first_is_loaded_without_a_tag_and_fits_other_heads():
     first = load_file(weights.path_of(NAMES[0]))
     model = hl.create("hire_mlp_pico", pretrained=True)
     assert torch.equal(model.head.weight, first["head.weight"].float())
-    assert model.pretrained_cfg["label_names"] == IMAGENETTE
+    assert model.pretrained_cfg["label_names"] == tuple(WORDS.values())
     other = hl.create("hire_mlp_pico", pretrained=True, num_classes=3, in_chans=1, seed=0)
     assert other.head.weight.shape == (3, 256)
     key = "stages.2.blocks.1.mlp.fc1.weight"
@@ -70,11 +70,11 @@ def test_the_first_is_loaded_without_a_tag_and_fits_other_heads():
 
 
 def test_the_isolated_one_is_built_without_meeting_of_regions():
-    for name, manner in zip(NAMES, ("shift", "none"), strict=True):
+    for name, mode in zip(NAMES, ("shift", "none"), strict=True):
         model = hl.create(name, pretrained=True)
-        assert {b.cross_region for b in model.axis_branches().values()} == {manner}
+        assert {b.cross_region for b in model.axis_branches().values()} == {mode}
         asked = weights.manifest(name)["asked"]["model_arguments"].get("cross_region", "shift")
-        assert asked == manner
+        assert asked == mode
     changed = hl.create(NAMES[1], pretrained=True, cross_region="shift")
     assert {b.cross_region for b in changed.axis_branches().values()} == {"shift"}
 
@@ -94,7 +94,7 @@ def test_the_manifest_is_what_was_evaluated(name):
     assert facts["top5"] == round(judged.top(5), 2)
     assert facts["images"] == len(judged.labels) == DATA_SETS["imagenette"].val
     assert facts["asked"]["data"]["val"] == judged.data
-    assert judged.classes == list(IMAGENETTE) == [WORDS[c] for c in facts["asked"]["classes"]]
+    assert judged.classes == list(WORDS.values()) == [WORDS[c] for c in facts["asked"]["classes"]]
     rows = weights.history(name).rows
     assert len(rows) == Recipe(**facts["asked"]["recipe"]).total_epochs
     # half precision costs little: the last row is of the weights before they were halved
