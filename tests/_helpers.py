@@ -46,3 +46,20 @@ def attached_hooks(model: nn.Module) -> int:
     """How many PyTorch hooks hang on the network's modules, forward and backward."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+
+
+def counted_by_hooks(model: nn.Module, x: torch.Tensor) -> tuple[int, int]:
+    """Parameters, and multiply-adds of layers with weights, while real numbers run through."""
+    macs = []
+
+    def count(module, args, output):
+        places = output[0].numel() // module.weight.shape[0]
+        macs.append(places * module.weight.numel())
+
+    layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    handles = [m.register_forward_hook(count) for m in layers]
+    with torch.no_grad():
+        model(x)
+    for handle in handles:
+        handle.remove()
+    return sum(p.numel() for p in model.parameters()), sum(macs)

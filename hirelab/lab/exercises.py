@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..analysis.architecture import pyramid
 from ..analysis.cost import branch_cost, count_macs
+from ..analysis.pyramid import pyramid
 from ..analysis.reach import reach_growth, sources_of
 from ..analysis.receptive_field import receptive_field
 from ..models.hire_mlp import HireBlock
@@ -176,4 +176,5 @@ def _block_macs(dim: int, region: int, size: int) -> int:
     hire = {"branches": ("height", "width", "channel"), "fusion": "gate", "axis_settings": axes}
     block = HireBlock(dim, hire, 4.0, 0.0, device="meta").eval()
     whole = count_macs(block, torch.empty(1, dim, size, size, device="meta"))
+    assert block.hire.gate is not None
     return whole - count_macs(block.hire.gate, torch.empty(1, dim, device="meta"))

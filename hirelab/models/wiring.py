@@ -179,7 +179,7 @@ def _convolution(wiring: Wiring, at: str, name: str, module: ConvNormAct) -> str
         convolution_reads(size, *settings)
         for size, settings in zip(wiring.grids[at], strides_of(module), strict=True)
     ]
-    return wiring.add(at, f"{name}.out", *reads)
+    return wiring.add(at, f"{name}.out", reads[0], reads[1])
 
 
 def _block(wiring: Wiring, at: str, name: str, block: HireBlock, shifts: bool) -> str:
@@ -203,7 +203,8 @@ def _block(wiring: Wiring, at: str, name: str, block: HireBlock, shifts: bool) -
     for part, out in outs.items():
         wiring.add(out, fused, part=part)
     if hire.gate is not None:
-        wiring.add(gate, fused, *(np.ones((n, 1), bool) for n in grid), part="gate")
+        rows, columns = (np.ones((places, 1), bool) for places in grid)
+        wiring.add(gate, fused, rows, columns, "gate")
 
     out = wiring.add(fused, f"{name}.hire.out")
     mid = wiring.add(out, f"{name}.mid")

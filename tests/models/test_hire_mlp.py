@@ -692,7 +692,7 @@ def test_the_core_imports_neither_matplotlib_nor_ipywidgets():
         ({"branches": ()}, r"branches is \(\); .*height, width, channel"),
         ({"branches": ("height", "depth")}, r"branches is .*'depth'"),
         ({"branches": ("height", "height")}, r"branches is .*each once"),
-        ({"fusion": "mean"}, r"fusion is 'mean'; .*gate, sum"),
+        ({"fusion": "mean"}, r"no fusion 'mean'.*gate, sum"),
         ({"fc_layers": 0}, r"fc_layers is 0; .* at least 1"),
         ({"fc_layers": 1.5}, r"fc_layers is 1\.5"),
         ({"depths": (2, 2)}, r"depths has 2 stages and dims 4"),

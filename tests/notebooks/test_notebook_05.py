@@ -85,13 +85,17 @@ def test_without_exchange_a_field_ends_where_regions_end(networks, measured, pro
 
 
 def test_the_corner_hears_nothing_round_the_border_without_exchange(networks, measured, prose):
-    pixels = hl.provenance(networks["isolated"], (0, 0), "stages.2.out", "spatial", img_size=128).pixels
+    pixels = hl.provenance(
+        networks["isolated"], (0, 0), "stages.2.out", "spatial", img_size=128
+    ).pixels
     assert not pixels[72:].any()  # nearer round the border, from the cell's middle at 8
     assert not pixels[:, 72:].any()
     assert measured("isolated", "corner").crossed == 0
     assert "the share is exactly zero" in prose
     # at the other end padding does it
-    last = hl.provenance(networks["isolated"], (7, 7), "stages.2.out", "spatial", img_size=128).pixels
+    last = hl.provenance(
+        networks["isolated"], (7, 7), "stages.2.out", "spatial", img_size=128
+    ).pixels
     assert last[:8, :].any()
     assert "At the opposite end they do: padding repeats the first rows" in prose
 
