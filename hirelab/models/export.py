@@ -93,4 +93,5 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     onnx_program = torch.onnx.export(
         program, input_names=["pixels"], output_names=["logits"], dynamo=True, verbose=False
     )
+    assert onnx_program is not None  # with dynamo=True there always is one
     onnx_program.save(path, external_data=False)
