@@ -107,7 +107,7 @@ def same(model: nn.Module, deployed: nn.Module, *shape: int, note: object = "") 
 @pytest.mark.parametrize("fusion", ["gate", "sum"])
 @pytest.mark.parametrize("fc_layers", [1, 2, 3, 4])
 def test_equal_for_every_choice_of_parts(branches, fusion, fc_layers):
-    """Each padding with every choice; cross-region manner, restore and size take turns."""
+    """Each padding with every choice; cross-region mode, restore and size take turns."""
     choice = {"branches": branches, "fusion": fusion, "fc_layers": fc_layers}
     model = build(**choice)
     turn = 5 * BRANCHES.index(branches) + 2 * fc_layers + (fusion == "sum")

@@ -69,7 +69,7 @@ def test_the_first_is_loaded_without_a_tag_and_fits_other_heads():
     assert torch.equal(other.state_dict()[key], first[key].float())
 
 
-def test_the_isolated_one_is_built_without_meeting_of_regions():
+def test_the_isolated_one_is_built_without_exchange_between_regions():
     for name, mode in zip(NAMES, ("shift", "none"), strict=True):
         model = hl.create(name, pretrained=True)
         assert {b.cross_region for b in model.axis_branches().values()} == {mode}
@@ -150,7 +150,7 @@ def test_unknown_names_suggest_near_ones():
 
 def test_missing_files_say_what_to_do(tmp_path):
     overlay = {"file": str(tmp_path / "gone.safetensors")}
-    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors is not there.*clone it"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors does not exist.*clone it"):
         hl.create("hire_mlp_pico", pretrained=True, pretrained_cfg_overlay=overlay)
 
 
