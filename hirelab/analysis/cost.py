@@ -395,7 +395,7 @@ class Family(Result):
         return table(lines, "lr")
 
     def plot(self):
-        """Shares of parameters and multiply-adds as bars, a `hirelab.viz.canvas.Still`."""
+        """Shares of parameters and multiply-adds as bars, a `hirelab.viz.canvas.Figure`."""
         from ..viz import charts
 
         groups = {

@@ -79,7 +79,7 @@ class CostGrowth(Result):
         return f"Square images, side in pixels\n{table(lines, 'llr')}{note}"
 
     def plot(self):
-        """Cost of an image, and of a pixel, against size, a `hirelab.viz.canvas.Still`."""
+        """Cost of an image, and of a pixel, against size, a `hirelab.viz.canvas.Figure`."""
         from ..viz import charts
 
         return charts.cost_growth(self.networks, self.sides, self.macs)

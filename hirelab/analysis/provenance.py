@@ -85,7 +85,7 @@ class Provenance(Result):
         return f"What reaches {where}" if self.direction == "back" else f"What {where} reaches"
 
     def plot(self):
-        """The maps of the levels side by side, a `hirelab.viz.canvas.Still`."""
+        """The maps of the levels side by side, a `hirelab.viz.canvas.Figure`."""
         from ..viz import reach
 
         maps = {name: self[name] for name in self.levels}

@@ -72,7 +72,7 @@ class Pyramid(Result):
         return f"{line.regions} of {line.region}, last: {' '.join(slots)}"
 
     def plot(self):
-        """The stages' grids, cut into regions, over the image: a `hirelab.viz.canvas.Still`."""
+        """The stages' grids, cut into regions, over the image: a `hirelab.viz.canvas.Figure`."""
         from ..viz import charts
 
         return charts.feature_pyramid(

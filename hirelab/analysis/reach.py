@@ -114,7 +114,7 @@ class ReachGrowth(Result):
         return found
 
     def plot(self):
-        """The growth as curves, a `hirelab.viz.canvas.Still`."""
+        """The growth as curves, a `hirelab.viz.canvas.Figure`."""
         from ..viz import charts
 
         blocks = self.mean.shape[1] - 1

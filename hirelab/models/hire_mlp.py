@@ -412,6 +412,8 @@ class HireMLP(Probed, nn.Module):
             "circular" if padding is None else padding,
             "shift" if cross_region is None else cross_region,
         )
+        changes = {"padding": padding, "cross_region": cross_region, "restore": restore}
+        changes = {name: value for name, value in changes.items() if value is not None}
         for i, stage in enumerate(stages_of(self)):
             for j, block in enumerate(blocks_of(stage)):
                 for branch in (block.hire.height, block.hire.width):
@@ -419,11 +421,8 @@ class HireMLP(Probed, nn.Module):
                         continue
                     if steps is not None:
                         branch.shift = (j % self.shift_cycle[i]) * steps[i]
-                    branch.padding = padding if padding is not None else branch.padding
-                    branch.cross_region = (
-                        cross_region if cross_region is not None else branch.cross_region
-                    )
-                    branch.restore = restore if restore is not None else branch.restore
+                    for name, value in changes.items():
+                        setattr(branch, name, value)
 
     # -------------------------------------------------------------- timm's interface
 
