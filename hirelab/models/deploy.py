@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from .._shared.errors import HirelabError
 from ..hooks.points import Cache, Probe, Probed, UnknownPoint
 from ..rearrange import EMPTY, landing_slots, slot_tokens
+from .arguments import check_input
 from .hire_mlp import (
     AxisBranch,
     ConvNormAct,
@@ -37,7 +38,6 @@ from .hire_mlp import (
     HireMLP,
     HireStage,
     blocks_of,
-    check_input,
     stages_of,
 )
 

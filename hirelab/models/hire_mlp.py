@@ -37,13 +37,11 @@ from .._shared.errors import HirelabError
 from .._shared.imagenette import WORDS as IMAGENETTE
 from ..hooks.points import Probe, Probed
 from ..rearrange import AXES, Rearrangement, check_settings, partition, shift, unpartition, unshift
+from .arguments import BRANCHES, FUSIONS, check_branches, check_input, check_stages, per_stage
 from .builder import build
 from .pretrained import path_of
 
 __all__ = ["HireMLP"]
-
-BRANCHES = ("height", "width", "channel")  # in the order of the gate's columns
-FUSIONS = ("gate", "sum")
 
 # The rearrangement asks for sizes in plain Python; torch.fx records it as one call each.
 for _name in ("shift", "unshift", "partition", "unpartition", "check_input"):
@@ -323,13 +321,13 @@ class HireMLP(Probed, nn.Module):
     ):
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        _check_stages(depths, dims)
+        check_stages(depths, dims)
         check_choice("fusion", fusion, FUSIONS)
         check_whole("fc_layers", fc_layers, 1)
-        branches = _check_branches(branches)
-        region = _per_stage("region", region, len(depths))
-        shift = _per_stage("shift", shift, len(depths))
-        self.shift_cycle = _per_stage("shift_cycle", shift_cycle, len(depths), 1)
+        branches = check_branches(branches)
+        region = per_stage("region", region, len(depths))
+        shift = per_stage("shift", shift, len(depths))
+        self.shift_cycle = per_stage("shift_cycle", shift_cycle, len(depths), 1)
 
         self.in_chans = in_chans
         self.num_classes = num_classes
@@ -405,7 +403,7 @@ class HireMLP(Probed, nn.Module):
         Raises:
             HirelabError: for an impossible setting, before anything is changed.
         """
-        steps = None if shift is None else _per_stage("shift", shift, len(self.stages))
+        steps = None if shift is None else per_stage("shift", shift, len(self.stages))
         check_settings(
             1,
             0,
@@ -543,58 +541,6 @@ class HireMLP(Probed, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
-
-
-def check_input(x: Tensor, in_chans: int) -> Tensor:
-    """Pass on an input that the stem can read, else say why not."""
-    if x.dim() != 4 or x.shape[1] != in_chans:
-        raise HirelabError(
-            f"The input has shape {list(x.shape)}; the network reads (batch, {in_chans}, height, "
-            "width): add the batch axis with x[None], or build it with other in_chans."
-        )
-    if x.shape[2] < 3 or x.shape[3] < 3:
-        raise HirelabError(
-            f"The input is {x.shape[2]} x {x.shape[3]} pixels; the stem needs at least 3 x 3."
-        )
-    if not x.is_floating_point():
-        raise HirelabError(
-            "The input holds whole or complex numbers; the network reads real ones: convert bytes "
-            "with x / 255, and normalise them as in training."
-        )
-    return x
-
-
-def _check_branches(branches: Sequence[str]) -> tuple[str, ...]:
-    chosen = (branches,) if isinstance(branches, str) else tuple(branches)
-    wrong = [b for b in chosen if b not in BRANCHES]
-    if wrong or not chosen or len(set(chosen)) != len(chosen):
-        raise HirelabError(
-            f"branches is {branches!r}; choose one or more of {', '.join(BRANCHES)}, each once."
-        )
-    return tuple(b for b in BRANCHES if b in chosen)
-
-
-def _check_stages(depths: Sequence[int], dims: Sequence[int]) -> None:
-    if len(dims) != len(depths):
-        raise HirelabError(f"depths has {len(depths)} stages and dims {len(dims)}; give one each.")
-    if not len(depths) or min(depths) < 1:
-        raise HirelabError(f"depths is {depths}; give at least 1 stage, of at least 1 block.")
-    if min(dims) < 4:
-        raise HirelabError(f"dims is {dims}; the gate needs at least 4 channels in every stage.")
-
-
-def _per_stage(
-    name: str, value: int | Sequence[int], stages: int, low: int | None = None
-) -> tuple[int, ...]:
-    """One whole number for each stage, of at least ``low``."""
-    given: Any = value.tolist() if hasattr(value, "tolist") else value  # of an array or a tensor
-    several = isinstance(given, Sequence) and not isinstance(given, str)
-    values = tuple(given) if several else (given,) * stages
-    if len(values) != stages:
-        raise HirelabError(
-            f"{name} is {given!r}; give one number, or {stages}, one for each stage."
-        )
-    return tuple(check_whole(name, number, low) for number in values)
 
 
 def stages_of(model: "HireMLP") -> list[HireStage]:
