@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import hirelab as hl
 from hirelab._shared.imagenette import WORDS
 from hirelab.datasets.subsets import DATA_SETS, find
-from hirelab.models import weights
+from hirelab.models import pretrained as weights
 from hirelab.training import runs
 from hirelab.training.recipes import Recipe
 
