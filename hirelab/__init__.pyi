@@ -14,9 +14,9 @@ from .hooks.points import Cache as Cache
 from .hooks.points import Point as Point
 from .hooks.points import Probe as Probe
 from .models.deploy import deploy as deploy
-from .models.hire_mlp import create as create
-from .models.hire_mlp import load as load
-from .models.hire_mlp import model_names as model_names
+from .models.factory import create as create
+from .models.factory import load as load
+from .models.factory import model_names as model_names
 from .rearrange import Rearrangement as Rearrangement
 from .widgets.attribution import AttributionExplorer as AttributionExplorer
 from .widgets.block import BlockExplorer as BlockExplorer

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ._shared.errors import HirelabError, unknown
 from ._shared.files import data_folder
+from ._shared.tables import table as aligned
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,7 @@ class PaperTable:
     rows: tuple[tuple[str, ...], ...]
 
     def __repr__(self) -> str:
-        lines = [self.columns, *self.rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
-        body = (
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        )
-        return "\n".join([self.title, *body])
+        return f"{self.title}\n{aligned([self.columns, *self.rows])}"
 
 
 def headline(version: str = "v2") -> PaperTable:
@@ -40,7 +35,7 @@ def ablation(table: str) -> PaperTable:
     """One ablation table of v1: Hire-MLP-Small, ImageNet top-1 (%).
 
     Raises:
-        HirelabError: for an unknown table; the message names those that are there.
+        HirelabError: for an unknown table; the message names those that exist.
     """
     rows = _read("ablations")
     known = list(dict.fromkeys(row["table"] for row in rows))

@@ -19,6 +19,7 @@ The same idea is written twice, on purpose, and a test holds the two together fo
   known size, which images, animations and reachability read.
 
 The functions take plain numbers and strings, so that they can be scripted, traced and compiled.
+Their errors are plain ValueErrors, which TorchScript can raise.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._shared.checks import check_whole
+from ._shared.errors import HirelabError
 
 PADDINGS = ("circular", "zero", "reflect", "replicate")
 CROSS_REGIONS = ("shift", "shuffle", "none")
@@ -123,8 +125,8 @@ class Rearrangement:
         shift: the paper's s, in tokens, towards higher index; negative, zero and larger than
             ``size`` all work, because a roll is circular.
         padding: how the line is filled up to whole regions: one of `PADDINGS`.
-        cross_region: "shift"; "shuffle" (ShuffleNet manner: tokens are dealt out to the regions
-            in turn, whenever ``shift`` is not 0); "none".
+        cross_region: "shift"; "shuffle" (as ShuffleNet's: tokens are dealt out to the regions in
+            turn, whenever ``shift`` is not 0); "none".
         restore: whether the tokens return to their places after the mixing.
 
     Raises:
@@ -142,7 +144,7 @@ class Rearrangement:
         check_settings(self.region, self.shift, self.padding, self.cross_region)
         check_whole("size", self.size)
         if self.size < 1:
-            raise ValueError(f"size is {self.size}; a line of tokens needs at least 1.")
+            raise HirelabError(f"size is {self.size}; a line of tokens needs at least 1.")
 
     @property
     def regions(self) -> int:
@@ -185,7 +187,7 @@ class Rearrangement:
         """The region whose mixing writes the result's ``token``."""
         return int(self.landing[token] // self.region)
 
-    def meets(self, token: int) -> tuple[int, ...]:
+    def sources(self, token: int) -> tuple[int, ...]:
         """The input tokens that the result's ``token`` is computed from, sorted."""
         members = self.slots[self.region_of(token)]
         return tuple(int(t) for t in np.unique(members[members != EMPTY]))
@@ -194,25 +196,29 @@ class Rearrangement:
     def reach(self) -> np.ndarray:
         """(size, size) bool: ``reach[out, in]`` is True where input ``in`` can change ``out``.
 
-        Not symmetric: with circular padding a token may lend a copy of itself to another region
-        without hearing from it, because the copy's output is cropped.
+        Not symmetric: with circular padding a copy of a token may stand in another region, which
+        reads it but sends nothing back, because the copy's output is cropped.
         """
         reach = np.zeros((self.size, self.size), dtype=bool)
         for token in range(self.size):
-            reach[token, list(self.meets(token))] = True
+            reach[token, list(self.sources(token))] = True
         return _frozen(reach)
 
 
 def check_settings(region: int, shift: int, padding: str, cross_region: str) -> None:
-    """Raise a ValueError that names the first impossible setting and the cure."""
+    """Make sure that the settings of a rearrangement are possible.
+
+    Raises:
+        HirelabError: for the first one that is not, naming it, what it may be and the cure.
+    """
     check_whole("region", region)
     check_whole("shift", shift)
     if region < 1:
-        raise ValueError(f"region is {region}; a region holds at least 1 token (1: no mixing).")
+        raise HirelabError(f"region is {region}; a region holds at least 1 token (1: no mixing).")
     if padding not in PADDINGS:
-        raise ValueError(f"padding is {padding!r}; choose one of {', '.join(PADDINGS)}.")
+        raise HirelabError(f"padding is {padding!r}; choose one of {', '.join(PADDINGS)}.")
     if cross_region not in CROSS_REGIONS:
-        raise ValueError(
+        raise HirelabError(
             f"cross_region is {cross_region!r}; choose one of {', '.join(CROSS_REGIONS)}."
         )
 

@@ -9,7 +9,8 @@ import platform
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from types import UnionType
+from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -44,7 +45,8 @@ def hardware() -> str:
 class Result:
     """Base of the results: a frozen dataclass of arrays and plain values that can be kept.
 
-    ``versions`` is filled in when a result is made, and kept when it is loaded.
+    Plain values are what JSON knows, and tuples where a field's annotation says so. ``versions`` is
+    filled in when a result is made, and kept when it is loaded.
     """
 
     versions: dict[str, str] = dataclasses.field(default_factory=versions, kw_only=True, repr=False)
@@ -56,7 +58,8 @@ class Result:
         plain = {k: v for k, v in values.items() if k not in arrays}
         buffer = io.BytesIO()
         head = json.dumps({"result": type(self).__name__, "values": plain})
-        np.savez_compressed(buffer, __head__=np.array(head), **arrays)
+        everything: dict[str, Any] = {"__head__": np.array(head), **arrays}
+        np.savez_compressed(buffer, **everything)
         write_atomic(path, buffer.getvalue())
 
     @classmethod
@@ -78,7 +81,25 @@ class Result:
             raise HirelabError(f"{path} is not a result that hirelab saved: {error}.") from error
         if kind != cls.__name__:
             raise HirelabError(f"{path} holds a {kind}; load it with that class.")
+        hints = get_type_hints(cls)
         try:
-            return cls(**values, **arrays)
-        except TypeError as error:
+            plain = {name: _as_annotated(value, hints.get(name)) for name, value in values.items()}
+            return cls(**plain, **arrays)
+        except (TypeError, ValueError) as error:
             raise HirelabError(f"{path} is of another version of hirelab: {error}.") from error
+
+
+def _as_annotated(value: Any, hint: Any) -> Any:
+    """A value out of JSON, which knows lists alone, with tuples where the annotation has them."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):  # of one thing and None, or left as it is
+        others = [one for one in inner if one is not type(None)]
+        return _as_annotated(value, others[0]) if len(others) == 1 else value
+    if kind is tuple and isinstance(value, list):
+        kinds = inner[:1] * len(value) if inner[1:] == (...,) else inner
+        return tuple(_as_annotated(*pair) for pair in zip(value, kinds, strict=True))
+    if kind is list and isinstance(value, list):
+        return [_as_annotated(one, inner[0]) for one in value]
+    if kind is dict and isinstance(value, dict):
+        return {key: _as_annotated(one, inner[1]) for key, one in value.items()}
+    return value

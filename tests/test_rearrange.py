@@ -269,16 +269,16 @@ def test_shuffle_deals_tokens_to_the_regions_in_turn():
     # 7 tokens, region 3: those at 0, 3, 6 first, then 1, 4, then 2, 5; the last region is padded.
     r = Rearrangement(7, 3, 1, "zero", "shuffle")
     assert r.slots.tolist() == [[0, 3, 6], [1, 4, 2], [5, EMPTY, EMPTY]]
-    assert r.meets(2) == (1, 2, 4)
+    assert r.sources(2) == (1, 2, 4)
 
 
 def test_meets_and_region_of_without_restore():
     r = Rearrangement(6, 3, 1, restore=False)
     # In: (5 0 1) (2 3 4). Nothing goes back, so place 0 is written by the region of 5, 0 and 1.
-    assert r.meets(0) == (0, 1, 5)
+    assert r.sources(0) == (0, 1, 5)
     assert r.region_of(5) == 1
-    assert r.meets(5) == (2, 3, 4)
-    assert Rearrangement(6, 3, 1).meets(5) == (0, 1, 5)
+    assert r.sources(5) == (2, 3, 4)
+    assert Rearrangement(6, 3, 1).sources(5) == (0, 1, 5)
 
 
 @examples

@@ -23,6 +23,8 @@ class Measured(Result):
     yes: bool
     nothing: None
     words: list[str]
+    pair: tuple[int, int] | None
+    pairs: dict[str, list[tuple[int, ...]]]
     curve: np.ndarray
     mask: np.ndarray
     one: np.ndarray
@@ -36,7 +38,8 @@ class Other(Result):
 def measured(**changes) -> Measured:
     values = {
         "name": "größe → 3", "setting": 7, "share": 0.1, "yes": True, "nothing": None,
-        "words": ["a", "b"], "curve": np.array([[1.5, np.nan], [np.inf, -0.0]], np.float32),
+        "words": ["a", "b"], "pair": (3, 4), "pairs": {"a": [(1, 2, 3), ()]},
+        "curve": np.array([[1.5, np.nan], [np.inf, -0.0]], np.float32),
         "mask": np.array([True, False]), "one": np.array(3),
     }  # fmt: skip
     return Measured(**{**values, **changes})

@@ -74,7 +74,7 @@ def check_img_size(value: Any, low: int = 3, name: str = "img_size") -> tuple[in
     Raises:
         HirelabError: for what is neither, or a side that is too short or too long.
     """
-    sides = [_whole(side) for side in _pair(value)]
+    sides = [_whole(side) for side in _elements(value) or (value, value)]
     if len(sides) == 2 and None not in sides:
         height, width = sides
         assert height is not None
@@ -100,7 +100,7 @@ def check_position(
     Raises:
         HirelabError: for anything that is no place on the grid, naming the grid.
     """
-    place = [_whole(index) for index in _pair(value)]
+    place = [_whole(index) for index in _elements(value)]
     rows, columns = grid
     if len(place) == 2 and None not in place:
         row, column = place
@@ -114,11 +114,9 @@ def check_position(
     )
 
 
-def _pair(value: Any) -> list[Any]:
-    """The elements of a pair-like value; a single number twice."""
-    if isinstance(value, str):
-        return []
+def _elements(value: Any) -> list[Any]:
+    """What a tuple, a list or an array holds; nothing for a single number, a string or None."""
     try:
-        return list(value)
+        return [] if isinstance(value, str) else list(value)
     except TypeError:
-        return [value, value]
+        return []

@@ -27,6 +27,7 @@ import numpy as np
 from torchvision.datasets.imagenette import Imagenette
 
 from .._shared.errors import HirelabError, unknown
+from .._shared.imagenette import WORDS
 from .images import suffixes
 
 __all__ = [
@@ -113,9 +114,6 @@ DATA_SETS: dict[str, DataSet] = {
         ),
     )
 }
-
-WORDS: dict[str, str] = {wnid: words[0] for wnid, words in Imagenette._WNID_TO_CLASS.items()}
-"""What the classes of Imagenette are called, by WordNet id."""
 
 
 def known_data_set(name: str, cure: str = "") -> DataSet:

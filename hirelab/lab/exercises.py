@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..analysis.architecture import pyramid
 from ..analysis.cost import branch_cost, count_macs
-from ..analysis.provenance import heard_by, reach_growth
+from ..analysis.pyramid import pyramid
+from ..analysis.reach import reach_growth, sources_of
 from ..analysis.receptive_field import receptive_field
 from ..models.hire_mlp import HireBlock
 from ..rearrange import Rearrangement, partition
@@ -73,7 +73,7 @@ last_region = Exercise(
 neighbours_after_shift = Exercise(
     "56 rows (0 to 55), regions of 4, shift 2: which rows stand in the region of row 0, itself "
     "included?",
-    lambda: list(Rearrangement(56, 4, 2).meets(0)),
+    lambda: list(Rearrangement(56, 4, 2).sources(0)),
     "Row i moves to place i + 2, and rows go round: -1 is row 55. Which move to places 0 to 3?",
 )
 same_as_none = Exercise(
@@ -89,7 +89,7 @@ same_as_none = Exercise(
 )
 blocks_until_global = Exercise(
     "A line of 20 rows, regions of 2, shift 1 in every second block. After how many blocks has "
-    "every row heard of every other?",
+    "every row reached every other?",
     lambda: reach_growth(20, 2, 1, 2, blocks=40).blocks_until_global()["shift and restore"],
     "reach_growth(size, region, shift, cycle, blocks).blocks_until_global() counts it.",
 )
@@ -98,8 +98,8 @@ branch_weights = Exercise(
     lambda: branch_cost(96, 5, 20).weights,
     "The paper's formula: region times channels squared.",
 )
-rows_that_hear = Exercise(
-    "Stage 1, second block: 56 rows (0 to 55), regions of 4, shift 2. Row 21 is changed. Which "
+rows_reached = Exercise(
+    "stages.0.blocks.1: 56 rows (0 to 55), regions of 4, shift 2. Row 21 is changed. Which "
     "rows of the height branch's result change?",
     lambda: Rearrangement(56, 4, 2).reach[:, 21].nonzero()[0].tolist(),
     "With a shift of 2 the regions begin at rows 2, 6, 10 and so on.",
@@ -116,22 +116,22 @@ def _place_in_region(region: int, channel: int, token: int) -> int:
 # ------------------------------------------------------------------ 05, receptive fields
 
 half_of_everything = Exercise(
-    "Suppose that a token in the very middle of an image of 128 x 128 pixels heard every pixel "
+    "Suppose that a token in the very middle of an image of 128 x 128 pixels weighed every pixel "
     "alike. What is the side, in pixels, of the smallest square around the middle that holds half "
     "of the mass? (Squares there have even sides.)",
     lambda: _averager_s_half(128),
     "Half of the mass is half of the area, and not half of the side.",
 )
-heard_without_shift = Exercise(
-    "8 rows (0 to 7), regions of 3, circular padding, no shift in any block. Of which rows has row "
-    "7 heard after four blocks, itself included?",
-    lambda: heard_by((7,), [Rearrangement(8, 3)] * 4, 8).nonzero()[0].tolist(),
-    "The last region is filled with a copy of row 0, which goes on hearing its own region.",
+sources_without_shift = Exercise(
+    "8 rows (0 to 7), regions of 3, circular padding, no shift in any block. Which rows reach row "
+    "7 through four blocks, itself included?",
+    lambda: sources_of((7,), [Rearrangement(8, 3)] * 4, 8).nonzero()[0].tolist(),
+    "The last region is filled with a copy of row 0, which goes on reading its own region.",
 )
 
 
 def _averager_s_half(size: int) -> float:
-    """Half-mass side of a network that averages an image, and so hears every pixel alike."""
+    """Half-mass side of a network that averages an image, and so weighs every pixel alike."""
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1))
     return receptive_field(network, torch.ones(1, 3, size, size), "0").half_mass_side
 
@@ -139,7 +139,7 @@ def _averager_s_half(size: int) -> float:
 # ------------------------------------------------------------------ 06, Grad-CAM
 
 map_rows = Exercise(
-    "Stage 2 of an image of 112 pixels: 14 x 14 tokens, regions of 3, shift 2, so the height "
+    "stages.1 of an image of 112 pixels: 14 x 14 tokens, regions of 3, shift 2, so the height "
     "branch holds 5 x 14 regions at height.mixed. How many rows has the map of Grad-CAM there?",
     lambda: len(Rearrangement(14, 3, 2).landing),
     "Before Grad-CAM is computed, the padding is cropped away and every row is back at home.",
@@ -176,4 +176,5 @@ def _block_macs(dim: int, region: int, size: int) -> int:
     hire = {"branches": ("height", "width", "channel"), "fusion": "gate", "axis_settings": axes}
     block = HireBlock(dim, hire, 4.0, 0.0, device="meta").eval()
     whole = count_macs(block, torch.empty(1, dim, size, size, device="meta"))
+    assert block.hire.gate is not None
     return whole - count_macs(block.hire.gate, torch.empty(1, dim, device="meta"))

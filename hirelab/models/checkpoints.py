@@ -183,7 +183,7 @@ def _mlp_ratio(widths: Iterable[tuple[int, int]]) -> float:
 def architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The arguments of `HireMLP` that the shapes of a state dict (ours) determine.
 
-    Shift, padding, cross-region manner and restore leave no trace in the weights; they keep their
+    Shift, padding, cross-region mode and restore leave no trace in the weights; they keep their
     defaults.
 
     Raises:

@@ -10,10 +10,14 @@ What changes, and why it is faster:
 - weights are reordered once, so that a region's tokens follow each other whole.
 
 The result computes in evaluation mode only; gradients reach the input, not the weights.
+
+On a processor it calls a private operator of PyTorch (`_onednn_linear`). The environment variable
+HIRELAB_ONEDNN=0, set before hirelab is imported, does without: slower, and equal up to rounding.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
@@ -25,30 +29,47 @@ from torch import Tensor, nn
 from .._shared.errors import HirelabError
 from ..hooks.points import Cache, Probe, Probed, UnknownPoint
 from ..rearrange import EMPTY, landing_slots, slot_tokens
-from .hire_mlp import AxisBranch, ConvNormAct, HireBlock, HireMLP, check_input
+from .arguments import check_input
+from .hire_mlp import (
+    AxisBranch,
+    ConvNormAct,
+    Gate,
+    HireBlock,
+    HireMLP,
+    HireStage,
+    blocks_of,
+    stages_of,
+)
 
+Norm = nn.BatchNorm2d | nn.SyncBatchNorm
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+_Indices = tuple[Tensor | None, Tensor | None]
 _KEPT_SIZES = 8  # index maps that a branch remembers, a pair for each input size
+_ONEDNN = os.environ.get("HIRELAB_ONEDNN", "1") != "0"
 
 
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def _affine(norm: Norm) -> tuple[Tensor, Tensor]:
     """A BatchNorm in evaluation as ``scale * x + offset``, in float64."""
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     return scale, norm.bias.double() - norm.running_mean.double() * scale
 
 
-def _onednn_takes(x: Tensor) -> bool:
-    """Whether oneDNN's matrix product with an activation inside may be called on a tensor.
+def _onednn_linear(
+    x: Tensor, weight: Tensor, bias: Tensor, activation: str | None
+) -> Tensor | None:
+    """The layer by oneDNN's product with an activation inside, or None where that cannot serve.
 
     PyTorch's compiler emits that call; here it serves eager inference. Measured on two cores of an
     AMD processor it runs at the speed of the machine's arithmetic from the widest map to the
     smallest, where F.linear (MKL) stays at half of it, F.conv2d reorders large weights anew for
     every small map, and an activation apart costs as much as the product before it. It has no
-    gradient, and its name begins with an underscore: where it is missing or cannot serve, a 1x1
-    convolution does the same.
+    gradient, and its name begins with an underscore: this is the one place that knows it.
     """
-    return (
-        x.device.type == "cpu"
+    serves = (
+        _ONEDNN
+        and x.device.type == "cpu"
         and x.dtype == torch.float32
         and not (torch.is_grad_enabled() and x.requires_grad)
         and not torch.compiler.is_compiling()
@@ -56,6 +77,12 @@ def _onednn_takes(x: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
+    if not serves:
+        return None
+    b, c, h, w = x.shape
+    tokens = x.permute(0, 2, 3, 1).reshape(b * h * w, c)
+    y = torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, activation or "none", [], "none")
+    return y.view(b, h, w, len(bias)).permute(0, 3, 1, 2)
 
 
 class Linear(nn.Module):
@@ -64,6 +91,9 @@ class Linear(nn.Module):
 
     Buffers, not parameters: nothing trains here.
     """
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(
         self, weight: Tensor, bias: Tensor, like: Tensor, activation: str | None = None
@@ -74,13 +104,9 @@ class Linear(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        if _onednn_takes(x):
-            b, c, h, w = x.shape
-            tokens = x.permute(0, 2, 3, 1).reshape(b * h * w, c)
-            y = torch.ops.mkldnn._linear_pointwise(
-                tokens, self.weight, self.bias, self.activation or "none", [], "none"
-            )
-            return y.view(b, h, w, len(self.bias)).permute(0, 3, 1, 2)
+        done = _onednn_linear(x, self.weight, self.bias, self.activation)
+        if done is not None:
+            return done
         y = F.conv2d(x, self.weight[..., None, None], self.bias)
         if self.activation == "gelu":
             return F.gelu(y)
@@ -91,7 +117,7 @@ class Linear(nn.Module):
 
 
 def _fold(
-    conv: nn.Conv2d, before: nn.BatchNorm2d | None = None, after: nn.BatchNorm2d | None = None
+    conv: nn.Conv2d, before: Norm | None = None, after: Norm | None = None
 ) -> tuple[Tensor, Tensor]:
     """Weight (out, in) and bias of ``after(conv(before(x)))``, in float64.
 
@@ -129,12 +155,34 @@ def _map(x: Tensor, like: Tensor) -> Tensor:
     return x.unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)
 
 
+def _unless_in_order(index: Tensor, size: int, device: torch.device) -> Tensor | None:
+    """None where an index of ``size`` places is 0, 1, 2, ...: a view does without gathering. Whole
+    and in order: a line whose end is padding, or cropped, starts in order too."""
+    return None if torch.equal(index, torch.arange(size)) else index.to(device)
+
+
+class DeployedChannel(Linear):
+    """`ChannelBranch`."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, like: Tensor) -> None:
+        super().__init__(weight, bias, like)
+        self.out = Probe()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(super().forward(x))
+
+
 class DeployedAxis(nn.Module):
     """An `AxisBranch` with its norms, and the block's first, folded in."""
 
-    def __init__(self, branch: AxisBranch, norm: nn.BatchNorm2d) -> None:
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, branch: AxisBranch, norm: Norm) -> None:
         super().__init__()
-        like = branch.mix.fc1.weight
+        convs = [m for m in branch.mix if isinstance(m, nn.Conv2d)]
+        norms = [m for m in branch.mix if isinstance(m, _NORMS)]
+        like = convs[0].weight
         self.dim, self.region, self.shift = branch.dim, branch.region, branch.shift
         self.padding, self.cross_region = branch.padding, branch.cross_region
         self.restore = branch.restore
@@ -144,8 +192,6 @@ class DeployedAxis(nn.Module):
             scale, offset = _affine(norm)
             self.register_buffer("scale", scale.to(like))
             self.register_buffer("offset", offset.to(like))
-        convs = [m for m in branch.mix if isinstance(m, nn.Conv2d)]
-        norms = [m for m in branch.mix if isinstance(m, _NORMS)]
         layers = []
         for i, conv in enumerate(convs):
             first, last = i == 0, i == len(convs) - 1
@@ -160,9 +206,9 @@ class DeployedAxis(nn.Module):
             layers.append(Linear(weight, bias, like, None if last else "relu"))
         self.layers = nn.Sequential(*layers)
         self.out = Probe()
-        self._indices: dict[Any, tuple[Tensor | None, Tensor | None]] = {}
+        self._indices: dict[Any, _Indices] = {}
 
-    def indices(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def indices(self, x: Tensor) -> _Indices:
         """Where each slot takes its token, and where each token's result lies; None for "in order".
 
         Made anew inside a graph that is compiled or exported, where sizes may be symbols.
@@ -174,12 +220,9 @@ class DeployedAxis(nn.Module):
         if (kept := self._indices.get(key)) is None:
             with torch.inference_mode(False):  # the maps outlive the mode of this pass
                 gather, back = self._make_indices(height, width, torch.device("cpu"))
-                # what is in order already needs no gather: a view does. Whole and in order: a line
-                # whose end is padding, or cropped, starts in order too
-                orders = torch.arange(height * width), torch.arange(gather.numel())
-                kept = tuple(
-                    None if torch.equal(index, order) else index.to(x.device)
-                    for index, order in zip((gather, back), orders, strict=True)
+                kept = (
+                    _unless_in_order(gather, height * width, x.device),
+                    _unless_in_order(back, gather.numel(), x.device),
                 )
             if len(self._indices) >= _KEPT_SIZES:
                 self._indices.clear()
@@ -238,17 +281,16 @@ class DeployedMixing(nn.Module):
     def __init__(self, block: HireBlock) -> None:
         super().__init__()
         hire, norm = block.hire, block.norm1
-        self.height = self.width = self.channel = self.gate = None
+        self.height = self.width = self.channel = self.gate = self.proj = None
         if hire.height is not None:
             self.height = DeployedAxis(hire.height, norm)
         if hire.width is not None:
             self.width = DeployedAxis(hire.width, norm)
         if hire.channel is not None:
-            self.channel = Linear(*_fold(hire.channel.fc, before=norm), like=norm.weight)
-            self.channel.out = Probe()
-        if hire.gate is not None:
+            self.channel = DeployedChannel(*_fold(hire.channel.fc, before=norm), like=norm.weight)
+        if hire.gate is not None and isinstance(hire.proj, nn.Conv2d):
             self.gate = deepcopy(hire.gate)
-            self.gate.out = Probe(hire.gate.out.kind)  # without what listens at the network's
+            self.gate.out = Probe(hire.gate.out.kind)  # without the hooks at the network's
             self.proj = Linear(*_fold(hire.proj), like=norm.weight)
         self.fused = Probe()
 
@@ -259,19 +301,20 @@ class DeployedMixing(nn.Module):
         if self.width is not None:
             outs.append(self.width(x))
         if self.channel is not None:
-            outs.append(self.channel.out(self.channel(x)))
-        if self.gate is None:
+            outs.append(self.channel(x))
+        if self.gate is None or self.proj is None:
             return self.fused(sum(outs[1:], outs[0]))
-        weights = self._weigh(outs)
+        weights = _weigh(self.gate, outs)
         fused = outs[0] * weights[0]
         for out, weight in zip(outs[1:], weights[1:], strict=True):
             fused = torch.addcmul(fused, out, weight)
         return self.proj(self.fused(fused))
 
-    def _weigh(self, outs: list[Tensor]) -> tuple[Tensor, ...]:
-        """The gate's weights, (B, C, 1, 1) for each branch."""
-        means = torch.stack([out.mean((2, 3)) for out in outs]).sum(0)
-        return self.gate(means)[..., None, None].unbind(2)
+
+def _weigh(gate: Gate, outs: list[Tensor]) -> tuple[Tensor, ...]:
+    """The gate's weights, (B, C, 1, 1) for each branch."""
+    means = torch.stack([out.mean((2, 3)) for out in outs]).sum(0)
+    return gate(means)[..., None, None].unbind(2)
 
 
 class DeployedMlp(nn.Module):
@@ -306,9 +349,14 @@ class DeployedBlock(nn.Module):
 class DeployedConv(nn.Module):
     """`ConvNormAct` with its norm folded in, in channels-last memory."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, module: ConvNormAct) -> None:
         super().__init__()
         conv = module.conv
+        assert conv.bias is not None
+        assert not isinstance(conv.padding, str)
         scale, offset = _affine(module.norm)
         weight = (conv.weight.double() * scale[:, None, None, None]).to(conv.weight)
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
@@ -324,11 +372,11 @@ class DeployedConv(nn.Module):
 class DeployedStage(nn.Module):
     """`HireStage`."""
 
-    def __init__(self, stage: nn.Module) -> None:
+    def __init__(self, stage: HireStage) -> None:
         super().__init__()
-        first = isinstance(stage.downsample, nn.Identity)
-        self.downsample = nn.Identity() if first else DeployedConv(stage.downsample)
-        self.blocks = nn.Sequential(*(DeployedBlock(block) for block in stage.blocks))
+        down = stage.downsample
+        self.downsample = DeployedConv(down) if isinstance(down, ConvNormAct) else nn.Identity()
+        self.blocks = nn.Sequential(*(DeployedBlock(block) for block in blocks_of(stage)))
         self.out = Probe()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -338,12 +386,16 @@ class DeployedStage(nn.Module):
 class DeployedHireMLP(Probed, nn.Module):
     """What `deploy` returns: the function of a `HireMLP` in evaluation mode, folded."""
 
+    scale: Tensor
+    offset: Tensor
+
     def __init__(self, model: HireMLP) -> None:
         super().__init__()
+        assert isinstance(model.norm, _NORMS)
         self.in_chans, self.num_classes = model.in_chans, model.num_classes
         self.num_features, self.feature_info = model.num_features, deepcopy(model.feature_info)
         self.stem = DeployedConv(model.stem)
-        self.stages = nn.Sequential(*(DeployedStage(stage) for stage in model.stages))
+        self.stages = nn.Sequential(*(DeployedStage(stage) for stage in stages_of(model)))
         scale, offset = _affine(model.norm)
         self.register_buffer("scale", scale.to(model.norm.weight)[:, None, None])
         self.register_buffer("offset", offset.to(model.norm.weight)[:, None, None])
@@ -388,15 +440,18 @@ class DeployedHireMLP(Probed, nn.Module):
 def deploy(model: HireMLP) -> DeployedHireMLP:
     """An equal network for inference; ``model`` is left as it is and shares no memory with it.
 
-    The settings in force (shift, padding, cross-region manner, restore) are built in. Works for any
+    The current settings (shift, padding, cross-region mode, restore) are built in. Works for any
     input size, and keeps the points that still exist.
 
     Raises:
-        TypeError: for something else than a Hire-MLP of this library.
-        HirelabError: for a network without its final norm (pruned for features).
+        HirelabError: for something else than a Hire-MLP of this library, or a network without its
+            final norm (pruned for features).
     """
     if not isinstance(model, HireMLP):
-        raise TypeError(f"deploy takes a HireMLP; this is a {type(model).__name__}.")
+        raise HirelabError(
+            f"deploy takes a HireMLP; this is a {type(model).__name__}: give a network of "
+            "hirelab.create."
+        )
     if not isinstance(model.norm, _NORMS):
         raise HirelabError(
             "The network was pruned and has no final norm; deploy it before pruning."

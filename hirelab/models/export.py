@@ -23,23 +23,23 @@ FORMATS = {"onnx": ".onnx", "exported-program": ".pt2"}
 
 
 def export_program(
-    model: HireMLP | DeployedHireMLP, size: int = 224, dynamic_size: bool = False
+    model: HireMLP | DeployedHireMLP, img_size: int = 224, dynamic_size: bool = False
 ) -> torch.export.ExportedProgram:
-    """The deployed network as a torch.export program for (batch, in_chans, size, size) inputs.
+    """The deployed network as a torch.export program for square images, (batch, in_chans, ...).
 
     Args:
-        size: pixels of the square example input.
+        img_size: pixels of the square example input.
         dynamic_size: let height and width vary, from `SMALLEST` pixels up.
 
     Raises:
         HirelabError: for a dynamic size with an example below `SMALLEST`, or one below 3 pixels.
     """
     smallest = SMALLEST if dynamic_size else 3
-    if size < smallest:
-        raise HirelabError(f"size is {size}; this export needs at least {smallest} pixels.")
+    if img_size < smallest:
+        raise HirelabError(f"img_size is {img_size}; this export needs at least {smallest} pixels.")
     network = model if isinstance(model, DeployedHireMLP) else deploy(model)
     like = network.stem.weight
-    x = torch.zeros(2, network.in_chans, size, size, dtype=like.dtype, device=like.device)
+    x = torch.zeros(2, network.in_chans, img_size, img_size, dtype=like.dtype, device=like.device)
     dims = {0: torch.export.Dim("batch")}
     if dynamic_size:
         dims |= {2: torch.export.Dim("height", min=SMALLEST)}
@@ -52,7 +52,7 @@ def export(
     model: HireMLP | DeployedHireMLP,
     path: str | Path,
     format: str = "onnx",
-    size: int = 224,
+    img_size: int = 224,
     dynamic_size: bool = False,
 ) -> Path:
     """Write the deployed network to a file, whole or not at all; returns the path.
@@ -60,7 +60,7 @@ def export(
     Args:
         path: of the file; the format's own suffix is added where there is none.
         format: "onnx" (needs the extra ``export``: onnx and onnxscript) or "exported-program".
-        size, dynamic_size: see `export_program`.
+        img_size, dynamic_size: see `export_program`.
 
     Raises:
         HirelabError: for an unknown format or a size too small.
@@ -70,7 +70,7 @@ def export(
         raise HirelabError(f"format is {format!r}; choose one of {', '.join(FORMATS)}.")
     path = Path(path)
     path = path if path.suffix else path.with_suffix(FORMATS[format])
-    program = export_program(model, size, dynamic_size)
+    program = export_program(model, img_size, dynamic_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         draft = Path(folder) / path.name
@@ -93,4 +93,5 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     onnx_program = torch.onnx.export(
         program, input_names=["pixels"], output_names=["logits"], dynamo=True, verbose=False
     )
+    assert onnx_program is not None  # with dynamo=True there always is one
     onnx_program.save(path, external_data=False)

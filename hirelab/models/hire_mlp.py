@@ -21,51 +21,27 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
-from urllib.error import URLError
+from typing import Any, cast
 
 import torch
 import torch.fx
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath, calculate_drop_path_rates, create_classifier, trunc_normal_
-from timm.models import (
-    build_model_with_cfg,
-    checkpoint_seq,
-    generate_default_cfgs,
-    is_model,
-    model_entrypoint,
-)
-from timm.models import create_model as timm_create_model
+from timm.models import checkpoint_seq, generate_default_cfgs, is_model, model_entrypoint
 from timm.models import register_model as timm_register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from .._shared.checks import check_whole
-from .._shared.errors import HirelabError, unknown
+from .._shared.checks import check_choice, check_whole
+from .._shared.errors import HirelabError
+from .._shared.imagenette import WORDS as IMAGENETTE
 from ..hooks.points import Probe, Probed
 from ..rearrange import AXES, Rearrangement, check_settings, partition, shift, unpartition, unshift
-from .checkpoints import architecture, checkpoint_filter_fn, load_into, read
+from .arguments import BRANCHES, FUSIONS, check_branches, check_input, check_stages, per_stage
+from .builder import build
 from .pretrained import path_of
 
 __all__ = ["HireMLP"]
-
-# The classes of Imagenette, in the order of their WordNet ids, which is that of the logits.
-IMAGENETTE = (
-    "tench",
-    "English springer",
-    "cassette player",
-    "chain saw",
-    "church",
-    "French horn",
-    "garbage truck",
-    "gas pump",
-    "golf ball",
-    "parachute",
-)
-
-BRANCHES = ("height", "width", "channel")  # in the order of the gate's columns
-FUSIONS = ("gate", "sum")
 
 # The rearrangement asks for sizes in plain Python; torch.fx records it as one call each.
 for _name in ("shift", "unshift", "partition", "unpartition", "check_input"):
@@ -142,7 +118,7 @@ class AxisBranch(nn.Module):
 
     @torch.jit.ignore
     def rearrangement(self, size: int) -> Rearrangement:
-        """The index map in force on a line of ``size`` tokens."""
+        """The current index map on a line of ``size`` tokens."""
         return Rearrangement(
             size, self.region, self.shift, self.padding, self.cross_region, self.restore
         )
@@ -279,7 +255,7 @@ class HireBlock(nn.Module):
 class HireStage(nn.Module):
     """Downsampling (not in the first stage), then blocks at one resolution."""
 
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
+    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module]):
         super().__init__()
         self.grad_checkpointing = False
         self.downsample = downsample
@@ -306,7 +282,7 @@ class HireMLP(Probed, nn.Module):
         shift: the paper's s, a stage; see ``shift_cycle``. One number stands for all stages.
         shift_cycle: block j of a stage shifts by ``(j mod cycle) * shift`` tokens.
         padding: "circular", "zero", "reflect" or "replicate".
-        cross_region: "shift", "shuffle" (ShuffleNet manner) or "none".
+        cross_region: "shift", "shuffle" (as ShuffleNet's) or "none".
         restore: whether tokens return to their places after the mixing.
         branches: any of "height", "width", "channel".
         fc_layers: linear layers that mix a region; 2 in the paper.
@@ -344,26 +320,14 @@ class HireMLP(Probed, nn.Module):
         dtype=None,
     ):
         super().__init__()
-        dd = {"device": device, "dtype": dtype}
-        stages = len(depths)
-        if len(dims) != stages:
-            raise HirelabError(f"depths has {stages} stages and dims {len(dims)}; give one each.")
-        if stages == 0 or min(depths) < 1:
-            raise HirelabError(f"depths is {depths}; give at least 1 stage, of at least 1 block.")
-        if min(dims) < 4:
-            raise HirelabError(
-                f"dims is {dims}; the gate needs at least 4 channels in every stage."
-            )
-        branches = _check_branches(branches)
-        if fusion not in FUSIONS:
-            raise HirelabError(f"fusion is {fusion!r}; choose one of {', '.join(FUSIONS)}.")
-        if check_whole("fc_layers", fc_layers) < 1:
-            raise HirelabError(f"fc_layers is {fc_layers}; a region needs at least 1 layer.")
-        region = _per_stage("region", region, stages)
-        self.shift_cycle = _per_stage("shift_cycle", shift_cycle, stages)
-        if min(self.shift_cycle) < 1:
-            raise HirelabError(f"shift_cycle is {self.shift_cycle}; a cycle has at least 1 block.")
-        shift = _per_stage("shift", shift, stages)
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        check_stages(depths, dims)
+        check_choice("fusion", fusion, FUSIONS)
+        check_whole("fc_layers", fc_layers, 1)
+        branches = check_branches(branches)
+        region = per_stage("region", region, len(depths))
+        shift = per_stage("shift", shift, len(depths))
+        self.shift_cycle = per_stage("shift_cycle", shift_cycle, len(depths), 1)
 
         self.in_chans = in_chans
         self.num_classes = num_classes
@@ -372,7 +336,10 @@ class HireMLP(Probed, nn.Module):
         self.feature_info = []
 
         self.stem = ConvNormAct(in_chans, dims[0], 7, stride=4, padding=2, **dd)
-        rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        rates = cast(
+            "list[list[float]]",
+            calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True),
+        )
         built = []
         for i, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
             down = (
@@ -397,7 +364,7 @@ class HireMLP(Probed, nn.Module):
         self.stages = nn.Sequential(*built)
         norms = [nn.BatchNorm2d(dim, **dd) for dim in dims] if stage_norms else []
         self.stage_norms = nn.ModuleList(norms)
-        self.norm = nn.BatchNorm2d(self.num_features, **dd)
+        self.norm: nn.Module = nn.BatchNorm2d(self.num_features, **dd)
         self.features = Probe()
         self.global_pool, self.head_drop, self.head = create_classifier(
             self.num_features,
@@ -412,7 +379,7 @@ class HireMLP(Probed, nn.Module):
         self.pooled, self.logits = Probe(kind), Probe(kind)
         self.apply(_init_weights)
 
-    # -------------------------------------------------------------- the rearrangement, in force
+    # -------------------------------------------------------------- the current rearrangement
 
     @torch.jit.ignore
     def axis_branches(self) -> dict[str, AxisBranch]:
@@ -436,27 +403,26 @@ class HireMLP(Probed, nn.Module):
         Raises:
             HirelabError: for an impossible setting, before anything is changed.
         """
-        steps = None if shift is None else _per_stage("shift", shift, len(self.stages))
+        steps = None if shift is None else per_stage("shift", shift, len(self.stages))
         check_settings(
             1,
             0,
             "circular" if padding is None else padding,
             "shift" if cross_region is None else cross_region,
         )
-        for i, stage in enumerate(self.stages):
-            for j, block in enumerate(stage.blocks):
+        changes = {"padding": padding, "cross_region": cross_region, "restore": restore}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        for i, stage in enumerate(stages_of(self)):
+            for j, block in enumerate(blocks_of(stage)):
                 for branch in (block.hire.height, block.hire.width):
                     if branch is None:
                         continue
                     if steps is not None:
                         branch.shift = (j % self.shift_cycle[i]) * steps[i]
-                    branch.padding = padding if padding is not None else branch.padding
-                    branch.cross_region = (
-                        cross_region if cross_region is not None else branch.cross_region
-                    )
-                    branch.restore = restore if restore is not None else branch.restore
+                    for name, value in changes.items():
+                        setattr(branch, name, value)
 
-    # -------------------------------------------------------------- timm's manners
+    # -------------------------------------------------------------- timm's interface
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -475,7 +441,7 @@ class HireMLP(Probed, nn.Module):
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass, a block at a time."""
-        for stage in self.stages:
+        for stage in stages_of(self):
             stage.grad_checkpointing = enable
 
     @torch.jit.ignore
@@ -577,45 +543,14 @@ class HireMLP(Probed, nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def check_input(x: Tensor, in_chans: int) -> Tensor:
-    """Pass on an input that the stem can read, else say why not."""
-    if x.dim() != 4 or x.shape[1] != in_chans:
-        raise HirelabError(
-            f"The input has shape {list(x.shape)}; the network reads (batch, {in_chans}, height, "
-            "width): add the batch axis with x[None], or build it with other in_chans."
-        )
-    if x.shape[2] < 3 or x.shape[3] < 3:
-        raise HirelabError(
-            f"The input is {x.shape[2]} x {x.shape[3]} pixels; the stem needs at least 3 x 3."
-        )
-    if not x.is_floating_point():
-        raise HirelabError(
-            "The input holds whole or complex numbers; the network reads real ones: convert bytes "
-            "with x / 255, and normalise them as in training."
-        )
-    return x
+def stages_of(model: "HireMLP") -> list[HireStage]:
+    """The stages, as what they are (a Sequential says only that they are modules)."""
+    return cast("list[HireStage]", list(model.stages))
 
 
-def _check_branches(branches: Sequence[str]) -> tuple[str, ...]:
-    chosen = (branches,) if isinstance(branches, str) else tuple(branches)
-    wrong = [b for b in chosen if b not in BRANCHES]
-    if wrong or not chosen or len(set(chosen)) != len(chosen):
-        raise HirelabError(
-            f"branches is {branches!r}; choose one or more of {', '.join(BRANCHES)}, each once."
-        )
-    return tuple(b for b in BRANCHES if b in chosen)
-
-
-def _per_stage(name: str, value: int | Sequence[int], stages: int) -> tuple[int, ...]:
-    # tolist: NumPy arrays and tensors are no Sequence
-    value = value.tolist() if hasattr(value, "tolist") else value
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    values = tuple(value) if several else (value,) * stages
-    if len(values) != stages:
-        raise HirelabError(
-            f"{name} is {value!r}; give one number, or {stages}, one for each stage."
-        )
-    return tuple(check_whole(name, v) for v in values)
+def blocks_of(stage: HireStage) -> list[HireBlock]:
+    """The blocks of a stage, as what they are."""
+    return cast("list[HireBlock]", list(stage.blocks))
 
 
 def _init_weights(module: nn.Module) -> None:
@@ -629,32 +564,9 @@ def _init_weights(module: nn.Module) -> None:
 
 
 def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> HireMLP:
-    if kwargs.get("pretrained_cfg") == ISOLATED:  # weights of another network of the same shapes
-        kwargs.setdefault("cross_region", "none")
-    try:
-        return build_model_with_cfg(
-            HireMLP,
-            variant,
-            pretrained,
-            pretrained_filter_fn=checkpoint_filter_fn,
-            feature_cfg={"flatten_sequential": True, "out_indices": (0, 1, 2, 3)},
-            **kwargs,
-        )
-    except FileNotFoundError as error:
-        tag = kwargs.get("pretrained_cfg") or default_cfgs[variant].tags[0]
-        overlay = kwargs.get("pretrained_cfg_overlay") or {}
-        raise FileNotFoundError(
-            f"{overlay.get('file') or path_of(f'{variant}.{tag}')} is not there; shipped weights "
-            "lie in data/weights of the checkout: clone it, and `pip install -e .` there."
-        ) from error
-    except (URLError, ConnectionError, TimeoutError) as error:
-        overlay = kwargs.get("pretrained_cfg_overlay") or {}
-        url = overlay.get("url") or default_cfgs[variant].default.url
-        folder = Path(kwargs.get("cache_dir") or Path(torch.hub.get_dir()) / "checkpoints")
-        raise RuntimeError(
-            f"{url.rsplit('/', 1)[-1]} could not be downloaded from {url} ({error}); put the file "
-            f"into {folder}, or load it with hirelab.load(path)."
-        ) from error
+    trained_with = TRAINED_WITH.get(f"{variant}.{kwargs.get('pretrained_cfg')}", {})
+    kwargs = {**trained_with, **kwargs}
+    return build(HireMLP, variant, default_cfgs[variant], pretrained, **kwargs)
 
 
 def _cfg(url: str = "", **kwargs: Any) -> dict[str, Any]:
@@ -673,29 +585,31 @@ def _cfg(url: str = "", **kwargs: Any) -> dict[str, Any]:
     }
 
 
-def _shipped(name: str, **kwargs: Any) -> dict[str, Any]:
-    """Weights that lie in the checkout (data/weights, see `weights`)."""
+def _bundled(name: str) -> dict[str, Any]:
+    """Weights that lie in the checkout (data/weights, see `pretrained`)."""
     return _cfg(
         file=str(path_of(name)),
         num_classes=len(IMAGENETTE),
-        label_names=IMAGENETTE,
+        label_names=tuple(IMAGENETTE.values()),
         input_size=(3, 128, 128),
         pool_size=(4, 4),
         crop_pct=0.875,
-        **kwargs,
     )
 
 
-ISOLATED = "imagenette_isolated"
-"""Tag of the weights that were trained, and are built, with ``cross_region="none"``."""
+TRAINED_WITH: dict[str, dict[str, Any]] = {
+    "hire_mlp_pico.imagenette_isolated": {"cross_region": "none"},
+}
+"""Arguments that bundled weights were trained with, and that other weights of the same shapes were
+not: a network of that name is built with them, unless the caller says otherwise."""
 
 _RELEASE = "https://github.com/ggjy/Hire-Wave-MLP.pytorch/releases/download/log/"
 
 default_cfgs = generate_default_cfgs(
     {
         "hire_mlp_atto": _cfg(),
-        "hire_mlp_pico.imagenette": _shipped("hire_mlp_pico.imagenette"),
-        f"hire_mlp_pico.{ISOLATED}": _shipped(f"hire_mlp_pico.{ISOLATED}"),
+        "hire_mlp_pico.imagenette": _bundled("hire_mlp_pico.imagenette"),
+        "hire_mlp_pico.imagenette_isolated": _bundled("hire_mlp_pico.imagenette_isolated"),
         "hire_mlp_tiny": _cfg(_RELEASE + "hire_mlp_tiny.pth"),  # top-1 79.7 by the authors' README
         "hire_mlp_small": _cfg(_RELEASE + "hire_mlp_small.pth"),  # 82.1
         "hire_mlp_base": _cfg(_RELEASE + "hire_mlp_base.pth"),  # 83.2
@@ -753,55 +667,3 @@ def hire_mlp_large(pretrained: bool = False, **kwargs) -> HireMLP:
     """Hire-MLP-Large: 95.7 M parameters, 13.4 GMACs at 224 x 224."""
     sizes = {"depths": (4, 6, 24, 3), "dims": (96, 192, 384, 768)}
     return _create("hire_mlp_large", pretrained, **{**sizes, **kwargs})
-
-
-def model_names() -> list[str]:
-    """The names that `create` and timm.create_model know from here, smallest first."""
-    return list(default_cfgs)
-
-
-def create(name: str, *, seed: int | None = None, **kwargs: Any) -> HireMLP:
-    """A Hire-MLP in evaluation mode: ``timm.create_model(name, **kwargs).eval()``.
-
-    Args:
-        name: one of `model_names`, with ".TAG" for other than its first weights.
-        seed: seeds the initial weights, and leaves PyTorch's own random state as it was.
-        kwargs: any argument of `HireMLP`, and timm's (pretrained, features_only, ...).
-
-    Raises:
-        HirelabError: for an unknown name; the message suggests near ones.
-    """
-    if name.partition(".")[0] not in default_cfgs:
-        cure = f"hirelab has {', '.join(model_names())}; other networks come from timm."
-        raise HirelabError(unknown("network", name, default_cfgs, cure))
-    devices = range(torch.cuda.device_count())  # manual_seed seeds them too
-    with torch.random.fork_rng(devices=devices, enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
-        return timm_create_model(name, **kwargs).eval()
-
-
-def load(path: str | Path, **kwargs: Any) -> HireMLP:
-    """A network in evaluation mode with the weights of a file: ours, or the authors'.
-
-    Sizes, regions, branches and classes are read off the shapes, so that any checkpoint of a
-    Hire-MLP fits; the authors' segmentation backbones come without a head and with ``stage_norms``.
-    Nothing in the file is executed.
-
-    Args:
-        path: safetensors, or a file of torch.save.
-        kwargs: what leaves no trace in weights: shift, padding, cross_region, restore, drop rates.
-
-    Raises:
-        FileNotFoundError, ValueError: one sentence that says what is wrong with the file.
-    """
-    state = checkpoint_filter_fn(read(path))
-    found = architecture(state)
-    model = HireMLP(**{**found, **kwargs})
-    if found["stage_norms"] and "norm.weight" not in state:
-        # a segmentation backbone normalises its last stage by that stage's own norm
-        last = f"stage_norms.{len(found['dims']) - 1}."
-        own = {k: v for k, v in state.items() if k.startswith(last)}
-        state |= {k.replace(last, "norm."): v for k, v in own.items()}
-    load_into(model, state, str(path))
-    return model.eval()

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from .._shared.checks import check_whole
 from .._shared.errors import HirelabError
-from ..analysis.provenance import heard
-from ..models.hire_mlp import ConvNormAct, HireMLP
+from ..analysis.reach import reach_through
+from ..models.hire_mlp import ConvNormAct, HireMLP, blocks_of, stages_of
 from ..rearrange import AXES
 from ..results import Result
 from .tasks import UNSCORED, CopyFromDistance, Task
@@ -95,8 +95,9 @@ def line_reach(network: HireMLP, size: int) -> dict[str, np.ndarray]:
         )
     reach = {}
     for axis in AXES:
-        branches = [b for name, b in network.axis_branches().items() if name.endswith(axis)]
-        *_, reach[axis] = heard((b.rearrangement(size) for b in branches), size)
+        branches = [getattr(block.hire, axis) for block in blocks_of(stages_of(network)[0])]
+        steps = (b.rearrangement(size) for b in branches if b is not None)
+        *_, reach[axis] = reach_through(steps, size)
     return reach
 
 

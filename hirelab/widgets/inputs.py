@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 from torch import Tensor, nn
 
 from .._shared.errors import HirelabError
+from ..analysis.pyramid import stage_grids
 from ..datasets.images import open_image
 from ..datasets.transforms import pixels, square
+from ..models.hire_mlp import HireMLP
 
 SIDE = 224  # pixels; the input of the paper's networks
 
@@ -35,13 +37,13 @@ def square_image(source: Any = None) -> Image.Image:
     return square(open_image(source), SIDE)
 
 
-def check_network(model: nn.Module) -> nn.Module:
-    """The network itself, or a ValueError for one whose stages are not Hire-MLP's."""
+def check_network(model: nn.Module) -> HireMLP:
+    """The network itself, or a HirelabError for one that is no Hire-MLP."""
     if not all(hasattr(model, name) for name in ("stages", "feature_info", "shift_cycle")):
         raise HirelabError(
             f"{type(model).__name__} is not a whole Hire-MLP; give one made by hirelab.create."
         )
-    return model
+    return cast("HireMLP", model)  # one that torch.compile wrapped is no instance
 
 
 def stage_table(model: nn.Module | None) -> list[dict[str, int]]:
@@ -54,11 +56,14 @@ def stage_table(model: nn.Module | None) -> list[dict[str, int]]:
     """
     if model is None:
         return list(_tiny_stages())
-    check_network(model)
+    network = check_network(model)
+    grids = stage_grids(network, (SIDE, SIDE))
     return [
-        {"grid": SIDE // info["reduction"], "dim": info["num_chs"], "cycle": cycle}
+        {"grid": rows, "dim": info["num_chs"], "cycle": cycle}
         # pruned networks still list all their stages in feature_info
-        for _, info, cycle in zip(model.stages, model.feature_info, model.shift_cycle, strict=False)
+        for (rows, _), info, cycle in zip(
+            grids, network.feature_info, network.shift_cycle, strict=False
+        )
     ]
 
 

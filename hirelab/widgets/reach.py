@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from ..analysis.provenance import MANNERS, heard_by
+from ..analysis.reach import CROSS_REGION_MODES, sources_of
 from ..rearrange import PADDINGS, Rearrangement
 from ..viz import reach, theme
 from ..viz.canvas import Canvas
@@ -68,7 +68,7 @@ class ReachExplorer(Explorer):
         """The index maps of the stage's first ``blocks`` blocks, as if it had that many."""
         s = s or self.settings
         stage = self._stages[s.stage - 1]
-        r = Rearrangement(stage["grid"], s.region, 0, s.padding, **MANNERS[manner])
+        r = Rearrangement(stage["grid"], s.region, 0, s.padding, **CROSS_REGION_MODES[manner])
         cycle = [replace(r, shift=b * s.shift) for b in range(stage["cycle"])]
         return [cycle[b % len(cycle)] for b in range(blocks)]
 
@@ -77,7 +77,7 @@ class ReachExplorer(Explorer):
         s = s or self.settings
         size = self._stages[s.stage - 1]["grid"]
         blocks = self.in_a_row(manner, s.blocks, s)
-        return [heard_by((s.row, s.column), blocks[:n], size) for n in range(s.blocks + 1)]
+        return [sources_of((s.row, s.column), blocks[:n], size) for n in range(s.blocks + 1)]
 
     def blocks_until_all(self, s: Settings | None = None) -> dict[str, int | None]:
         """For each manner, after how many blocks the token has heard of the whole map; None where
@@ -88,11 +88,11 @@ class ReachExplorer(Explorer):
     def _count(self, s: Settings) -> dict[str, int | None]:
         size = self._stages[s.stage - 1]["grid"]
         found: dict[str, int | None] = {}
-        for manner in MANNERS:
+        for manner in CROSS_REGION_MODES:
             blocks = self.in_a_row(manner, LONGEST, s)
 
             def all_heard(n: int, row: list[Rearrangement] = blocks) -> bool:
-                return bool(heard_by((s.row, s.column), row[:n], size).all())
+                return bool(sources_of((s.row, s.column), row[:n], size).all())
 
             # nobody forgets, so what is true after n blocks is true after more: halve the span
             low, high = -1, LONGEST + 1
@@ -105,7 +105,7 @@ class ReachExplorer(Explorer):
     def facts(self, s: Settings) -> dict[str, Any]:
         until = self.blocks_until_all(s)
         facts: dict[str, Any] = {"tokens": self._stages[s.stage - 1]["grid"] ** 2}
-        for manner in MANNERS:
+        for manner in CROSS_REGION_MODES:
             counts = [int(step.sum()) for step in self.heard(manner, s)[1:]]
             name = manner.replace(",", "").replace(" ", "_")
             facts |= {f"{name}": counts, f"{name}_all_after": until[manner]}
@@ -124,7 +124,7 @@ class ReachExplorer(Explorer):
         note += f"block shift {shifts}, ...; {s.padding} padding; without the gate"
         canvas.text((12, 38), note, theme.SMALL, theme.MUTED)
         until = self.blocks_until_all(s)
-        for i, manner in enumerate(MANNERS):
+        for i, manner in enumerate(CROSS_REGION_MODES):
             left = 12 + i * step
             steps = self.heard(manner, s)
             since = sum((~told).astype(int) for told in steps)  # the block that told, from 1 on

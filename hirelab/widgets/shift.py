@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from ..analysis.provenance import heard_by
+from ..analysis.reach import sources_of
 from ..rearrange import AXES, CROSS_REGIONS, EMPTY, PADDINGS, Rearrangement
 from ..viz import grids, theme
 from ..viz.canvas import Canvas
@@ -61,7 +61,7 @@ class ShiftExplorer(Explorer):
         s = s or self.settings
         r, cycle = self.rearrangement(s), self._stages[s.stage - 1]["cycle"]
         blocks = [replace(r, shift=(b % cycle) * s.shift) for b in range(s.blocks)]
-        return [heard_by((s.token,), blocks[:n], r.size) for n in range(s.blocks + 1)]
+        return [sources_of((s.token,), blocks[:n], r.size) for n in range(s.blocks + 1)]
 
     def problem(self, s: Settings) -> str | None:
         missing = missing_stage(self._stages, s.stage)
@@ -81,7 +81,7 @@ class ShiftExplorer(Explorer):
             "tokens": r.size,
             "regions": r.regions,
             "padded": r.pad,
-            "meets": list(r.meets(s.token)),
+            "meets": list(r.sources(s.token)),
             "heard_after_blocks": [int(step.sum()) for step in self.heard(s)[1:]],
         }
 
@@ -127,7 +127,7 @@ class ShiftExplorer(Explorer):
              shifted[r.landing], np.zeros(r.size, bool)),
         )  # fmt: skip
         side, slots = 216, r.size + r.pad
-        meets = set(r.meets(s.token))
+        meets = set(r.sources(s.token))
         for column, (name, cells, order, padded) in enumerate(panels):
             left = 18 + column * 271
             canvas.text((left - 14, 6), name, theme.TITLE, bold=True)

@@ -1,4 +1,4 @@
-"""What a branch costs, against formulas by hand and against counting while it runs."""
+"""What branches, blocks and networks cost, against formulas by hand, hooks and the paper."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ import math
 import numpy as np
 import pytest
 import torch
+from _helpers import counted_by_hooks
 from torch import nn
 
 import hirelab as hl
-from hirelab.analysis.cost import block_parts, branch_cost, count_macs
+from hirelab.analysis.cost import (
+    NETWORKS,
+    PARTS,
+    Family,
+    NetworkCost,
+    block_parts,
+    branch_cost,
+    count_macs,
+    family,
+    network_cost,
+)
 from hirelab.models.hire_mlp import AxisBranch
 
 
@@ -120,18 +131,142 @@ def test_numbers_out_of_arrays_are_numbers():
 @pytest.mark.parametrize(
     ("dim", "region", "size", "message"),
     [
-        (1, 2, 4, "dim is 1 and size 4; a branch needs at least 2 channels"),
+        (1, 2, 4, "dim is 1; give a whole number of at least 2"),
         (0, 2, 4, "dim is 0"),
         (-8, 2, 4, "dim is -8"),
-        (8, 2, 0, "size 0"),
+        (8, 2, 0, "size is 0"),
         (8, 0, 4, "region is 0; a region holds at least 1 token"),
         (8, -1, 4, "region is -1"),
         (8, 1.5, 4, "region is 1.5"),
-        (8.5, 1, 4, "dim is 8.5 and size 4; give whole numbers"),
+        (8.5, 1, 4, "dim is 8.5; give a whole number"),
         (True, 1, 4, "dim is True"),
-        (8, 1, "4", "size '4'"),
+        (8, 1, "4", "size is '4'"),
     ],
 )
 def test_impossible_sizes_are_named(dim, region, size, message):
     with pytest.raises(ValueError, match=message):
         branch_cost(dim, region, size)
+
+
+# ------------------------------------------------------------------ whole networks
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        ({}, (64, 64)),
+        ({"fusion": "sum", "in_chans": 1}, (70, 45)),
+        ({"branches": ("width",), "num_classes": 0}, (33, 90)),
+        ({"global_pool": "", "num_classes": 7}, (65, 65)),
+        ({"stage_norms": True, "fc_layers": 3}, (50, 50)),
+    ],
+)
+def test_parts_add_up_to_what_hooks_count(settings, size):
+    model = hl.create("hire_mlp_atto", seed=0, **settings)
+    cost = network_cost(model, size)
+    params, macs = counted_by_hooks(model, torch.rand(1, model.in_chans, *size))
+    assert cost.params.sum() == params
+    assert cost.macs.sum() == macs
+    assert set(cost.parts) <= set(PARTS)
+    assert cost.share(cost.parts[-1], "params") > 0
+    assert sum(cost.share(part) for part in PARTS) == pytest.approx(1)
+    assert ("gate" in cost.parts) == (model.stages[0].blocks[0].hire.gate is not None)
+
+
+def test_a_part_holds_its_own_modules():
+    model = hl.create("hire_mlp_atto", device="meta")
+    cost = network_cost(model, 64)
+    held = dict(zip(cost.parts, cost.params, strict=True))
+    blocks = [block for stage in model.stages for block in stage.blocks]
+
+    def size(*modules):
+        return sum(p.numel() for m in modules for p in m.parameters())
+
+    assert held["stem"] == size(model.stem)
+    assert held["downsampling"] == size(*(s.downsample for s in model.stages))
+    assert held["width branch"] == size(*(b.hire.width for b in blocks))
+    assert held["gate"] == size(*(b.hire.gate for b in blocks))
+    assert held["channel MLP"] == size(*(b.mlp for b in blocks))
+    assert held["norms"] == size(model.norm, *(n for b in blocks for n in (b.norm1, b.norm2)))
+    assert held["head"] == size(model.head)
+
+
+def test_a_block_holds_and_does_what_the_paper_s_formulas_say():
+    """Per block (2h + 11) C^2 weights, 12 H W C^2 multiply-adds and C^2 for the gate; 192 x 192
+    pixels need no padding anywhere."""
+    model = hl.create("hire_mlp_tiny", device="meta")
+    cost = network_cost(model, 192)
+    outside = [cost.parts.index(p) for p in ("stem", "downsampling", "head")]
+    depths, dims, regions = (2, 2, 4, 2), (64, 128, 320, 512), (4, 3, 3, 2)
+    weights = sum(n * (2 * h + 11) * c * c for n, c, h in zip(depths, dims, regions, strict=True))
+    macs = sum(
+        n * (12 * (48 // 2**i) ** 2 + 1) * c * c
+        for i, (n, c) in enumerate(zip(depths, dims, strict=True))
+    )
+    assert cost.weights.sum() - cost.weights[outside].sum() == weights
+    assert cost.macs.sum() - cost.macs[outside].sum() == macs
+    np.testing.assert_array_equal(cost.weights, cost.weights_formula)
+    np.testing.assert_array_equal(cost.macs, cost.macs_formula)
+    assert cost.padding_share == 0
+    assert network_cost(model, 224).padding_share > 0
+
+
+def test_without_padding_four_times_the_pixels_cost_four_times_but_for_gate_and_head():
+    small, large = (network_cost("hire_mlp_atto", side) for side in (192, 384))
+    once = [small.parts.index(p) for p in ("gate", "head")]
+    rest = np.setdiff1d(np.arange(len(small.parts)), once)
+    np.testing.assert_array_equal(large.macs[once], small.macs[once])
+    np.testing.assert_array_equal(large.macs[rest], 4 * small.macs[rest])
+
+
+def test_the_four_networks_have_the_published_sizes():
+    found = family(("hire_mlp_tiny", "hire_mlp_base"))
+    stated = found.published("v2")
+    assert set(found.published("v1")) == set(stated) == set(NETWORKS[2:])
+    for name, params, macs in zip(found.networks, found.params, found.macs, strict=True):
+        assert round(params.sum() / 1e6) == stated[name][0]
+        assert round(macs.sum() / 1e9, 1) == stated[name][1]
+    np.testing.assert_array_equal(found.macs[0], network_cost("hire_mlp_tiny").macs)
+    mixed = family((hl.create("hire_mlp_atto", device="meta", fusion="sum"), "hire_mlp_atto"), 64)
+    assert (mixed.params[:, mixed.parts.index("gate")] > 0).tolist() == [False, True]
+
+
+def test_a_network_is_left_as_it_is():
+    model = hl.create("hire_mlp_atto", seed=0).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    network_cost(model, 48)
+    assert model.training
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: network_cost("hire_mlp_atto", (64, 50)), NetworkCost),
+        (lambda: family(("hire_mlp_atto",), 64), Family),
+    ],
+)
+def test_results_are_kept_as_they_were(make, kind, tmp_path):
+    made = make()
+    made.save(tmp_path / "result.npz")
+    kept = kind.load(tmp_path / "result.npz")
+    assert repr(kept) == repr(made)
+    assert kept.versions == made.versions
+    if hasattr(made, "plot"):
+        assert kept.plot().text == made.plot().text
+        assert kept.plot().data.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: network_cost("hire_mlp_tini"), "hire_mlp_tiny"),
+        (lambda: network_cost(nn.Linear(2, 2)), "is a Linear; give a Hire-MLP or the name of one"),
+        (lambda: family([]), "at least one network"),
+        (lambda: family("hire_mlp_atto"), "give a list"),
+    ],
+)
+def test_impossible_requests_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

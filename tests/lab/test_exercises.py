@@ -24,11 +24,11 @@ ANSWERS = {
     "blocks_until_global": None,  # below
     "branch_weights": 5 * 96 * 96,
     # row 21 moves to place 23, in the region of places 20 to 23: rows 18 to 21
-    "rows_that_hear": [18, 19, 20, 21],
+    "rows_reached": [18, 19, 20, 21],
     # half of the area is a square of 128 / sqrt(2) = 90.5; the next even number holds it
     "half_of_everything": 92,
-    # rows 6 and 7 share their region with a copy of row 0, which has heard of 1 and 2 by then
-    "heard_without_shift": [0, 1, 2, 6, 7],
+    # rows 6 and 7 share their region with a copy of row 0, which has read 1 and 2 by then
+    "sources_without_shift": [0, 1, 2, 6, 7],
     # 5 regions of 3 are 15 rows, one of them padding
     "map_rows": 5 * 3 - 1,
     # grids of s/4, s/8, s/16, s/32 tokens in regions of 4, 3, 3, 2: s divides by 16, 24, 48 and 64
@@ -40,11 +40,11 @@ ANSWERS = {
 
 def until_global() -> int:
     """A ring of 20: pairs (0, 1), (2, 3), ... and in every second block (1, 2), ... (19, 0)."""
-    heard, blocks = [{i} for i in range(20)], 0
-    while min(map(len, heard)) < 20:
+    known, blocks = [{i} for i in range(20)], 0
+    while min(map(len, known)) < 20:
         partner = [i ^ 1 if blocks % 2 == 0 else (i - 1 if i % 2 == 0 else i + 1) % 20
                    for i in range(20)]  # fmt: skip
-        heard, blocks = [heard[i] | heard[partner[i]] for i in range(20)], blocks + 1
+        known, blocks = [known[i] | known[partner[i]] for i in range(20)], blocks + 1
     return blocks
 
 
@@ -126,7 +126,7 @@ def test_answers_are_those_of_the_network():
     changed[:, :, 21] += 1
     with torch.no_grad():
         rows = (branch(x) != branch(changed)).any(1).flatten().nonzero().flatten()
-    assert rows.tolist() == NAMED["rows_that_hear"].solve()
+    assert rows.tolist() == NAMED["rows_reached"].solve()
     # "makes the very regions": as sets of rows, wherever the regions stand
     plain = {frozenset(r) for r in Rearrangement(56, 4).slots.tolist()}
     same = [

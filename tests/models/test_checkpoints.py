@@ -20,6 +20,7 @@ from urllib.error import HTTPError, URLError
 import pytest
 import timm
 import torch
+from _helpers import random_images
 from safetensors.torch import save_file
 from torch import nn
 
@@ -67,10 +68,6 @@ def fill(model: nn.Module, seed: int = 3) -> nn.Module:
             else:
                 value.copy_(noise * 2 - 0.8)
     return model
-
-
-def image(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
 
 
 def atto(**kwargs) -> HireMLP:
@@ -173,7 +170,7 @@ def pair() -> tuple[HireMLP, nn.Module]:
 @pytest.mark.parametrize("size", SIZES)
 def test_the_authors_formulation_gives_our_numbers(size, training):
     ours, theirs = pair()
-    x = image(2, 3, *size, dtype=torch.float64)
+    x = random_images(2, 3, *size, dtype=torch.float64)
     expected = theirs.train(training)(x)
     torch.testing.assert_close(ours.train(training)(x), expected, rtol=1e-10, atol=1e-10)
     assert expected.std() > 1e-3  # and these say something
@@ -189,9 +186,9 @@ def test_the_authors_weights_give_their_numbers():
     ours = HireMLP(depths=depths, dims=dims, num_classes=5, dtype=torch.float64).eval()
     ours.load_state_dict(from_authors(theirs.state_dict()), strict=True)
     for size in SIZES:
-        x = image(2, 3, *size, dtype=torch.float64)
+        x = random_images(2, 3, *size, dtype=torch.float64)
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-10, atol=1e-10)
-    x = image(1, 3, 64, 96, dtype=torch.float64).requires_grad_()
+    x = random_images(1, 3, 64, 96, dtype=torch.float64).requires_grad_()
     (want,) = torch.autograd.grad(theirs(x).square().sum(), x)
     (got,) = torch.autograd.grad(ours(x).square().sum(), x)
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-10)
@@ -240,7 +237,7 @@ def test_a_checkpoint_in_every_form(wrap, tmp_path):
         assert list(found) == list(state)
         assert all(torch.equal(found[k], state[k]) for k in state)
     torch.save(wrap(to_authors(state)), tmp_path / "a.pth")
-    x = image(1, 3, 40, 70)
+    x = random_images(1, 3, 40, 70)
     assert torch.equal(hl.load(tmp_path / "a.pth")(x), model(x))
 
 
@@ -292,7 +289,7 @@ def test_segmentation_backbone(wrap, tmp_path):
     for leaf, value in model.norm.state_dict().items():
         assert torch.equal(value, state[f"norm6.{leaf}"])
 
-    x = image(2, 3, 70, 100)
+    x = random_images(2, 3, 70, 100)
     raw = model.forward_intermediates(x, intermediates_only=True)
     normed = model.forward_intermediates(x, norm=True, intermediates_only=True)
     for i, (before, after) in enumerate(zip(raw, normed, strict=True)):
@@ -310,7 +307,7 @@ def test_segmentation_backbone(wrap, tmp_path):
 def test_synchronised_norms_are_norms(tmp_path):
     source = nn.SyncBatchNorm.convert_sync_batchnorm(atto(stage_norms=True))
     torch.save(to_authors(source.state_dict()), tmp_path / "seg.pth")
-    x = image(1, 3, 64, 64)
+    x = random_images(1, 3, 64, 64)
     assert torch.equal(hl.load(tmp_path / "seg.pth")(x), atto(stage_norms=True)(x))
 
 
@@ -356,7 +353,7 @@ def test_load_builds_what_was_saved(choice, tmp_path):
     loaded = hl.load(path, **kwargs)
     assert not any(m.training for m in loaded.modules())
     assert list(loaded.state_dict()) == list(model.state_dict())
-    x = image(2, model.in_chans, 50, 90)
+    x = random_images(2, model.in_chans, 50, 90)
     assert torch.equal(loaded(x), model(x))
     assert (loaded.num_classes, loaded.in_chans) == (model.num_classes, model.in_chans)
     assert repr(loaded) == repr(model)
@@ -396,7 +393,7 @@ def test_load_of_every_published_size():
 
 
 def test_what_leaves_no_trace_is_passed_on(tmp_path):
-    path, x = tmp_path / "a.safetensors", image(1, 3, 60, 90)
+    path, x = tmp_path / "a.safetensors", random_images(1, 3, 60, 90)
     options = {"shift": 3, "padding": "reflect", "cross_region": "shuffle", "restore": False}
     model = atto(**options)
     save_file(model.state_dict(), path)
@@ -433,7 +430,7 @@ def authors_file(tmp_path):
 
 def test_timm_loads_the_authors_form(authors_file):
     path, source = authors_file
-    x = image(2, 3, 64, 64)
+    x = random_images(2, 3, 64, 64)
 
     def build(**kwargs) -> nn.Module:
         overlay = {"file": str(path)}
@@ -452,7 +449,7 @@ def test_timm_loads_the_authors_form(authors_file):
     assert torch.equal(
         grey.stages[3].blocks[1].mlp.fc2.weight, source.stages[3].blocks[1].mlp.fc2.weight
     )
-    assert build(in_chans=5, num_classes=3)(image(1, 5, 64, 64)).shape == (1, 3)
+    assert build(in_chans=5, num_classes=3)(random_images(1, 5, 64, 64)).shape == (1, 3)
     maps = build(features_only=True, out_indices=(1, 3))(x)
     expected = source.forward_intermediates(x, [1, 3], intermediates_only=True)
     assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
@@ -552,7 +549,7 @@ def test_the_file_in_the_named_place_is_found(no_network, authors_file):
         place.mkdir(parents=True, exist_ok=True)
         (place / "made_up.pth").write_bytes(path.read_bytes())
         model = hl.create(ATTO, pretrained=True, pretrained_cfg_overlay=overlay, **kwargs)
-        x = image(1, 3, 64, 64)
+        x = random_images(1, 3, 64, 64)
         assert torch.equal(model(x), source(x))
 
 

@@ -11,6 +11,7 @@ import io
 import itertools
 import pickle
 import re
+import sys
 import threading
 
 import pytest
@@ -106,7 +107,7 @@ def same(model: nn.Module, deployed: nn.Module, *shape: int, note: object = "") 
 @pytest.mark.parametrize("fusion", ["gate", "sum"])
 @pytest.mark.parametrize("fc_layers", [1, 2, 3, 4])
 def test_equal_for_every_choice_of_parts(branches, fusion, fc_layers):
-    """Each padding with every choice; cross-region manner, restore and size take turns."""
+    """Each padding with every choice; cross-region mode, restore and size take turns."""
     choice = {"branches": branches, "fusion": fusion, "fc_layers": fc_layers}
     model = build(**choice)
     turn = 5 * BRANCHES.index(branches) + 2 * fc_layers + (fusion == "sum")
@@ -526,7 +527,7 @@ def test_not_a_number_stays_where_it_is():
 
 def test_only_networks_of_this_library_deploy():
     for other in (nn.Linear(2, 2), hl.deploy(build()), HireMLP, None, "hire_mlp_tiny"):
-        with pytest.raises(TypeError, match=r"deploy takes a HireMLP; this is a \w+\."):
+        with pytest.raises(ValueError, match=r"deploy takes a HireMLP; this is a \w+:"):
             hl.deploy(other)
 
 
@@ -542,3 +543,13 @@ def test_a_network_with_its_last_stage_kept_deploys():
     model = build()
     model.prune_intermediate_layers([1])  # the head alone is gone
     same(model, hl.deploy(model), 2, 2, 19, 27)
+
+
+def test_the_private_operator_can_be_switched_off(monkeypatch):
+    """HIRELAB_ONEDNN=0, which is read at import: the same function without it."""
+    deployed, x = hl.deploy(atto()), image(2, 3, 64, 64, dtype=torch.float32)
+    with torch.no_grad():
+        expected = deployed(x)
+        monkeypatch.setattr(sys.modules["hirelab.models.deploy"], "_ONEDNN", False)
+        monkeypatch.delattr(torch.ops.mkldnn, "_linear_pointwise", raising=False)
+        equal(deployed(x), expected)

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from _helpers import random_images, randomise
 
 import hirelab as hl
 from hirelab.cli import main
@@ -15,17 +16,7 @@ from hirelab.models.export import SMALLEST, export
 @pytest.fixture(scope="module")
 def model():
     """A small network whose norms are not at rest, so that a fold left out would show."""
-    net = hl.create("hire_mlp_atto", seed=0, num_classes=5, depths=(2, 2, 3, 2))
-    generator = torch.Generator().manual_seed(1)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3, generator=generator)
-            module.running_var.uniform_(0.5, 2, generator=generator)
-    return net
-
-
-def random_images(batch, height, width):
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(2))
+    return randomise(hl.create("hire_mlp_atto", seed=0, num_classes=5, depths=(2, 2, 3, 2)))
 
 
 def run(path, x):
@@ -39,36 +30,36 @@ def run(path, x):
 
 @pytest.mark.parametrize("format", ["onnx", "exported-program"])
 def test_fixed_size_takes_any_batch(model, tmp_path, format):
-    path = export(model, tmp_path / "net", format, size=64)
+    path = export(model, tmp_path / "net", format, img_size=64)
     for batch in (1, 3):
-        x = random_images(batch, 64, 64)
+        x = random_images(batch, 3, 64, 64)
         torch.testing.assert_close(run(path, x), model(x), rtol=1e-4, atol=1e-5)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]  # nothing beside it
 
 
 @pytest.mark.parametrize("format", ["onnx", "exported-program"])
 def test_dynamic_size_takes_sizes_it_was_not_made_with(model, tmp_path, format):
-    path = export(model, tmp_path / "net", format, size=128, dynamic_size=True)
+    path = export(model, tmp_path / "net", format, img_size=128, dynamic_size=True)
     for height, width in ((128, 128), (SMALLEST, 161), (200, SMALLEST)):
-        x = random_images(2, height, width)
+        x = random_images(2, 3, height, width)
         torch.testing.assert_close(run(path, x), model(x), rtol=1e-4, atol=1e-5)
 
 
 def test_onnx_without_padding_copies(tmp_path):
     """Zero padding and no restore take other paths through the index maps."""
     model = hl.create("hire_mlp_atto", seed=3, padding="zero", restore=False, depths=(2, 1, 1, 1))
-    path = export(model, tmp_path / "net", "onnx", size=72)
-    x = random_images(2, 72, 72)
+    path = export(model, tmp_path / "net", "onnx", img_size=72)
+    x = random_images(2, 3, 72, 72)
     torch.testing.assert_close(run(path, x), model(x), rtol=1e-4, atol=1e-5)
 
 
 def test_refusals_name_the_cure_and_leave_nothing(model, tmp_path):
     with pytest.raises(ValueError, match="'onx'; choose one of onnx, exported-program"):
         export(model, tmp_path / "net", "onx")
-    with pytest.raises(ValueError, match=f"size is 64; .* at least {SMALLEST} pixels"):
-        export(model, tmp_path / "net", size=64, dynamic_size=True)
-    with pytest.raises(ValueError, match=r"size is 2; .* at least 3 pixels"):
-        export(model, tmp_path / "net", size=2)
+    with pytest.raises(ValueError, match=f"img_size is 64; .* at least {SMALLEST} pixels"):
+        export(model, tmp_path / "net", img_size=64, dynamic_size=True)
+    with pytest.raises(ValueError, match=r"img_size is 2; .* at least 3 pixels"):
+        export(model, tmp_path / "net", img_size=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -76,7 +67,7 @@ def test_command_exports_a_checkpoint(model, tmp_path, capsys):
     torch.save(model.state_dict(), tmp_path / "mine.pth")
     command = ["export", str(tmp_path / "mine.pth"), "--format", "exported-program"]
     assert not main([*command, "--size", "64", "--out", str(tmp_path / "out")])
-    x = random_images(1, 64, 64)
+    x = random_images(1, 3, 64, 64)
     assert np.allclose(run(tmp_path / "out.pt2", x), model(x).detach(), rtol=1e-4, atol=1e-5)
     assert "out.pt2" in capsys.readouterr().out
     assert main(["export", str(tmp_path / "nothing.pth")]) == 2

@@ -18,6 +18,7 @@ import pytest
 import reference_hire_mlp as reference
 import timm
 import torch
+from _helpers import random_images, randomise
 from timm.models import FeatureGraphNet, model_entrypoint
 from timm.models._features_fx import get_notrace_functions, get_notrace_modules
 from timm.models._manipulate import group_parameters
@@ -40,27 +41,6 @@ PUBLISHED = {  # parameters, GMACs at 224 x 224
 
 def atto(**kwargs) -> HireMLP:
     return hl.create(ATTO, seed=0, **{"num_classes": 7, **kwargs})
-
-
-def image(batch: int = 2, chans: int = 3, high: int = 64, wide: int = 64, **kwargs):
-    return torch.randn(batch, chans, high, wide, generator=torch.manual_seed(1), **kwargs)
-
-
-def shake(model: nn.Module) -> nn.Module:
-    """Statistics and affine weights as after training: nothing is 0 or 1 by chance."""
-    generator = torch.Generator().manual_seed(11)
-    with torch.no_grad():
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if not tensor.is_floating_point():
-                continue
-            noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
-            if re.search(r"norm\d?\.(weight|running_var)", name):
-                tensor.copy_(0.5 + noise)
-            elif tensor.dim() > 1:  # keeps a signal about as large as it was
-                tensor.copy_((noise - 0.5) * 2 / tensor[0].numel() ** 0.5)
-            else:
-                tensor.copy_(noise - 0.5)
-    return model
 
 
 def parameters(model: nn.Module) -> int:
@@ -165,7 +145,7 @@ PIXELS = [(19, 27), (3, 3), (8, 16)]
 
 def agree(model: HireMLP, settings: dict, pixels: tuple[int, int], training: bool) -> None:
     state = {k: v.numpy().copy() for k, v in model.state_dict().items()}
-    x = image(2, model.in_chans, *pixels, dtype=torch.float64)
+    x = random_images(2, model.in_chans, *pixels, dtype=torch.float64)
     expected = reference.forward(state, x.numpy(), settings, training)
     with torch.no_grad():
         got = model.train(training)(x).numpy()
@@ -178,7 +158,8 @@ def agree(model: HireMLP, settings: dict, pixels: tuple[int, int], training: boo
 def build(**kwargs) -> HireMLP:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return shake(HireMLP(in_chans=2, num_classes=5, dtype=torch.float64, **{**SMALL, **kwargs}))
+        options = {"in_chans": 2, "num_classes": 5, "dtype": torch.float64, **SMALL, **kwargs}
+        return randomise(HireMLP(**options))
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -215,7 +196,7 @@ def test_agrees_with_the_slow_reference_at_every_size(setting, pixels, training)
 
 
 def test_a_shipped_network_agrees_with_the_slow_reference():
-    model = shake(hl.create(ATTO, num_classes=5, dtype=torch.float64))
+    model = randomise(hl.create(ATTO, num_classes=5, dtype=torch.float64))
     settings = {
         "depths": (2, 2, 3, 2),
         "region": (4, 3, 3, 2),
@@ -229,7 +210,7 @@ def test_a_shipped_network_agrees_with_the_slow_reference():
         "fc_layers": 2,
     }
     state = {k: v.numpy() for k, v in model.state_dict().items()}
-    x = image(1, 3, 90, 70, dtype=torch.float64)
+    x = random_images(1, 3, 90, 70, dtype=torch.float64)
     expected = reference.forward(state, x.numpy(), settings)
     np.testing.assert_allclose(model(x).detach().numpy(), expected, rtol=1e-9, atol=1e-9)
 
@@ -241,12 +222,12 @@ def test_settings_of_a_built_network_are_those_of_the_constructor(setting):
     built = atto(**choice)
     changed = atto()
     changed.load_state_dict(built.state_dict())
-    before = changed(image())
+    before = changed(random_images())
     changed.set_rearrangement(**choice)
-    assert torch.equal(changed(image()), built(image()))
-    assert not torch.equal(before, built(image()))
+    assert torch.equal(changed(random_images()), built(random_images()))
+    assert not torch.equal(before, built(random_images()))
     changed.set_rearrangement((2, 2, 1, 1), "circular", "shift", True)  # and back
-    assert torch.equal(changed(image()), before)
+    assert torch.equal(changed(random_images()), before)
 
 
 def test_settings_that_are_not_named_stay():
@@ -270,7 +251,7 @@ def test_create_model(in_chans, num_classes, pool):
     model = timm.create_model(
         ATTO, in_chans=in_chans, num_classes=num_classes, global_pool=pool
     ).eval()
-    x = image(2, in_chans)
+    x = random_images(2, in_chans)
     out, features = model(x), model.forward_features(x)
     assert features.shape == (2, 96, 2, 2)
     width = num_classes or 96 * (2 if pool == "catavgmax" else 1)
@@ -312,7 +293,7 @@ def test_drop_path_rises_linearly_over_all_blocks():
     assert rates == pytest.approx(np.linspace(0.0, 0.4, 9).tolist())
     assert rates == [getattr(b.drop_path2, "drop_prob", 0.0) for b in blocks]
     assert model.head_drop.p == 0.3
-    x = image()
+    x = random_images()
     assert torch.equal(model(x), atto()(x))  # nothing is dropped in evaluation
     model.train()
     torch.manual_seed(0)
@@ -331,7 +312,7 @@ def test_features_only_for_any_stages(indices):
         {k.replace("stages.", "stages_"): v for k, v in whole.state_dict().items()}, strict=False
     )
     assert left.missing_keys == []
-    x = image(1, 3, 90, 70)
+    x = random_images(1, 3, 90, 70)
     expected = whole.forward_intermediates(x, list(indices), intermediates_only=True)
     got = features(x)
     assert len(got) == len(expected) == len(indices)
@@ -342,15 +323,15 @@ def test_features_only_for_any_stages(indices):
 
 def test_features_only_with_negative_index_and_getter():
     last = timm.create_model(ATTO, features_only=True, out_indices=(-2, -1)).eval()
-    assert [f.shape[1] for f in last(image())] == [48, 96]
+    assert [f.shape[1] for f in last(random_images())] == [48, 96]
     getter = timm.create_model(
         ATTO, features_only=True, out_indices=(0, 2), feature_cls="getter"
     ).eval()
-    assert [tuple(f.shape[1:]) for f in getter(image())] == [(16, 16, 16), (48, 4, 4)]
+    assert [tuple(f.shape[1:]) for f in getter(random_images())] == [(16, 16, 16), (48, 4, 4)]
 
 
 def test_forward_intermediates():
-    model, x = shake(atto()), image()
+    model, x = randomise(atto()), random_images()
     final, maps = model.forward_intermediates(x)
     assert [tuple(m.shape[1:]) for m in maps] == [(16, 16, 16), (24, 8, 8), (48, 4, 4), (96, 2, 2)]
     assert torch.equal(final, model.forward_features(x))
@@ -385,7 +366,7 @@ def test_reset_classifier_keeps_what_it_should(training, dtype):
         assert model.num_classes == classes
         assert all(m.training is training for m in model.modules())
         assert {t.dtype for t in model.parameters()} == {dtype}
-        assert model(image(dtype=dtype)).shape == shape
+        assert model(random_images(dtype=dtype)).shape == shape
     if training:
         return
     meta = hl.create(ATTO, device="meta")
@@ -430,7 +411,7 @@ def test_grad_checkpointing_changes_no_number():
     results = []
     for model in (plain, saved):
         torch.manual_seed(3)
-        out = model(image())
+        out = model(random_images())
         out.square().sum().backward()
         results.append((out, [p.grad for p in model.parameters()]))
     torch.testing.assert_close(results[0], results[1])
@@ -441,7 +422,7 @@ def test_grad_checkpointing_changes_no_number():
 @pytest.mark.parametrize("indices", [[0], [1], [0, 2], [3], 1, [2]])
 @pytest.mark.parametrize("prune_norm", [False, True])
 def test_pruning_leaves_no_unused_parameter(indices, prune_norm):
-    model, x = atto(), image()
+    model, x = atto(), random_images()
     expected = model.forward_intermediates(x, indices, intermediates_only=True)
     take = model.prune_intermediate_layers(indices, prune_norm=prune_norm)
     got = model.forward_intermediates(x, take, norm=not prune_norm, intermediates_only=True)
@@ -456,7 +437,7 @@ def test_pruning_leaves_no_unused_parameter(indices, prune_norm):
 @pytest.mark.parametrize("branches", BRANCH_CHOICES, ids="+".join)
 def test_every_parameter_learns(branches, fusion):
     model = atto(branches=branches, fusion=fusion).train()
-    model(image()).square().sum().backward()
+    model(random_images()).square().sum().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
     if fusion == "sum" or len(branches) > 1:
         still = [n for n, p in model.named_parameters() if not p.grad.any()]
@@ -468,7 +449,7 @@ def test_dtype_is_honoured(dtype):
     model = atto(dtype=dtype)
     tensors = [*model.parameters(), *model.buffers()]
     assert {t.dtype for t in tensors if t.is_floating_point()} == {dtype}
-    out = model(image(dtype=dtype))
+    out = model(random_images(dtype=dtype))
     assert out.dtype == dtype
     assert torch.isfinite(out).all()
 
@@ -499,7 +480,7 @@ TWO = {"depths": (1, 2), "dims": (8, 12), "region": 3, "shift": 2, "shift_cycle"
     ids=str,
 )
 def test_script_and_trace(choice):
-    model, x, other = atto(**choice), image(), image(1, 3, 50, 90)
+    model, x, other = atto(**choice), random_images(), random_images(1, 3, 50, 90)
     expected, expected_other = model(x), model(other)
     scripted = torch.jit.script(model)
     traced = torch.fx.symbolic_trace(model)
@@ -516,7 +497,7 @@ def test_script_and_trace(choice):
 
 def test_features_by_graph():
     """As timm's own tests extract features from a traced graph."""
-    model, x = atto(), image()
+    model, x = atto(), random_images()
     tracer = {
         "leaf_modules": list(get_notrace_modules()),
         "autowrap_functions": list(get_notrace_functions()),
@@ -542,7 +523,7 @@ def test_features_by_graph():
 
 
 def test_copies_and_pickles():
-    model, x = shake(atto()), image()
+    model, x = randomise(atto()), random_images()
     expected = model(x)
     assert torch.equal(copy.deepcopy(model)(x), expected)
     assert torch.equal(pickle.loads(pickle.dumps(model))(x), expected)
@@ -566,14 +547,14 @@ def test_a_state_dict_holds_weights_and_statistics_only():
 
 
 def test_channels_last_changes_no_number():
-    model, x = atto(), image(2, 3, 50, 70)
+    model, x = atto(), random_images(2, 3, 50, 70)
     expected = model(x)
     model = model.to(memory_format=torch.channels_last)
     torch.testing.assert_close(model(x.contiguous(memory_format=torch.channels_last)), expected)
 
 
 def test_export():
-    model, x = atto(), image()
+    model, x = atto(), random_images()
     program = torch.export.export(model, (x,))
     torch.testing.assert_close(program.module()(x), model(x))
 
@@ -692,7 +673,7 @@ def test_the_core_imports_neither_matplotlib_nor_ipywidgets():
         ({"branches": ()}, r"branches is \(\); .*height, width, channel"),
         ({"branches": ("height", "depth")}, r"branches is .*'depth'"),
         ({"branches": ("height", "height")}, r"branches is .*each once"),
-        ({"fusion": "mean"}, r"fusion is 'mean'; .*gate, sum"),
+        ({"fusion": "mean"}, r"no fusion 'mean'.*gate, sum"),
         ({"fc_layers": 0}, r"fc_layers is 0; .* at least 1"),
         ({"fc_layers": 1.5}, r"fc_layers is 1\.5"),
         ({"depths": (2, 2)}, r"depths has 2 stages and dims 4"),
@@ -732,7 +713,7 @@ def test_impossible_changes_change_nothing(choice, message):
 def test_whole_numbers_of_numpy_are_numbers():
     model = atto(region=np.array([4, 3, 3, 2]), shift=np.int64(1))
     assert type(model.stages[0].blocks[1].hire.height.shift) is int
-    assert torch.equal(torch.jit.script(model)(image()), atto(shift=1)(image()))
+    assert torch.equal(torch.jit.script(model)(random_images()), atto(shift=1)(random_images()))
 
 
 def test_one_branch_by_name():

@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 import hirelab as hl
-from hirelab.datasets.subsets import DATA_SETS, WORDS, find, open_images
+from hirelab._shared.imagenette import WORDS
+from hirelab.datasets.subsets import DATA_SETS, find_data_set, open_images
 from hirelab.models import pretrained
-from hirelab.models.hire_mlp import IMAGENETTE, ISOLATED
 from hirelab.training import release
 from hirelab.training.evaluation import evaluate_checkpoint
 
-NAMES = ["hire_mlp_pico.imagenette", f"hire_mlp_pico.{ISOLATED}"]
+NAMES = ["hire_mlp_pico.imagenette", "hire_mlp_pico.imagenette_isolated"]
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -62,14 +62,14 @@ def test_the_first_is_loaded_without_a_tag_and_fits_other_heads():
     first = load_file(pretrained.path_of(NAMES[0]))
     model = hl.create("hire_mlp_pico", pretrained=True)
     assert torch.equal(model.head.weight, first["head.weight"].float())
-    assert model.pretrained_cfg["label_names"] == IMAGENETTE
+    assert model.pretrained_cfg["label_names"] == tuple(WORDS.values())
     other = hl.create("hire_mlp_pico", pretrained=True, num_classes=3, in_chans=1, seed=0)
     assert other.head.weight.shape == (3, 256)
     key = "stages.2.blocks.1.mlp.fc1.weight"
     assert torch.equal(other.state_dict()[key], first[key].float())
 
 
-def test_the_isolated_one_is_built_without_a_cross_region_step():
+def test_the_isolated_one_is_built_without_exchange_between_regions():
     for name, mode in zip(NAMES, ("shift", "none"), strict=True):
         model = hl.create(name, pretrained=True)
         assert {b.cross_region for b in model.axis_branches().values()} == {mode}
@@ -95,7 +95,7 @@ def test_the_manifest_is_what_was_evaluated(name):
     assert facts["top5"] == round(found.accuracy(5), 2)
     assert facts["images"] == len(found.labels) == DATA_SETS["imagenette"].val
     assert config.data_fingerprints["val"] == found.data_fingerprint
-    assert found.classes == list(IMAGENETTE) == [WORDS[c] for c in config.classes]
+    assert found.classes == list(WORDS.values()) == [WORDS[c] for c in config.classes]
     rows = release.history(name).rows
     assert len(rows) == config.recipe.total_epochs
     # half precision costs little: the last row is of the weights before they were halved
@@ -105,7 +105,7 @@ def test_the_manifest_is_what_was_evaluated(name):
 @every
 def test_evaluating_again_gives_the_manifest_s_accuracy(name):
     """On the real validation images, as `hirelab evaluate` does it."""
-    pack, kept = find(DATA_SETS["imagenette"]), release.evaluation(name)
+    pack, kept = find_data_set(DATA_SETS["imagenette"]), release.evaluation(name)
     if pack is None:
         pytest.skip("Imagenette is not here: name its folder in HIRELAB_DATA")
     if open_images(pack, "val").fingerprint != kept.data_fingerprint:
@@ -133,7 +133,7 @@ def test_unknown_names_suggest_near_ones():
 
 def test_missing_files_say_what_to_do(tmp_path):
     overlay = {"file": str(tmp_path / "gone.safetensors")}
-    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors .*clone it"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors does not exist.*clone it"):
         hl.create("hire_mlp_pico", pretrained=True, pretrained_cfg_overlay=overlay)
 
 

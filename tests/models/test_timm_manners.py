@@ -8,6 +8,7 @@ import warnings
 import pytest
 import timm
 import torch
+from _helpers import random_images
 from timm.models import FeatureDictNet, FeatureHookNet, FeatureListNet
 from timm.models._features import FeatureGetterNet
 from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
@@ -37,10 +38,6 @@ def atto(**kwargs) -> HireMLP:
     return hl.create(ATTO, seed=0, **{"num_classes": 7, **kwargs})
 
 
-def image(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
-
-
 @pytest.fixture(autouse=True)
 def _fresh_compiler():
     torch._dynamo.reset()
@@ -53,26 +50,26 @@ def _fresh_compiler():
 
 @pytest.mark.parametrize("choice", CHOICES[1:3], ids=str)
 def test_compiles_without_a_break(choice):
-    model, x = small(**choice), image(2, 3, 40, 56)
+    model, x = small(**choice), random_images(2, 3, 40, 56)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x), model(x))
 
 
 def test_no_break_is_counted_and_other_sizes_follow():
     model = small(**ONE)
-    report = torch._dynamo.explain(model)(image(2, 3, 40, 56))
+    report = torch._dynamo.explain(model)(random_images(2, 3, 40, 56))
     assert (report.graph_count, report.graph_break_count) == (1, 0), report.break_reasons
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     for size in ((40, 56), (64, 40)):
-        x = image(2, 3, *size)
+        x = random_images(2, 3, *size)
         torch.testing.assert_close(compiled(x), model(x))
 
 
 def test_trains_compiled():
     plain, model = small(**ONE).train(), small(**ONE).train()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    x = image(3, 3, 40, 56)
+    x = random_images(3, 3, 40, 56)
     for network in (plain, compiled):
         network(x).square().sum().backward()
     for (name, a), b in zip(plain.named_parameters(), model.parameters(), strict=True):
@@ -84,7 +81,7 @@ def test_trains_compiled():
 def test_compiled_with_features_and_checkpointing():
     """timm's training script compiles what it trains, whatever it is."""
     features = timm.create_model(ATTO, features_only=True, out_indices=(0,), **ONE).eval()
-    x = image(2, 3, 40, 56)
+    x = random_images(2, 3, 40, 56)
     compiled = torch.compile(features, fullgraph=True, backend="eager")
     for got, want in zip(compiled(x), features(x), strict=True):
         torch.testing.assert_close(got, want)
@@ -95,7 +92,7 @@ def test_compiled_with_features_and_checkpointing():
 
 
 def test_settings_changed_after_compiling_are_obeyed():
-    model, x = small(**ONE), image(2, 3, 40, 56)
+    model, x = small(**ONE), random_images(2, 3, 40, 56)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     before = compiled(x)
     model.set_rearrangement(shift=1, padding="reflect", restore=False)
@@ -106,7 +103,7 @@ def test_settings_changed_after_compiling_are_obeyed():
 
 @pytest.mark.parametrize("choice", CHOICES[1:3], ids=str)
 def test_export_round_trip(choice, tmp_path):
-    model, x = small(**choice), image(2, 3, 40, 56)
+    model, x = small(**choice), random_images(2, 3, 40, 56)
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (x,), dynamic_shapes={"x": {0: batch}})
     buffer = io.BytesIO()
@@ -115,7 +112,7 @@ def test_export_round_trip(choice, tmp_path):
     again = torch.export.load(buffer)
     assert set(again.state_dict) == set(model.state_dict())
     for count in (1, 5):
-        x = image(count, 3, 40, 56)
+        x = random_images(count, 3, 40, 56)
         torch.testing.assert_close(again.module()(x), model(x))
 
 
@@ -127,7 +124,7 @@ def test_a_traced_graph_can_be_scripted(choice):
         warnings.simplefilter("ignore")  # TorchScript says that it is old
         scripted = torch.jit.script(torch.fx.symbolic_trace(model))
     for size in ((40, 56), (19, 27)):
-        x = image(2, 3, *size)
+        x = random_images(2, 3, *size)
         torch.testing.assert_close(scripted(x), model(x))
 
 
@@ -137,7 +134,7 @@ def test_a_traced_graph_can_be_scripted(choice):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_forward_and_backward(dtype):
     plain, model = atto().train(), atto().train()
-    x = image(4, 3, 64, 64)
+    x = random_images(4, 3, 64, 64)
     with torch.autocast("cpu", dtype):
         out = model(x)
         features = model.forward_features(x)
@@ -159,7 +156,7 @@ def test_autocast_forward_and_backward(dtype):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("choice", CHOICES[:2], ids=str)
 def test_half_precision_networks(dtype, choice):
-    x = image(2, 3, 64, 64)
+    x = random_images(2, 3, 64, 64)
     expected = atto(**choice)(x)
     got = atto(**choice).to(dtype)(x.to(dtype))
     assert got.dtype == dtype
@@ -170,7 +167,7 @@ def test_half_precision_networks(dtype, choice):
 def test_channels_last_in_and_out(choice):
     """Also gradients, and also where only the image or only the network is laid out so."""
     last = {"memory_format": torch.channels_last}
-    x = image(2, 3, 50, 70)
+    x = random_images(2, 3, 50, 70)
     expected = []
     for network_last in (False, True):
         for image_last in (False, True):
@@ -185,7 +182,7 @@ def test_channels_last_in_and_out(choice):
 
 def test_meta_device_and_back():
     """Built without memory, given memory, given weights: the network that was saved."""
-    source, x = atto(), image(2, 3, 64, 64)
+    source, x = atto(), random_images(2, 3, 64, 64)
     with torch.device("meta"):
         model = timm.create_model(ATTO, num_classes=7)
     assert {t.device.type for t in model.state_dict().values()} == {"meta"}
@@ -224,7 +221,7 @@ def test_device_and_type_go_to_every_tensor(dtype):
     ],
 )
 def test_every_class_of_features(feature_cls, kind):
-    source, x = atto(num_classes=0), image(2, 3, 70, 90)
+    source, x = atto(num_classes=0), random_images(2, 3, 70, 90)
     expected = source.forward_intermediates(x, [0, 2, 3], intermediates_only=True)
     kwargs = {"feature_cls": feature_cls} if feature_cls else {}
     net = timm.create_model(ATTO, features_only=True, out_indices=(0, 2, 3), **kwargs).eval()
@@ -242,7 +239,7 @@ def test_every_class_of_features(feature_cls, kind):
 
 def test_features_without_being_asked_for_stages():
     net = timm.create_model(ATTO, features_only=True, in_chans=1).eval()
-    assert [tuple(f.shape[1:]) for f in net(image(1, 1, 64, 96))] == [
+    assert [tuple(f.shape[1:]) for f in net(random_images(1, 1, 64, 96))] == [
         (16, 16, 24),
         (24, 8, 12),
         (48, 4, 6),
@@ -260,7 +257,7 @@ def test_features_train_with_checkpointing():
         net = timm.create_model(ATTO, features_only=True, out_indices=(1, 2))
         net.set_grad_checkpointing(saving)
         nets.append(net.train())
-    x = image(2, 3, 64, 64)
+    x = random_images(2, 3, 64, 64)
     for net in nets:
         sum(f.square().mean() for f in net(x)).backward()
     for (name, a), b in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):
@@ -269,7 +266,7 @@ def test_features_train_with_checkpointing():
 
 
 def test_intermediates_of_no_stage_in_particular():
-    model, x = atto(), image(1, 3, 64, 64)
+    model, x = atto(), random_images(1, 3, 64, 64)
     everything = model.forward_intermediates(x, intermediates_only=True)
     for indices, expected in [(2, [2, 3]), ([-1], [3]), ([0, -2], [0, 2]), (4, [0, 1, 2, 3])]:
         got = model.forward_intermediates(x, indices, intermediates_only=True)
@@ -318,7 +315,7 @@ def test_weight_decay_and_optimiser_through_timm():
     assert all(p.ndim == 1 for p in none["params"])
     assert len(none["params"]) + len(some["params"]) == len(list(model.parameters()))
     optimiser = create_optimizer_v2(model, "adamw", lr=3e-3, weight_decay=0.05, layer_decay=0.8)
-    x, target = image(8, 3, 64, 64), torch.arange(8) % 7
+    x, target = random_images(8, 3, 64, 64), torch.arange(8) % 7
     losses = []
     for _ in range(8):
         loss = nn.functional.cross_entropy(model(x), target)
@@ -337,7 +334,7 @@ def test_averaged_weights_of_timm():
     average.update(model)
     moved = average.module.head.weight - model.head.weight
     torch.testing.assert_close(moved, torch.full_like(moved, -0.5))
-    assert average.module(image(1, 3, 64, 64)).shape == (1, 7)
+    assert average.module(random_images(1, 3, 64, 64)).shape == (1, 7)
 
 
 def test_settings_of_the_data_are_found():

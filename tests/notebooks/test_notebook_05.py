@@ -66,7 +66,7 @@ def test_where_the_whole_image_can_be_heard(networks, prose):
     for i, j in BLOCKS:
         point = f"stages.{i}.blocks.{j}"
         middle = (16 >> i, 16 >> i)  # of 32, 16, 8 and 4 tokens
-        share[i, j] = hl.provenance(networks["untrained"], middle, point, "spatial", size=128)
+        share[i, j] = hl.provenance(networks["untrained"], middle, point, "spatial", img_size=128)
         share[i, j] = share[i, j].share("input")
     assert "After the third block of stage 3 the whole image can be heard" in prose
     assert [b for b in BLOCKS if share[b] == 1] == BLOCKS[BLOCKS.index((2, 2)) :]
@@ -77,7 +77,7 @@ def test_where_the_whole_image_can_be_heard(networks, prose):
 def test_without_exchange_a_field_ends_where_regions_end(networks, measured, prose):
     token = measured("isolated").position
     for name, paths in (("isolated", "spatial"), ("trained", "shift off")):
-        pixels = hl.provenance(networks[name], token, "stages.2.out", paths, size=128).pixels
+        pixels = hl.provenance(networks[name], token, "stages.2.out", paths, img_size=128).pixels
         found = measured(name, paths=paths).map
         assert 0 < pixels.mean() < 1
         assert found[~pixels].sum() == 0  # "lies exactly nothing"
@@ -85,13 +85,17 @@ def test_without_exchange_a_field_ends_where_regions_end(networks, measured, pro
 
 
 def test_the_corner_hears_nothing_round_the_border_without_exchange(networks, measured, prose):
-    pixels = hl.provenance(networks["isolated"], (0, 0), "stages.2.out", "spatial", size=128).pixels
+    pixels = hl.provenance(
+        networks["isolated"], (0, 0), "stages.2.out", "spatial", img_size=128
+    ).pixels
     assert not pixels[72:].any()  # nearer round the border, from the cell's middle at 8
     assert not pixels[:, 72:].any()
     assert measured("isolated", "corner").crossed == 0
     assert "the share is exactly zero" in prose
     # at the other end padding does it
-    last = hl.provenance(networks["isolated"], (7, 7), "stages.2.out", "spatial", size=128).pixels
+    last = hl.provenance(
+        networks["isolated"], (7, 7), "stages.2.out", "spatial", img_size=128
+    ).pixels
     assert last[:8, :].any()
     assert "At the opposite end they do: padding repeats the first rows" in prose
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import hirelab as hl
-from hirelab.analysis.provenance import MANNERS, provenance, reach_growth
+from hirelab.analysis.provenance import provenance
+from hirelab.analysis.reach import CROSS_REGION_MODES, reach_growth
 from hirelab.rearrange import PADDINGS
 from hirelab.viz import theme
 from hirelab.viz.canvas import Canvas
@@ -26,7 +27,7 @@ NETWORK = {
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("manner", MANNERS)
+@pytest.mark.parametrize("manner", CROSS_REGION_MODES)
 def test_it_shows_what_a_network_of_so_many_blocks_hears(manner, padding):
     """The explorer's maps are the provenance of a network that is built in that manner."""
     blocks = 4
@@ -48,7 +49,7 @@ def test_it_shows_what_a_network_of_so_many_blocks_hears(manner, padding):
 def test_blocks_until_all_agrees_with_counting_for_all_tokens():
     """Everybody has heard of all when the last one has: the largest count over all tokens."""
     explorer = ReachExplorer(stage=4, row=0, column=0, region=3, shift=2)
-    last = dict.fromkeys(MANNERS, 0)
+    last = dict.fromkeys(CROSS_REGION_MODES, 0)
     for row, column in itertools.product(range(7), range(7)):
         explorer.set(row=row, column=column)
         for manner, blocks in explorer.blocks_until_all().items():
@@ -78,7 +79,7 @@ def test_a_cell_has_the_colour_of_the_block_that_told():
     drawn = np.asarray(explorer.render())
     colors = block_colors(5)
     cell = 246 / 7
-    for i, manner in enumerate(MANNERS):
+    for i, manner in enumerate(CROSS_REGION_MODES):
         steps = explorer.heard(manner)
         for row, column in itertools.product(range(7), range(7)):
             y, x = 104 + (row + 0.5) * cell, 12 + i * 270 + (column + 0.5) * cell
