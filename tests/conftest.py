@@ -33,20 +33,17 @@ def leaves_no_hooks():
 # that neither worker waits long for the other at the end (--dist loadgroup).
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if shared := _shared_place(item):
-            item.add_marker(pytest.mark.xdist_group(shared))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Here and not in pytest_collection_modifyitems, where xdist has read the marks already."""
+    if shared := _shared_place(item):
+        item.add_marker(pytest.mark.xdist_group(shared))
 
 
 def _shared_place(item: pytest.Item) -> str:
-    """The notebook of a cell, or the file or folder whose fixtures outlive the test; "" for none.
+    """The file or folder whose fixtures outlive the test; "" for none.
 
     The fixtures of this file do not count: they are cheap, and each worker makes its own.
     """
-    if item.path.suffix == ".ipynb":  # cells run in order in one kernel
-        return item.path.name
     info = getattr(item, "_fixtureinfo", None)
     places = {
         fixture.baseid
