@@ -44,11 +44,10 @@ lint: $(STAMP)
 	$(RUN) ruff format --check
 	$(RUN) mypy
 
-# One pytest for everything, so that its last line counts everything. Two workers share two cores:
-# torch keeps to one thread, and tests/conftest.py says what must stay with one worker (a notebook,
-# tests that share a costly fixture). Groups come first, the largest before all, and single tests
-# last, so that both workers end at about the same time.
-TESTS := -m pytest tests notebooks -n 2 --dist loadgroup --durations 15 \
+# One pytest for everything, so that its last line counts everything; above it stand the slowest
+# tests and how long each worker was busy. A file stays with one worker (a notebook is one kernel),
+# and torch keeps to one thread because two workers share two cores.
+TESTS := -m pytest tests notebooks -n 2 --dist loadfile --durations 15 \
 	--nbval --nbval-current-env --nbval-cell-timeout 120 \
 	--nbval-sanitize-with notebooks/sanitize.cfg
 
@@ -61,7 +60,7 @@ coverage: $(STAMP)
 		--cov-report=term:skip-covered
 
 # Environments of their own. Outputs of notebooks depend on versions and are not compared here.
-VERSIONS := -m pytest tests -n 2 --dist loadgroup --durations 15
+VERSIONS := -m pytest tests -n 2 --dist loadfile --durations 15
 
 oldest: $(STAMP)
 	$(VENV)/bin/python .ci/oldest.py > .venv-oldest.txt

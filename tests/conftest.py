@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from _helpers import attached_hooks
 from torch import nn
 
 import hirelab as hl
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -27,36 +24,6 @@ def leaves_no_hooks():
     yield lambda *models: watched.extend((m, attached_hooks(m)) for m in models)
     for model, before in watched:
         assert attached_hooks(model) == before
-
-
-# Two workers (`make test`): what shares something stays together, everything else is one by one, so
-# that neither worker waits long for the other at the end (--dist loadgroup).
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if shared := _shared_place(item):
-            item.add_marker(pytest.mark.xdist_group(shared))
-
-
-def _shared_place(item: pytest.Item) -> str:
-    """The notebook of a cell, or the file or folder whose fixtures outlive the test; "" for none.
-
-    The fixtures of this file do not count: they are cheap, and each worker makes its own.
-    """
-    if item.path.suffix == ".ipynb":  # cells run in order in one kernel
-        return item.path.name
-    info = getattr(item, "_fixtureinfo", None)
-    places = {
-        fixture.baseid
-        for fixtures in (info.name2fixturedefs.values() if info else ())
-        for fixture in fixtures
-        if fixture.scope != "function"
-    }
-    root = item.config.rootpath
-    inside = [p for p in places if p and HERE in (root / p).parents]
-    return min(inside, key=len, default="")
 
 
 BUSY: Counter[str] = Counter()
