@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .._shared.errors import HirelabError
 from ..datasets.cache import Squares
 from ..datasets.samples import IMAGENET_MEAN, IMAGENET_STD
-from ..hooks.forward import evaluating
+from ..hooks.forward import eval_mode
 from ..results import Result
 
 __all__ = ["Evaluation", "evaluate", "normalised"]
@@ -95,7 +95,7 @@ def evaluate(model: nn.Module, squares: Squares, size: int, batch: int = 128) ->
         raise HirelabError(f"the stored squares are {stored} pixels wide and size is {size}")
     start = round((stored - size) / 2)
     found = []
-    with evaluating(model):
+    with eval_mode(model):
         for first in range(0, len(squares), batch):
             cut = squares.pixels[first : first + batch, start : start + size, start : start + size]
             x = torch.from_numpy(np.array(cut)).permute(0, 3, 1, 2).to(device)
