@@ -433,7 +433,7 @@ def _guided(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -> Ten
             "gradient; use method='gradient'."
         )
     # captum's backward hooks cannot stand on what is overwritten in place
-    overwriting = [m for m in network.modules() if getattr(m, "inplace", False) is True]
+    overwriting: list[Any] = [m for m in network.modules() if getattr(m, "inplace", False) is True]
     try:
         for module in overwriting:
             module.inplace = False

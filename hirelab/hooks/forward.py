@@ -116,7 +116,9 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode and no checkpointing; afterwards every module as it was, error or not."""
     training = [(m, m.training) for m in model.modules()]
     # A checkpointed part would run again in the backward pass, and with it what listens there.
-    saving = [m for m in model.modules() if getattr(m, "grad_checkpointing", False) is True]
+    saving: list[Any] = [
+        m for m in model.modules() if getattr(m, "grad_checkpointing", False) is True
+    ]
     try:
         model.eval()
         for module in saving:

@@ -167,7 +167,7 @@ def _grids(
             if count % rows == 0 and _proportional(rows, count // rows, image)
         ]
         if found:  # one that covers the whole image rather than those that cut borders off
-            return [one for one in found if _covering(*one, image)] or found
+            return [one for one in found if _tiles(*one, image)] or found
     return []
 
 
@@ -184,14 +184,10 @@ def _proportional(rows: int, columns: int, image: tuple[int, int]) -> bool:
     )
 
 
-def _covering(rows: int, columns: int, image: tuple[int, int]) -> bool:
-    """Whether one stride makes the map of the whole image, up to less than a token."""
+def _tiles(rows: int, columns: int, image: tuple[int, int]) -> bool:
+    """Whether square tokens of one size cover the image without rest."""
     high, wide = image
-    strides = range(1, max(image) + 1)
-    return any(
-        rows in (high // s, -(-high // s)) and columns in (wide // s, -(-wide // s))
-        for s in strides
-    )
+    return high % rows == 0 and wide % columns == 0 and high // rows == wide // columns
 
 
 def _follows(whole: Sequence[int], half: Sequence[int], name: str) -> bool:
@@ -360,9 +356,11 @@ class PointMap:
         if len(found) > 1:  # 16 x 16 tokens of 256 channels: which axis follows the image?
             half = halve()
             found = [one for one in found if half and _follows(shape, half, one.name)] or found
-        if len(found) > 1:  # a network for one size only
+        if len(found) > 1:  # a network for one size only, which says what it cuts the image into
             own = self._patches()
             found = [one for one in found if one.grid == own] or found
+            whole = [one for one in found if _tokens(shape, one) == prefix + math.prod(one.grid)]
+            found = whole or found
         if len(found) != 1 and not (found and math.prod(shape[1:]) == 1):
             raise HirelabError(
                 f"{self.name} gives shape {list(shape)} for images of {image[0]} x {image[1]}; "
@@ -380,6 +378,11 @@ class PointMap:
             if grid is not None:
                 return tuple(grid)
         return None
+
+
+def _tokens(shape: Sequence[int], layout: Layout) -> int:
+    """How many tokens a tensor holds, class tokens too."""
+    return math.prod(shape[layout.name.index(axis)] for axis in layout.name if axis in "LHW")
 
 
 def _grid_of(value: Tensor) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import timm
@@ -29,10 +31,10 @@ def test_eval_mode_gives_every_module_its_own_mode_back():
     net.stages[1].eval()  # frozen by its owner
     net.set_grad_checkpointing(True)
     modes = [m.training for m in net.modules()]
-    with pytest.raises(ZeroDivisionError), eval_mode(net):
+    with contextlib.suppress(ZeroDivisionError), eval_mode(net):
         assert not any(m.training for m in net.modules())
         assert not any(getattr(m, "grad_checkpointing", False) for m in net.modules())
-        _ = 1 / 0
+        raise ZeroDivisionError
     assert [m.training for m in net.modules()] == modes
     assert any(getattr(m, "grad_checkpointing", False) for m in net.modules())
 
