@@ -158,8 +158,8 @@ def _grids(
         return [(rows, columns)] if trusted or _proportional(rows, columns, image) else []
     tokens = shape[name.index("L")]
     if grid is not None:
-        rows, columns = (check_whole("grid", n) for n in grid)
-        return [(rows, columns)] if 0 < rows * columns <= tokens else []
+        rows, columns = (check_whole("grid", n, 1) for n in grid)
+        return [(rows, columns)] if rows * columns <= tokens else []
     for count in dict.fromkeys((tokens - prefix, tokens)):
         found = [
             (rows, count // rows)
@@ -230,6 +230,10 @@ class PointMap:
     ) -> None:
         if layout is not None:
             check_choice("layout", layout, LAYOUTS)
+        if call is not None:
+            check_whole("call", call, 0)
+        if grid is not None and len(grid) != 2:
+            raise HirelabError(f"grid is {tuple(grid)}; give (rows, columns) of the tokens.")
         self.name, self.layout, self.grid, self.calls = name, layout, (0, 0), 0
         self._model, self._given, self._call, self._replace = model, grid, call, replace
         self._module = model.get_submodule(name)
@@ -243,15 +247,14 @@ class PointMap:
 
     def carry(self, value: Tensor) -> Tensor:
         """A tensor of the point as (N, C, rows, columns), in the image's order."""
-        assert self._laid is not None, "no pass has come by"
-        return (
-            self._laid.tokens(value) if isinstance(self._laid, Point) else self._laid.carry(value)
-        )
+        laid = self._laid
+        assert laid is not None, "no pass has come by"
+        return laid.tokens(value) if isinstance(laid, Point) else laid.carry(value)
 
     def back(self, grid: Tensor, own: Tensor) -> Tensor:
         """The inverse of `carry`; what is not of the map is that of the point's ``own`` tensor."""
-        assert self._laid is not None, "no pass has come by"
         laid = self._laid
+        assert laid is not None, "no pass has come by"
         return laid.back(grid) if isinstance(laid, Point) else laid.back(grid, own)
 
     def read(self, x: Tensor) -> Tensor:
@@ -270,8 +273,7 @@ class PointMap:
         except _Reached:
             pass
         finally:
-            self._until, kept = False, self._kept
-            self._kept = []
+            self._until, kept, self._kept = False, self._kept, []
         if not kept:
             self.check_reached()
         return kept[0]

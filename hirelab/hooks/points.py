@@ -361,13 +361,13 @@ def edits(model: nn.Module, changes: Mapping[str, EditFunction]) -> Iterator[Non
         HirelabError: during the pass, when an edit returns something else than a tensor of the
             same shape, dtype and device; the message names the point.
     """
+    planned = [(name, edit) for pattern, edit in changes.items() for name in match(model, pattern)]
     for pattern, edit in changes.items():
         if not _takes_value_and_point(edit):
             raise HirelabError(
                 f"The edit for {pattern!r} is {edit!r}; give a function of (value, point), or a "
                 "ready one such as hirelab.edit.zero(), with its brackets."
             )
-    planned = [(name, edit) for pattern, edit in changes.items() for name in match(model, pattern)]
     with ExitStack() as stack:
         describe = stack.enter_context(describing(model, [name for name, _ in planned]))
 

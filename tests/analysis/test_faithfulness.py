@@ -152,7 +152,7 @@ def test_wrong_requests_are_one_sentence():
         deletion_insertion(model, x[:2], found)
     with pytest.raises(ValueError, match="steps is 0"):
         deletion_insertion(model, x, found, steps=0)
-    with pytest.raises(ValueError, match="no fill 'black'.* Choose one of mean, blur"):
+    with pytest.raises(ValueError, match=r"no fill 'black'.* Choose one of mean, blur"):
         deletion_insertion(model, x, found, fill="black")
 
 

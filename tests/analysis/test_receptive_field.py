@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab.analysis.fields import ReceptiveField, compare_fields
+from hirelab.analysis.fields import ReceptiveField
 from hirelab.analysis.paths import PATHS
 from hirelab.analysis.receptive_field import POSITIONS, receptive_field
 from hirelab.hooks.points import Probe, UnknownPoint
@@ -786,50 +786,6 @@ def test_fields_can_be_kept_and_drawn(network, tmp_path):
     for wrong in (0, 1.5, -0.1, float("nan")):
         with pytest.raises(ValueError, match="A share of mass is"):
             field.area(0.5, wrong)
-
-
-def test_fields_side_by_side(network):
-    trained = hire()
-    with torch.no_grad():
-        for p in trained.parameters():
-            p.mul_(1.3)
-    fields = {
-        "random": receptive_field(network, random_images(3), "stages.0", paths="spatial"),
-        "trained": receptive_field(trained, random_images(3), "stages.0", paths="spatial"),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        table = compare_fields(fields)
-    assert table.names == ["random", "trained"]
-    for name, values, spread in zip(table.names, table.values, table.spread, strict=True):
-        assert dict(zip(table.columns, values, strict=True)) == fields[name].numbers()
-        for number, found in zip(table.columns, spread, strict=True):
-            each = fields[name].by_image()[number]
-            mean = sum(each) / 3
-            assert found == pytest.approx((sum((each - mean) ** 2) / 2) ** 0.5, abs=1e-9)
-    lines = repr(table).splitlines()
-    assert len(lines) == 3
-    assert all(column in lines[0] for column in table.columns)
-    assert "random: half of the mass within" in table.plot().text
-    # the curve at half of the image's side is the share in that square
-    field = fields["random"]
-    inside = field.curve[field.sides <= 32 + 1e-9][-1]
-    assert table.curves[0][100] == pytest.approx(inside)
-
-
-def test_comparing_what_does_not_compare_warns(network):
-    base = receptive_field(network, random_images(1), "stages.0")
-    with pytest.warns(UserWarning, match="differ in input size .64 x 64, 96 x 96"):
-        compare_fields(
-            {"a": base, "b": receptive_field(network, random_images(1, 96, 96), "stages.0")}
-        )
-    other = receptive_field(network, random_images(1), "stages.0", gradient="square")
-    with pytest.warns(UserWarning, match=r"differ in gradient \(abs, square"):
-        table = compare_fields({"a": base, "b": other})
-    assert np.isnan(table.spread).all()  # of a single image
-    assert "\u00b1" not in repr(table)
-    with pytest.raises(ValueError, match="got no field"):
-        compare_fields({})
 
 
 def test_nothing_is_kept_and_200_calls_do_not_grow():
