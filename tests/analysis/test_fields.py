@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_a_table_of_chosen_columns(fields, tmp_path):
         assert f"{field.wrapped_share:.3g} \u00b1" in line
         assert f"{field.side(0.99)[0]:.3g} \u00b1" in line
     assert comparison.table() == repr(comparison)
-    with pytest.raises(HirelabError, match="Did you mean .*'99% side'"):
+    with pytest.raises(HirelabError, match=r"Did you mean .*'99% side'"):
         comparison.table("99 side")
     comparison.save(tmp_path / "fields.npz")
     assert repr(FieldComparison.load(tmp_path / "fields.npz")) == repr(comparison)
@@ -119,7 +120,7 @@ def test_untrained_weights_are_noted_in_every_figure(fields):
     assert "untrained" not in fields["one"].plot().text
     noted, plain = (
         side_by_side({"fresh": one}).data
-        for one in (fresh, type(fresh)(**{**vars(fresh), "trained": True}))
+        for one in (fresh, dataclasses.replace(fresh, trained=True))
     )
     assert noted != plain
     assert compare_fields({"fresh": fresh, **fields}).trained == [False, True, True]
