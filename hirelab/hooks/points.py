@@ -487,7 +487,7 @@ class Probed:
     def points(
         self, patterns: str | Iterable[str] = "*", input_size: Sequence[int] | None = None
     ) -> Table:
-        """The table of named points, see `hirelab.hooks.points.points`; 224 x 224 unless told."""
+        """The table of named points, see `hirelab.hooks.points.points`; 224 x 224 by default."""
         return points(self._network(), patterns, input_size or (self.in_chans, 224, 224))
 
     def run_with_cache(
