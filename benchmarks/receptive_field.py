@@ -43,8 +43,8 @@ def one_by_one(model: nn.Module, images: Tensor) -> np.ndarray:
 
 def at_once(model: nn.Module, images: Tensor) -> np.ndarray:
     """The same by `receptive_field`."""
-    recipe = {"reduce": "positive", "outputs": "positive"}
-    return receptive_field(model, images, "features", batch=IMAGES, **recipe).map
+    recipe = {"gradient": "relu", "outputs": "positive"}
+    return receptive_field(model, images, "features", batch_size=IMAGES, **recipe).map
 
 
 def product_speed() -> float:

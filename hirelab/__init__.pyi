@@ -1,12 +1,12 @@
-from .analysis.advice import advise as advise
+from .analysis.advice import suggest_target_layer as suggest_target_layer
 from .analysis.attribution import attribute as attribute
 from .analysis.attribution import grad_cam as grad_cam
 from .analysis.faithfulness import deletion_insertion as deletion_insertion
 from .analysis.faithfulness import pointing_game as pointing_game
 from .analysis.faithfulness import randomisation_check as randomisation_check
+from .analysis.fields import compare_fields as compare_fields
 from .analysis.provenance import descendants as descendants
 from .analysis.provenance import provenance as provenance
-from .analysis.receptive_field import compare_fields as compare_fields
 from .analysis.receptive_field import receptive_field as receptive_field
 from .datasets.samples import samples as samples
 from .hooks import edit as edit

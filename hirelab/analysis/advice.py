@@ -2,68 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .._shared.errors import HirelabError
+from .._shared.tables import table
 from ..hooks.forward import (
-    at_least_single,
-    at_rest,
-    called,
+    Target,
+    at_least_float32,
     check_images,
     check_logits,
     check_targets,
-    default_point,
+    class_name,
+    frozen_eval,
     gradient_scale,
-    listening,
-    resolve,
-    to_network,
+    is_trained,
+    model_name,
+    pretrained_cfg,
+    to_model_device,
 )
+from ..hooks.layouts import default_point, listed_maps, reading_all, resolve
 from ..results import Result
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Whether a network's weights look trained (None: nothing tells), and why, in words."""
-
-    trained: bool | None
-    why: str
-
-
-def weights(model: nn.Module) -> Weights:
-    """Whether weights are untrained, by what training cannot leave as it was.
-
-    BatchNorm's running statistics start at mean 0 and variance 1 and move with the first batch, so
-    a network all of whose statistics stand there has never been trained. (The count of batches
-    alone says less: weights that were carried over from elsewhere often come without it.) Without
-    BatchNorm the same is asked of the weights and biases of the other norms, 1 and 0 at first.
-    """
-    running = [
-        m for m in model.modules()
-        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None
-    ]  # fmt: skip
-    if running:
-        fresh = all(not m.running_mean.any() and (m.running_var == 1).all() for m in running)
-        state = "stand" if fresh else "do not stand"
-        return Weights(not fresh, f"its BatchNorm statistics {state} at their initial values")
-    others = [
-        m for m in model.modules()
-        if isinstance(m, (nn.LayerNorm, nn.GroupNorm)) and m.weight is not None
-    ]  # fmt: skip
-    if others:
-        fresh = all((m.weight == 1).all() and (m.bias is None or not m.bias.any()) for m in others)
-        state = "stand" if fresh else "do not stand"
-        return Weights(not fresh, f"the weights of its norms {state} at their initial values")
-    return Weights(None, "it has no norm whose numbers would tell")
-
-
 @dataclass(frozen=True, eq=False, repr=False)
-class Advice(Result):
+class TargetLayerSuggestion(Result):
     """Which point to look at, why, and what to be warned of. Prints as a short text.
 
     Attributes:
@@ -92,28 +61,27 @@ class Advice(Result):
     def __repr__(self) -> str:
         lines = [*(f"Warning: {text}" for text in self.warnings)]
         lines.append(f"Look at {self.point}: {self.why}")
-        width = max(len(p) for p in self.points)
-        lines.append(f"{'point':<{width}}  {'tokens':>9}  {'a token, px':>11}  coherence")
-        for name, (rows, cols), (high, wide), held in zip(
+        rows = [("point", "tokens", "px per token", "coherence")]
+        for name, (down, across), (high, wide), held in zip(
             self.points, self.grids, self.cells, self.coherence, strict=True
         ):
             share = "not measured" if np.isnan(held) else f"{held:.2f}"
-            tokens, cell = f"{rows} x {cols}", f"{high:.3g} x {wide:.3g}"
-            lines.append(f"{name:<{width}}  {tokens:>9}  {cell:>11}  {share}")
-        return "\n".join(lines)
+            rows.append((name, f"{down} x {across}", f"{high:.3g} x {wide:.3g}", share))
+        return "\n".join([*lines, table(rows, "lrrl")])
 
 
-def advise(
+def suggest_target_layer(
     model: nn.Module,
     x: Tensor | None = None,
-    labels: int | Sequence[int] | None = None,
-) -> Advice:
-    """Say which point to look at and why, and what to be warned of.
+    labels: Target = None,
+) -> TargetLayerSuggestion:
+    """Suggest which point to look at and say why, and what to be warned of.
 
     Args:
         model: a classifier with timm's ``feature_info``: a Hire-MLP, or any network of timm.
-        x: (N, C, H, W) images; with them the gradient's coherence is measured (see `Advice`), for
-            the predicted classes. Without them only the grids are, on a blank input.
+        x: (N, C, H, W) images; with them the gradient's coherence is measured (see
+            `TargetLayerSuggestion`), for the predicted classes. Without them only the grids are,
+            on a blank input.
         labels: the true classes, one for each image; wrong predictions are then named.
 
     Raises:
@@ -124,8 +92,7 @@ def advise(
         raise HirelabError("labels are given without images; give x, the images, beside them.")
     blank = x is None
     if x is None:
-        cfg = getattr(model, "pretrained_cfg", None) or {}
-        _, *size = cfg.get("input_size", (3, 224, 224))
+        _, *size = pretrained_cfg(model).get("input_size", (3, 224, 224))
         x = torch.zeros(1, getattr(model, "in_chans", 3), *size)
     names = _maps_of(model)
     found: dict[str, Tensor] = {}
@@ -134,13 +101,12 @@ def advise(
         found[name] = grid if grid.requires_grad else grid.detach().requires_grad_()
         return found[name]
 
-    with at_rest(model):
-        batch = to_network(model, check_images(x))
-        size, scale = (len(x), *x.shape[2:]), gradient_scale(batch)
-        with torch.enable_grad(), listening(model, names, size, keep):
-            logits = at_least_single(check_logits(model(batch), len(x), model))
+    with frozen_eval(model):
+        batch = to_model_device(model, check_images(x))
+        with torch.enable_grad(), reading_all(model, names, keep):
+            logits = at_least_float32(check_logits(model(batch), len(x), model))
             targets = check_targets(None, logits)
-            total = logits.gather(1, targets[:, None]).sum() * scale
+            total = logits.gather(1, targets[:, None]).sum() * gradient_scale(batch)
             reached = [found[name] for name in names if name in found]
             gradients = torch.autograd.grad(total, reached, allow_unused=True)
         logits = logits.detach()
@@ -153,8 +119,8 @@ def advise(
     grids = np.array([found[name].shape[2:] for name in kept])
     held = np.array([np.nan if blank else _coherence(moving[name]) for name in kept])
     finer = [name for name, grid in zip(kept, grids, strict=True) if grid.prod() > grids[-1].prod()]
-    return Advice(
-        network=called(model),
+    return TargetLayerSuggestion(
+        network=model_name(model),
         points=kept,
         grids=grids,
         cells=np.array(x.shape[2:]) / grids,
@@ -168,13 +134,12 @@ def advise(
 
 def _maps_of(model: nn.Module) -> list[str]:
     """The maps that a network lists, and the last one."""
-    try:
-        names = [info["module"] for info in model.feature_info]
-    except (AttributeError, LookupError, TypeError):
+    names = listed_maps(model)
+    if not names:
         raise HirelabError(
             f"{type(model).__name__} does not list its maps (timm's feature_info), so there is "
-            "nothing to choose from; ask a whole network of timm or of hirelab."
-        ) from None
+            "nothing to choose from; give a whole network of timm or of hirelab."
+        )
     return list(dict.fromkeys([*(resolve(model, n) for n in names), default_point(model)]))
 
 
@@ -224,13 +189,14 @@ def _warnings(
     model: nn.Module, logits: Tensor, truth: Tensor | None, silent: list[str], blank: bool
 ) -> list[str]:
     said = []
-    state = weights(model)
+    state = is_trained(model)
     if state.trained is False:
         said.append(
             f"the weights are untrained ({state.why}): maps show the architecture and chance, not "
             "what a network has learnt to look at."
         )
-    head = model.get_classifier() if hasattr(model, "get_classifier") else None
+    classifier: Any = getattr(model, "get_classifier", None)
+    head = classifier() if classifier else None
     bias = getattr(head, "bias", None)
     if state.trained and isinstance(bias, Tensor) and bias.numel() > 1 and not bias.any():
         said.append(
@@ -249,10 +215,11 @@ def _warnings(
     if truth is not None:
         for i in (predicted != truth).nonzero()[:, 0].tolist():
             label, guess = int(truth[i]), int(predicted[i])
+            taken, right = class_name(model, guess), class_name(model, label)
             said.append(
-                f"image {i} is predicted wrongly: class {guess} ({confidence[i]:.0%}), and its "
-                f"label is {label} ({shares[i, label]:.0%}); a map of class {guess} shows why the "
-                f"network errs, one of target={label} what spoke for the label."
+                f"image {i} is predicted wrongly: {taken} ({confidence[i]:.0%}), and its label is "
+                f"{right} ({shares[i, label]:.0%}); a map of target={guess} shows why the network "
+                f"errs, one of target={label} what spoke for the label."
             )
     undecided = (confidence < 2 / logits.shape[1]).nonzero()[:, 0].tolist()
     if undecided and logits.shape[1] > 2:

@@ -4,12 +4,10 @@ Grad-CAM (Selvaraju et al., https://arxiv.org/abs/1610.02391) looks at one point
 channel is weighed by the average of its gradient over the map, and the weighted channels are added
 up. The signs are kept: below zero speaks against the class. Only drawing takes the positive part.
 
-A point must first be brought onto the image. Inside a branch of a Hire-MLP the line of tokens is
-shifted, padded and cut into regions, so position is not place. There the token grid is carried
-back by the network's own rearrangement, and Grad-CAM is computed on that grid: the map at
-``height.mixed`` therefore equals the map at ``height.out``, and that at ``height.regions`` the one
-at ``height.shifted``. Networks of timm hold maps with the channels last, or as a list of tokens;
-these are brought to (N, C, h, w) in the same way, where the layout is clear.
+The point is read by `hirelab.hooks.layouts`, which brings it onto the image. Inside a branch of a
+Hire-MLP that means carrying it back by the network's own rearrangement, and Grad-CAM is computed on
+that grid: the map at ``height.mixed`` therefore equals the map at ``height.out``, and that at
+``height.regions`` the one at ``height.shifted``.
 
 Every call runs the network in evaluation mode and without gradients of the parameters, and leaves
 modes, parameters and hooks as they were, also after an error.
@@ -17,11 +15,10 @@ modes, parameters and hooks as they were, also after an error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, filterwarnings, warn
 
 import numpy as np
@@ -37,53 +34,49 @@ from captum.attr import (
 )
 from torch import Tensor, nn
 
+from .._shared.checks import check_choice, check_whole
 from .._shared.errors import HirelabError, unknown
 from ..datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, pixels
 from ..hooks.forward import (
-    LAYOUTS,
-    at_least_single,
-    at_rest,
-    called,
+    Target,
+    at_least_float32,
     check_images,
     check_logits,
     check_targets,
-    default_point,
+    class_name,
+    frozen_eval,
     gradient_scale,
-    listening,
-    resolve,
+    is_trained,
+    model_name,
+    pretrained_cfg,
     scores,
-    to_network,
+    to_model_device,
 )
+from ..hooks.layouts import LAYOUTS, default_point, reading, resolve
 from ..results import Result
-from .advice import weights
 
-METHODS: Mapping[str, Mapping[str, Any]] = {
-    "grad_cam": {},
-    "gradient": {},
-    "smooth_grad": {"samples": 16, "noise": 0.5, "seed": 0},
-    "integrated_gradients": {"steps": 32},
-    "guided_backprop": {},
-    "occlusion": {"window": None, "stride": None},
-}
-"""The methods and their options, see `attribute`."""
+if TYPE_CHECKING:
+    from ..viz.canvas import Still
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution(Result):
-    """Maps of what spoke for a class (above zero) and against it (below), an image each.
+    """Maps of what spoke for a class (above zero) and against it (below), one for each image.
 
     Attributes:
         network: the network's class or timm's name of it.
-        method: one of `METHODS`; ``options`` are those in force.
+        method: one of `METHODS`; ``options`` are the current ones.
         point: where the network was looked at; "" for the methods that look at pixels.
         targets: (N,) the class that each map is about.
         scores: (N,) its logit; ``probabilities``: (N,) its softmax.
         predicted: (N,) the network's own class; ``confidence``: (N,) its softmax.
         maps: (N, h, w) signed, in the image's order, in units of the logit (times the point's
             activation over its own unit, for Grad-CAM).
-        size: (height, width) of the input in pixels.
+        img_size: (height, width) of the input in pixels.
         images: (N, H, W, 3) uint8 for drawing; (N, 0, 0, 3) where the input was not RGB.
-        trained: whether the weights look trained, None where nothing tells; see `weights`.
+        trained: whether the weights look trained, None where nothing tells; see
+            `is_trained`.
+        names: (N,) what the targets are called, by the network's own ``label_names`` or "class 5".
     """
 
     network: str
@@ -95,10 +88,11 @@ class Attribution(Result):
     predicted: np.ndarray
     confidence: np.ndarray
     maps: np.ndarray
-    size: list[int]
+    img_size: list[int]
     images: np.ndarray
     trained: bool | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -106,29 +100,29 @@ class Attribution(Result):
     @cached_property
     def upsampled(self) -> np.ndarray:
         """(N, H, W) the signed maps at the input's size, bilinear between the tokens' centres."""
-        return upsample(self.maps, self.size)
+        return upsample(self.maps, self.img_size)
 
     @property
     def positive(self) -> np.ndarray:
         """(N, H, W) what speaks for the class: the positive part of `upsampled`."""
         return np.maximum(self.upsampled, 0)
 
-    def overlay(self, names: Sequence[str] | None = None):
+    def overlay(self, names: Sequence[str] | None = None) -> Still:
         """The positive part over each image, a `hirelab.viz.canvas.Still`.
 
         Args:
-            names: of the classes; their numbers without.
+            names: of all classes, in the place of the network's own.
 
         Raises:
             HirelabError: where the input was not RGB, so that there is no image to draw on.
         """
         return self._draw("overlay", names)
 
-    def plot(self, names: Sequence[str] | None = None):
+    def plot(self, names: Sequence[str] | None = None) -> Still:
         """Each image, the positive part over it, and the signed map, a `Still`."""
         return self._draw("signed", names)
 
-    def _draw(self, view: str, names: Sequence[str] | None):
+    def _draw(self, view: str, names: Sequence[str] | None) -> Still:
         from ..viz import overlay
 
         if not self.images.size:
@@ -136,22 +130,21 @@ class Attribution(Result):
                 "The input was not RGB, so there is no image to draw on; draw the arrays `maps` "
                 "with hirelab.viz.maps."
             )
-        titles = [
-            f"{names[t] if names else f'class {t}'}, {p:.0%}"
-            for t, p in zip(self.targets, self.probabilities, strict=True)
-        ]
+        own = self.names or [f"class {t}" for t in self.targets]
+        called = [names[t] for t in self.targets] if names else own
+        titles = [f"{n}, {p:.0%}" for n, p in zip(called, self.probabilities, strict=True)]
         rows, cols = self.maps.shape[1:]
-        where = f" at {self.point}, {rows} x {cols}" if self.point else ", a value a pixel"
+        where = f" at {self.point}, {rows} x {cols}" if self.point else ", one value per pixel"
         note = f"{self.network}: {self.method}{where}"
         if self.trained is False:
             note += "; the weights are untrained"
-        smooth = 1 if self.point else max(1, min(self.size) // 32) | 1
+        smooth = 1 if self.point else max(1, min(self.img_size) // 32) | 1
         return overlay.sheet(
             self.images, self.upsampled, titles, note, signed=view == "signed", smooth=smooth
         )
 
 
-def beside(found: Mapping[str, Attribution]):
+def beside(found: Mapping[str, Attribution]) -> Still:
     """Signed maps of one image side by side, such as of several points, classes or networks.
 
     Args:
@@ -177,7 +170,7 @@ def beside(found: Mapping[str, Attribution]):
             "The attributions are not of the same RGB image, so there is none to draw them "
             "beside; make them all from one."
         )
-    notes = ["{} x {} tokens".format(*one.maps.shape[1:]) if one.point else "a value a pixel"
+    notes = ["{} x {} tokens".format(*one.maps.shape[1:]) if one.point else "one value per pixel"
              for one in kept]  # fmt: skip
     return overlay.beside(first[0], [one.upsampled[0] for one in kept], list(found), notes)
 
@@ -188,10 +181,9 @@ def upsample(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def _upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
-    size = tuple(size)
-    if maps.shape[1:] == size:
+    if maps.shape[1:] == tuple(size):
         return maps
-    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 # ------------------------------------------------------------------ the methods
@@ -200,10 +192,12 @@ def _upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
 def grad_cam(
     model: nn.Module,
     x: Tensor,
-    target: int | Sequence[int] | None = None,
+    target: Target = None,
     point: str | None = None,
     *,
     layout: str | None = None,
+    grid: Sequence[int] | None = None,
+    call: int | None = None,
 ) -> Attribution:
     """Grad-CAM of a batch of images at one point, in one forward and one backward pass.
 
@@ -212,36 +206,41 @@ def grad_cam(
         x: (N, C, H, W) normalised images.
         target: the class to explain, one for all images or one for each; the predicted for None.
         point: a named point of a Hire-MLP (``model.points()``; ``stages.3`` means its ``out``), or
-            any module by its name; the network's last map for None, see `advise`.
-        layout: how the point's tensor lies, one of `LAYOUTS`; told by its shape for None.
+            any module by its name; the network's last map for None, see
+            `suggest_target_layer`.
+        layout, grid, call: how the point's tensor lies and which call to read, where that cannot
+            be worked out, see `hirelab.hooks.layouts.reading`.
 
     Returns:
         An `Attribution` with signed maps (N, h, w) in the image's order.
 
     Raises:
-        UnknownPoint: for a point that is not there, with near names.
-        HirelabError, TypeError: one sentence for an input, class or point that gives no map: a gate
-            or vector, a point that is not passed or passed twice, one that the logits do not
-            depend on, a class out of range, values that are not finite.
+        UnknownPoint: for a point that does not exist, with near names.
+        HirelabError: one sentence for an input, class or point that gives no map: a gate or
+            vector, a point that is not passed or passed twice, one that the logits do not depend
+            on, a class out of range, values that are not finite.
     """
-    return _attribute(model, x, target, point, "grad_cam", layout, {})
+    where = {"layout": layout, "grid": grid, "call": call}
+    return _attribute(model, x, target, point, "grad_cam", where, {})
 
 
 def attribute(
     model: nn.Module,
     x: Tensor,
-    target: int | Sequence[int] | None = None,
+    target: Target = None,
     point: str | None = None,
     *,
     method: str = "grad_cam",
     layout: str | None = None,
+    grid: Sequence[int] | None = None,
+    call: int | None = None,
     **options: Any,
 ) -> Attribution:
     """Attribute a class's logit to places, by captum's methods through one call.
 
     Args:
-        model, x, target, point, layout: as in `grad_cam`. All methods but "grad_cam" attribute to
-            pixels (summed over the colours, with their signs) and take no point.
+        model, x, target, point, layout, grid, call: as in `grad_cam`. All methods but "grad_cam"
+            attribute to pixels (summed over the colours, with their signs) and take no point.
         method: one of `METHODS`:
 
             - "grad_cam": see `grad_cam`;
@@ -258,63 +257,46 @@ def attribute(
               shorter side for None.
 
     Raises:
-        as `grad_cam`; ValueError also for an unknown method or option, with near names.
+        as `grad_cam`; HirelabError also for an unknown method or option, with near names.
     """
-    return _attribute(model, x, target, point, method, layout, options)
+    where = {"layout": layout, "grid": grid, "call": call}
+    return _attribute(model, x, target, point, method, where, options)
 
 
 def _attribute(
     model: nn.Module,
     x: Tensor,
-    target: Any,
+    target: Target,
     point: str | None,
     method: str,
-    layout: str | None,
+    where: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> Attribution:
-    if method not in METHODS:
-        raise HirelabError(unknown("method", method, METHODS, f"There are {', '.join(METHODS)}."))
-    for name in options:
-        if name not in METHODS[method]:
-            has = ", ".join(METHODS[method]) or "no options"
-            raise HirelabError(unknown("option", name, METHODS[method], f"{method} has {has}."))
-    if layout is not None and layout not in LAYOUTS:
-        raise HirelabError(f"layout is {layout!r}; choose one of {', '.join(LAYOUTS)}, or None.")
+    """Check, run, and say what was done; ``where`` are `reading`'s arguments."""
+    _check_request(point, method, where, options)
     check_images(x)
-    if method == "grad_cam":
-        point = default_point(model) if point is None else resolve(model, point)
-    elif point is not None:
-        raise HirelabError(
-            f"point is {point!r}, and {method} attributes to pixels; leave the point out, or use "
-            "method='grad_cam'."
-        )
     settings = _settings(method, options, x)
-    with at_rest(model):
-        batch = to_network(model, x)
-        if method == "grad_cam":
+    to_pixels = METHODS[method].to_pixels
+    if to_pixels is None:
+        point = default_point(model) if point is None else resolve(model, point)
+    with frozen_eval(model):
+        batch = to_model_device(model, x)
+        if to_pixels is None:
             assert point is not None
-            maps, logits, targets = _grad_cam(model, batch, target, point, layout)
+            maps, logits, targets = _grad_cam(model, batch, target, point, where)
         else:
             logits = scores(model, batch)
             targets = check_targets(target, logits)
-            maps = _to_pixels(model, batch, targets, method, settings)
-        if not torch.isfinite(maps).all():
-            raise HirelabError(
-                f"{type(model).__name__} computes NaN or infinite values from this input, so there "
-                "is no map; look for the first point that has them (model.run_with_cache)."
-            )
+            scale = gradient_scale(batch)
+            values = at_least_float32(batch).requires_grad_()
+            found = to_pixels(_Logits(model, batch.dtype, scale), values, targets, settings)
+            maps = found.detach().sum(1) / scale
         shares = logits.softmax(1)
-    if not maps.any():
-        where = f" at {point}" if point else ""
-        warn(
-            f"The attribution{where} is zero everywhere, so nothing there moves the logit; "
-            "hirelab.advise(model, x) names a point where something does.",
-            stacklevel=3,
-        )
+    _check_maps(model, maps, point)
     rows = torch.arange(len(x), device=targets.device)
     confidence, predicted = shares.max(1)
     return Attribution(
-        network=called(model),
+        network=model_name(model),
         method=method,
         point=point or "",
         targets=targets.cpu().numpy(),
@@ -323,40 +305,75 @@ def _attribute(
         predicted=predicted.cpu().numpy(),
         confidence=confidence.cpu().numpy(),
         maps=maps.cpu().numpy(),
-        size=list(x.shape[2:]),
+        img_size=list(x.shape[2:]),
         images=_images(model, x),
-        trained=weights(model).trained,
+        trained=is_trained(model).trained,
         options=settings,
+        names=[class_name(model, number) for number in targets.tolist()],
     )
 
 
+def _check_request(
+    point: str | None, method: str, where: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    if method not in METHODS:
+        raise HirelabError(unknown("method", method, METHODS, f"There are {', '.join(METHODS)}."))
+    known = METHODS[method].options
+    for name in options:
+        if name not in known:
+            has = ", ".join(known) or "no options"
+            raise HirelabError(unknown("option", name, known, f"{method} has {has}."))
+    if where["layout"] is not None:
+        check_choice("layout", where["layout"], LAYOUTS)
+    if METHODS[method].to_pixels is not None and point is not None:
+        raise HirelabError(
+            f"point is {point!r}, and {method} attributes to pixels; leave the point out, or use "
+            "method='grad_cam'."
+        )
+
+
+def _check_maps(model: nn.Module, maps: Tensor, point: str | None) -> None:
+    """Refuse maps with NaN, and warn of one that is zero everywhere."""
+    if not torch.isfinite(maps).all():
+        raise HirelabError(
+            f"{type(model).__name__} computes NaN or infinite values from this input, so there "
+            "is no map; look for the first point that has them (model.run_with_cache)."
+        )
+    if not maps.any():
+        where = f" at {point}" if point else ""
+        warn(
+            f"The attribution{where} is zero everywhere, so nothing there moves the logit; "
+            "hirelab.suggest_target_layer(model, x) names a point where something does.",
+            stacklevel=4,
+        )
+
+
 def _grad_cam(
-    model: nn.Module, x: Tensor, target: Any, point: str, layout: str | None
+    model: nn.Module, x: Tensor, target: Target, point: str, where: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(N, h, w) maps, (N, classes) logits and (N,) classes."""
-    tap, seen, scale = nn.Identity(), {}, gradient_scale(x)
+    seen: dict[str, Tensor] = {}
+    tap, scale = nn.Identity(), gradient_scale(x)
 
     def forward(batch: Tensor) -> Tensor:
         output = check_logits(model(batch), len(batch), model)
-        if not passed[point]:
-            raise HirelabError(
-                f"{point} is not reached in a forward pass, so it has no map; choose a module that "
-                "the network runs through."
-            )
+        point_map.check_reached()
         if not output.requires_grad:
             raise HirelabError(
                 f"The logits have no gradient at {point}: nothing of it reaches them; choose a "
                 "point on the way to the logits."
             )
-        output = at_least_single(output)
+        output = at_least_float32(output)
         seen["logits"], seen["targets"] = output.detach(), check_targets(target, output.detach())
         return output.gather(1, seen["targets"][:, None])[:, 0] * scale
 
     # captum listens at the tap, through which the point's tensor passes as a token grid.
-    size = (len(x), *x.shape[2:])
-    with listening(model, [point], size, lambda name, grid: tap(grid), layout) as passed:
+    with reading(model, point, **where, replace=tap) as point_map:
         maps = LayerGradCam(forward, tap).attribute(x)
     return maps[:, 0].detach() / scale, seen["logits"], seen["targets"]
+
+
+# ------------------------------------------------------------------ attributing to pixels
 
 
 class _Logits(nn.Module):
@@ -367,49 +384,48 @@ class _Logits(nn.Module):
         self.model, self.dtype, self.scale = model, dtype, scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return at_least_single(self.model(x.to(self.dtype))) * self.scale
+        return at_least_float32(self.model(x.to(self.dtype))) * self.scale
 
 
-def _to_pixels(
-    model: nn.Module, x: Tensor, targets: Tensor, method: str, options: Mapping[str, Any]
-) -> Tensor:
-    """(N, H, W) of the methods that attribute to pixels."""
-    scale = gradient_scale(x)
-    network = _Logits(model, x.dtype, scale)
-    x = at_least_single(x).requires_grad_()
-    if method == "gradient":
-        found = Saliency(network).attribute(x, targets, abs=False)
-    elif method == "smooth_grad":
-        devices = [x.device] if x.is_cuda else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(options["seed"])
-            found = NoiseTunnel(Saliency(network)).attribute(
-                x,
-                nt_samples=options["samples"],
-                nt_samples_batch_size=1,
-                stdevs=float(options["noise"]),
-                target=targets,
-                abs=False,
-            )
-    elif method == "integrated_gradients":
-        found = IntegratedGradients(network).attribute(
-            x, target=targets, n_steps=options["steps"], internal_batch_size=max(len(x), 16)
-        )
-    elif method == "guided_backprop":
-        found = _guided(network, x, targets)
-    else:
-        window, stride, channels = options["window"], options["stride"], x.shape[1]
-        found = Occlusion(network).attribute(
+# Each takes the network, (N, C, H, W) images, (N,) classes and its options, and returns the
+# attributions (N, C, H, W).
+
+
+def _gradient(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -> Tensor:
+    return Saliency(network).attribute(x, targets, abs=False)
+
+
+def _smooth_grad(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -> Tensor:
+    with torch.random.fork_rng([x.device] if x.is_cuda else []):
+        torch.manual_seed(options["seed"])
+        return NoiseTunnel(Saliency(network)).attribute(
             x,
-            sliding_window_shapes=(channels, window, window),
-            strides=(channels, stride, stride),
+            nt_samples=options["samples"],
+            nt_samples_batch_size=1,
+            stdevs=float(options["noise"]),
             target=targets,
+            abs=False,
         )
-        found = found / channels  # captum gives a window's drop to each of its colours
-    return found.detach().sum(1) / scale
 
 
-def _guided(network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+def _integrated(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -> Tensor:
+    return IntegratedGradients(network).attribute(
+        x, target=targets, n_steps=options["steps"], internal_batch_size=max(len(x), 16)
+    )
+
+
+def _occlusion(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -> Tensor:
+    window, stride, channels = options["window"], options["stride"], x.shape[1]
+    found = Occlusion(network).attribute(
+        x,
+        sliding_window_shapes=(channels, window, window),
+        strides=(channels, stride, stride),
+        target=targets,
+    )
+    return found / channels  # captum gives a window's drop to each of its colours
+
+
+def _guided(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -> Tensor:
     relus = [m for m in network.modules() if isinstance(m, nn.ReLU)]
     if not relus:
         raise HirelabError(
@@ -417,7 +433,7 @@ def _guided(network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
             "gradient; use method='gradient'."
         )
     # captum's backward hooks cannot stand on what is overwritten in place
-    overwriting = [m for m in network.modules() if getattr(m, "inplace", False) is True]
+    overwriting: list[Any] = [m for m in network.modules() if getattr(m, "inplace", False) is True]
     try:
         for module in overwriting:
             module.inplace = False
@@ -429,25 +445,42 @@ def _guided(network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
             module.inplace = True
 
 
+ToPixels = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any]], Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method attributes to pixels (None for Grad-CAM, which looks at a point), and the
+    options that it has, with their defaults."""
+
+    to_pixels: ToPixels | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+METHODS: Mapping[str, Method] = {
+    "grad_cam": Method(None),
+    "gradient": Method(_gradient),
+    "smooth_grad": Method(_smooth_grad, {"samples": 16, "noise": 0.5, "seed": 0}),
+    "integrated_gradients": Method(_integrated, {"steps": 32}),
+    "guided_backprop": Method(_guided),
+    "occlusion": Method(_occlusion, {"window": None, "stride": None}),
+}
+"""The methods by name, see `attribute`."""
+
+
 def _settings(method: str, options: Mapping[str, Any], x: Tensor) -> dict[str, Any]:
-    """The options in force, checked, as plain numbers."""
-    found = {**METHODS[method], **options}
+    """The method's options and what was given in their place, checked, as plain numbers."""
+    found = {**METHODS[method].options, **options}
     short = min(x.shape[2:])
     if method == "occlusion":
-        if found["window"] is None:
-            found["window"] = max(1, short // 7)
-        if found["stride"] is None:
-            found["stride"] = max(1, min(short // 14, int(found["window"])))
-    limits = {"samples": None, "steps": None, "window": short, "stride": found.get("window")}
-    for name, most in limits.items():
-        if name not in found:
-            continue
-        value = found[name]
-        whole = hasattr(value, "__index__") and not isinstance(value, bool)
-        if not whole or value < 1 or (most is not None and value > most):
-            span = "from 1" + (f" to {most}" if most is not None else "")
-            raise HirelabError(f"{name} is {value!r}; give a whole number {span}.")
-        found[name] = index(value)
+        window = max(1, short // 7) if found["window"] is None else found["window"]
+        found["window"] = check_whole("window", window, 1, short, "pixels")
+        stride = found["stride"]
+        stride = max(1, min(short // 14, found["window"])) if stride is None else stride
+        found["stride"] = check_whole("stride", stride, 1, found["window"], "pixels")
+    for name in ("samples", "steps"):
+        if name in found:
+            found[name] = check_whole(name, found[name], 1)
     if "noise" in found and not float(found["noise"]) > 0:
         raise HirelabError(f"noise is {found['noise']!r}; give a standard deviation above 0.")
     return found
@@ -457,6 +490,6 @@ def _images(model: nn.Module, x: Tensor) -> np.ndarray:
     """(N, H, W, 3) uint8: what the network was shown, by its own mean and standard deviation."""
     if x.shape[1] != 3:
         return np.zeros((len(x), 0, 0, 3), np.uint8)
-    cfg = getattr(model, "pretrained_cfg", None) or {}
+    cfg = pretrained_cfg(model)
     mean, std = cfg.get("mean", IMAGENET_MEAN), cfg.get("std", IMAGENET_STD)
     return pixels(x, *(pair if len(pair) == 3 else pair * 3 for pair in (mean, std)))

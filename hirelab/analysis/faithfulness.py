@@ -17,21 +17,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._shared.checks import check_choice, check_whole
 from .._shared.errors import HirelabError, unknown
-from ..hooks.forward import at_rest, called, check_images, check_targets, scores, to_network
+from .._shared.statistics import bootstrap_interval, rank_correlation
+from ..hooks.forward import (
+    Target,
+    check_images,
+    check_targets,
+    frozen_eval,
+    is_trained,
+    model_name,
+    scores,
+    to_model_device,
+)
 from ..results import Result
 from .attribution import Attribution, attribute, upsample
 
+if TYPE_CHECKING:
+    from ..viz.canvas import Still
+
 FILLS = ("mean", "blur")
-DRAWS = 2000  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,13 @@ def interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> Interval
         raise HirelabError(f"The values have shape {values.shape}; give one for each image, (N,).")
     if not 0 < level < 1:
         raise HirelabError(f"level is {level}; give a share between 0 and 1, such as 0.95.")
-    mean = float(values.mean())
-    if len(values) == 1:
-        return Interval(mean, float("nan"), float("nan"), level)
-    drawn = np.random.default_rng(seed).integers(len(values), size=(DRAWS, len(values)))
-    low, high = np.quantile(values[drawn].mean(1), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, float(low), float(high), level)
+    low, high = bootstrap_interval(values, level, seed=seed)
+    return Interval(float(values.mean()), low, high, level)
+
+
+def _untrained(trained: bool | None) -> str:
+    """What a text says of weights that have not been trained."""
+    return "; the weights are untrained" if trained is False else ""
 
 
 def _random_maps(like: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -87,6 +99,7 @@ class DeletionInsertion(Result):
         deletion, insertion: (N, S) probability of the target class, in the order of the map.
         random_deletion, random_insertion: (N, S) the same in the order of a random map.
         seed: of the random map.
+        trained: whether the weights look trained, None where nothing tells.
     """
 
     network: str
@@ -99,6 +112,7 @@ class DeletionInsertion(Result):
     random_deletion: np.ndarray
     random_insertion: np.ndarray
     seed: int
+    trained: bool | None = None
 
     def area(self, curve: str, level: float = 0.95) -> Interval:
         """The mean area under a curve, 0 to 1, over images.
@@ -119,16 +133,18 @@ class DeletionInsertion(Result):
         if curve not in curves:
             cure = f"There are {', '.join(curves)} and gain."
             raise HirelabError(unknown("curve", curve, [*curves, "gain"], cure))
-        return np.trapezoid(getattr(self, curve), self.shares, axis=1)
+        from scipy.integrate import trapezoid
+
+        return trapezoid(getattr(self, curve), self.shares, axis=1)
 
     def __str__(self) -> str:
         return (
             f"deletion {self.area('deletion')}, random {self.area('random_deletion')}; "
             f"insertion {self.area('insertion')}, random {self.area('random_insertion')}; "
-            f"gain over random {self.area('gain')}"
+            f"gain over random {self.area('gain')}{_untrained(self.trained)}"
         )
 
-    def plot(self):
+    def plot(self) -> Still:
         """Mean curves with their bands, a `hirelab.viz.canvas.Still`."""
         from ..viz import bands
 
@@ -178,23 +194,21 @@ def deletion_insertion(
         HirelabError: for images that are not the attribution's, steps below 1, another fill.
     """
     check_images(x)
-    if len(x) != len(attribution) or list(x.shape[2:]) != list(attribution.size):
+    if len(x) != len(attribution) or list(x.shape[2:]) != list(attribution.img_size):
         raise HirelabError(
-            f"The attribution is of {len(attribution)} images of {attribution.size} pixels, and "
-            f"x holds {len(x)} of {list(x.shape[2:])}; give the images that it was made from."
+            f"The attribution is of {len(attribution)} images of {attribution.img_size} pixels, "
+            f"and x holds {len(x)} of {list(x.shape[2:])}; give the images that it was made from."
         )
-    if index(steps) < 1:
-        raise HirelabError(f"steps is {steps}; give a whole number from 1.")
-    if fill not in FILLS:
-        raise HirelabError(f"fill is {fill!r}; choose one of {', '.join(FILLS)}.")
+    check_whole("steps", steps, 1)
+    check_choice("fill", fill, FILLS)
     generator = np.random.default_rng(seed)
     order = _order(attribution.upsampled, generator)
     chance = _order(
-        upsample(_random_maps(attribution.maps, generator), attribution.size), generator
+        upsample(_random_maps(attribution.maps, generator), attribution.img_size), generator
     )
     shares = np.linspace(0, 1, steps + 1)
-    with at_rest(model):
-        batch = to_network(model, x)
+    with frozen_eval(model):
+        batch = to_model_device(model, x)
         gone = torch.zeros_like(batch) if fill == "mean" else _blurred(batch)
         targets = check_targets(attribution.targets, scores(model, batch))
 
@@ -213,7 +227,17 @@ def deletion_insertion(
             for start, end in ((batch, gone), (gone, batch))
         ]
     return DeletionInsertion(
-        called(model), attribution.method, attribution.point, fill, shares, *curves, seed
+        model_name(model),
+        attribution.method,
+        attribution.point,
+        fill,
+        shares,
+        deletion=curves[0],
+        insertion=curves[1],
+        random_deletion=curves[2],
+        random_insertion=curves[3],
+        seed=seed,
+        trained=is_trained(model).trained,
     )
 
 
@@ -229,18 +253,12 @@ def _order(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 def _blurred(x: Tensor) -> Tensor:
     """The images without detail: a Gaussian, a 16th of the shorter side its deviation."""
+    from torchvision.transforms.functional import gaussian_blur
+
     sigma = max(1.0, min(x.shape[2:]) / 16)
-    for dim in (2, 3):
-        # not wider than the image, beyond which its edge is repeated
-        reach = min(round(3 * sigma), x.shape[dim])
-        at = torch.arange(-reach, reach + 1, device=x.device, dtype=torch.float32)
-        kernel = torch.softmax(-(at**2) / (2 * sigma**2), 0).to(x.dtype)
-        shape = [1, 1, 1, 1]
-        shape[dim] = -1
-        pad = (0, 0, reach, reach) if dim == 2 else (reach, reach, 0, 0)
-        padded = F.pad(x, pad, mode="replicate")
-        x = F.conv2d(padded.flatten(0, 1)[:, None], kernel.view(shape)).view_as(x)
-    return x
+    # Three deviations to each side, but no further than the image can be mirrored at its edge.
+    down, across = (min(round(3 * sigma), n - 1) for n in x.shape[2:])
+    return gaussian_blur(x, [2 * across + 1, 2 * down + 1], [sigma, sigma])
 
 
 # ------------------------------------------------------------------ weight randomisation
@@ -258,6 +276,7 @@ class Randomisation(Result):
         absolute: (modules, N) the same of the maps' sizes, without the signs.
         random: (N,) rank correlation of a random map with the first.
         seed: of the new weights and of the random map.
+        trained: whether the weights look trained, None where nothing tells.
     """
 
     network: str
@@ -268,6 +287,7 @@ class Randomisation(Result):
     absolute: np.ndarray
     random: np.ndarray
     seed: int
+    trained: bool | None = None
 
     def at(self, module: str | int, level: float = 0.95) -> Interval:
         """Mean similarity over images once ``module`` (a name, or a place in the list) and all
@@ -286,10 +306,10 @@ class Randomisation(Result):
     def __str__(self) -> str:
         return (
             f"similarity after the head {self.at(0)}, after all weights {self.at(-1)}; of a random "
-            f"map {interval(self.random)}"
+            f"map {interval(self.random)}{_untrained(self.trained)}"
         )
 
-    def plot(self):
+    def plot(self) -> Still:
         """Similarity against what has been replaced, a `hirelab.viz.canvas.Still`."""
         from ..viz import bands
 
@@ -307,7 +327,7 @@ class Randomisation(Result):
 def randomisation_check(
     model: nn.Module,
     x: Tensor,
-    target: int | Sequence[int] | None = None,
+    target: Target = None,
     point: str | None = None,
     *,
     method: str = "grad_cam",
@@ -328,7 +348,7 @@ def randomisation_check(
         seed: of the new weights and of the random map.
 
     Raises:
-        HirelabError: for a module that is not there or has no weights; and as `attribute`.
+        HirelabError: for a module that does not exist or has no weights; and as `attribute`.
     """
     first = attribute(model, x, target, point, method=method, **options)
     order = _from_head_down(model) if modules is None else list(modules)
@@ -345,8 +365,8 @@ def randomisation_check(
     for name in order:
         _replace_weights(copy.get_submodule(name), generator)
         maps = attribute(copy, x, first.targets, point, method=method, **options).maps
-        similarity.append(_rank_correlation(first.maps, maps))
-        absolute.append(_rank_correlation(np.abs(first.maps), np.abs(maps)))
+        similarity.append(_similarity(first.maps, maps))
+        absolute.append(_similarity(np.abs(first.maps), np.abs(maps)))
     chance = _random_maps(first.maps, np.random.default_rng(seed))
     return Randomisation(
         first.network,
@@ -355,8 +375,9 @@ def randomisation_check(
         order,
         np.array(similarity),
         np.array(absolute),
-        _rank_correlation(first.maps, chance),
+        _similarity(first.maps, chance),
         seed,
+        first.trained,
     )
 
 
@@ -378,21 +399,10 @@ def _replace_weights(module: nn.Module, generator: torch.Generator) -> None:
         parameter.copy_(mean + spread * noise.to(parameter.device))
 
 
-def _rank_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(N,) Spearman's correlation of two maps of every image; 0 where one has a single value."""
-    found = []
-    for a, b in zip(one, other, strict=True):
-        a, b = (_ranks(v.ravel()) for v in (a, b))
-        size = np.sqrt((a @ a) * (b @ b))
-        found.append(a @ b / size if size > 0 else 0.0)
-    return np.array(found)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks around their mean; equal values share theirs."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(count) - (count + 1) / 2)[place]
-    return ranks - ranks.mean()
+def _similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(N,) rank correlation of two maps of every image; 0 where one has a single value."""
+    found = [rank_correlation(a, b) for a, b in zip(one, other, strict=True)]
+    return np.nan_to_num(found)
 
 
 # ------------------------------------------------------------------ pointing game
@@ -461,22 +471,20 @@ def pointing_game(
     Raises:
         HirelabError: for another number of boxes, an empty box, or one outside the image.
     """
-    high, wide = attribution.size
+    high, wide = attribution.img_size
     if len(boxes) != len(attribution):
         raise HirelabError(
             f"There are boxes for {len(boxes)} images, and the attribution has "
             f"{len(attribution)}; give one box, or an array of them, for each."
         )
-    if index(tolerance) < 0 or index(draws) < 1:
-        raise HirelabError(
-            f"tolerance is {tolerance} and draws {draws}; give at least 0 pixels and 1 random map."
-        )
+    tolerance = check_whole("tolerance", tolerance, 0, unit="pixels")
+    check_whole("draws", draws, 1, unit="random maps")
     inside = np.stack([_inside(i, b, high, wide, tolerance) for i, b in enumerate(boxes)])
     rows, cols = _highest(attribution.upsampled)
     generator, n = np.random.default_rng(seed), np.arange(len(attribution))
     chance = np.zeros(len(attribution))
     for _ in range(draws):
-        random = upsample(_random_maps(attribution.maps, generator), attribution.size)
+        random = upsample(_random_maps(attribution.maps, generator), attribution.img_size)
         chance += inside[(n, *_highest(random))]
     return PointingGame(
         attribution.network,
@@ -486,15 +494,14 @@ def pointing_game(
         inside[n, rows, cols],
         chance / draws,
         inside[:, high // 2, wide // 2],
-        index(tolerance),
+        tolerance,
         seed,
     )
 
 
 def _highest(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N,) rows and (N,) columns of the highest values."""
-    flat = maps.reshape(len(maps), -1).argmax(1)
-    return np.unravel_index(flat, maps.shape[1:])  # type: ignore[return-value]
+    return np.divmod(maps.reshape(len(maps), -1).argmax(1), maps.shape[2])
 
 
 def _inside(i: int, boxes: Any, high: int, wide: int, tolerance: int) -> np.ndarray:

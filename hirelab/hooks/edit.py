@@ -1,103 +1,93 @@
-"""Ready edits for `model.edits`: each is called as ``edit(value, point)`` and returns a tensor.
+"""Ready edits for `model.edits`: each function returns one, called as ``edit(value, point)``.
 
     with model.edits({"stages.2.blocks.1.hire.gate": hl.edit.fix(height=1., width=0., channel=0.)}):
         logits = model(x)
 
-Any function of ``(value, point)`` is an edit too. The classes have small letters because they
-read as verbs where they are used.
+Any function of ``(value, point)`` that returns a tensor is an edit too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from numbers import Real
 
 import torch
 from torch import Tensor
 
 from .._shared.errors import HirelabError
-from .points import Named, Point
+from .points import Edit, Point
 
 __all__ = ["add", "fix", "replace", "scale", "zero"]
 
 
-@dataclass(frozen=True)
-class scale(Named):
+def scale(factor: float) -> Edit:
     """Multiply by ``factor``."""
-
-    factor: float
-
-    def __call__(self, value: Tensor, point: Point) -> Tensor:
-        return value * self.factor
+    return Edit(lambda value, point: value * factor, f"scale(factor={_shown(factor)})")
 
 
-@dataclass(frozen=True)
-class zero(Named):
+def zero() -> Edit:
     """Replace by zeros: what the network does without this point."""
-
-    def __call__(self, value: Tensor, point: Point) -> Tensor:
-        return torch.zeros_like(value)
+    return Edit(lambda value, point: torch.zeros_like(value), "zero()")
 
 
-@dataclass(frozen=True)
-class add(Named):
+def add(other: float | Tensor) -> Edit:
     """Add ``other``, a number or a tensor that broadcasts to the point's shape."""
-
-    other: float | Tensor = field(repr=False)
-
-    def __call__(self, value: Tensor, point: Point) -> Tensor:
-        return value + self.other
+    return Edit(lambda value, point: value + other, f"add({_shown(other)})")
 
 
-@dataclass(frozen=True)
-class replace(Named):
+def replace(other: Tensor) -> Edit:
     """Put ``other`` in its place: a tensor that broadcasts to the point's shape, say one that was
-    cached from another image (activation patching)."""
+    cached from another image (activation patching).
 
-    other: Tensor = field(repr=False)
+    Raises:
+        HirelabError: during the pass, for a shape that does not broadcast to the point's.
+    """
 
-    def __call__(self, value: Tensor, point: Point) -> Tensor:
-        other = self.other.to(value)
+    def act(value: Tensor, point: Point) -> Tensor:
+        alike = other.to(value)
         try:
-            return other.expand_as(value).clone()
+            return alike.expand_as(value).clone()
         except RuntimeError:
             raise HirelabError(
                 f"{point.name} has shape {tuple(value.shape)}; the replacement has "
                 f"{tuple(other.shape)}, which does not broadcast to it."
             ) from None
 
+    return Edit(act, f"replace({_shown(other)})")
 
-class fix(Named):
+
+def fix(**weights: float | Tensor) -> Edit:
     """Fix a gate's weights, by branch, for all channels: ``fix(height=1., width=0., channel=0.)``.
 
     Branches that are not named keep their weights; nothing is renormalised, so weights need not
     sum to 1.
 
     Raises:
-        HirelabError: at a point that is no gate, or for a branch that this gate does not weigh.
+        HirelabError: for no branch, or a weight that is no number; during the pass, at a point
+            that is no gate, or for a branch that this gate does not weigh.
     """
+    if not weights:
+        raise HirelabError("fix() names no branch; write fix(height=1., width=0., channel=0.).")
+    for branch, weight in weights.items():
+        if not isinstance(weight, (Real, Tensor)):
+            raise HirelabError(
+                f"{branch} is {weight!r}; a weight is a number, or a tensor of one per channel."
+            )
 
-    def __init__(self, **weights: float) -> None:
-        if not weights:
-            raise HirelabError("fix() names no branch; write fix(height=1., width=0., channel=0.).")
-        for branch, weight in weights.items():
-            if not isinstance(weight, (Real, Tensor)):
-                raise TypeError(f"{branch} is {weight!r}; a weight is a number, or one a channel.")
-        self.weights = weights
-
-    def __repr__(self) -> str:
-        return f"fix({', '.join(f'{k}={v}' for k, v in self.weights.items())})"
-
-    def __call__(self, value: Tensor, point: Point) -> Tensor:
+    def act(value: Tensor, point: Point) -> Tensor:
         if point.kind != "gate":
             raise HirelabError(f"{point.name} is a {point.kind}; fix() sets the weights of a gate.")
-        columns = []
-        for branch, weight in self.weights.items():
+        for branch in weights:
             if branch not in point.branches:
                 raise HirelabError(
                     f"{point.name} weighs {', '.join(point.branches)}; it has no branch {branch!r}."
                 )
-            columns.append((point.branches.index(branch), weight))
-        for column, weight in columns:
-            value[..., column] = weight
+        for branch, weight in weights.items():
+            value[..., point.branches.index(branch)] = weight
         return value
+
+    return Edit(act, f"fix({', '.join(f'{k}={_shown(v)}' for k, v in weights.items())})")
+
+
+def _shown(value: object) -> str:
+    """A tensor by its shape, not by its numbers."""
+    return f"tensor {tuple(value.shape)}" if isinstance(value, Tensor) else str(value)

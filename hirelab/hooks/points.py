@@ -17,23 +17,29 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .._shared.errors import HirelabError, unknown
-from ..rearrange import AXES, Rearrangement, unpartition, unshift
+from .._shared.tables import table
+from ..rearrange import AXES, Rearrangement, partition, shift, unpartition, unshift
+from .forward import check_finite, eval_mode
 
 KINDS = ("token grid", "region grid", "gate", "vector")
-Edit = Callable[[Tensor, "Point"], Tensor]
+EditFunction = Callable[[Tensor, "Point"], Tensor]
 
 
 class Probe(nn.Module):
-    """An identity with a name. ``kind`` says what the tensor is; one of `KINDS`.
+    """An identity with a name, where the network can be read and edited.
+
+    TransformerLens calls it HookPoint; in other places a probe is a classifier on activations.
+    ``kind`` says what the tensor is, one of `KINDS`:
 
     - "token grid": (B, C, H, W), a token a position;
     - "region grid": (B, C*region, regions, W) or (B, C*region, H, regions), a region a position;
@@ -63,7 +69,7 @@ class Point:
         kind: one of `KINDS`.
         shape: of the tensor, batch first.
         axis: "height" or "width" inside a branch that rearranges this axis, else None.
-        rearrangement: the index map in force on that axis, else None.
+        rearrangement: the current index map on that axis, else None.
         shifted: whether the tensor is in shifted order, so that position is not place.
         branches: for a gate, the branch of every column.
     """
@@ -98,37 +104,39 @@ class Point:
             value = unpartition(value, dim, r.region, r.size)
         return unshift(value, dim, r.region, r.shift, r.cross_region)
 
+    def back(self, grid: Tensor) -> Tensor:
+        """The inverse of `tokens`: the point's tensor again, for all that the network reads of it.
+
+        After the mixing a padded slot held a value of its own; here it holds a copy, or zero, as
+        before the mixing. The network crops it away.
+        """
+        if not self.shifted:
+            return grid
+        assert self.rearrangement is not None
+        assert self.axis is not None
+        r, dim = self.rearrangement, AXES[self.axis]
+        line = shift(grid, dim, r.region, r.shift, r.cross_region)
+        return partition(line, dim, r.region, r.padding) if self.kind == "region grid" else line
+
 
 class Table(list[Point]):
     """A list of points that prints as a table."""
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """(name, kind, shape, region, shift) of every point, as text."""
-        rows = []
-        for point in self:
-            r = point.rearrangement
-            shape = " x ".join(map(str, point.shape))
-            rows.append(
-                (
-                    point.name,
-                    point.kind,
-                    shape,
-                    str(r.region) if r else "",
-                    str(r.shift) if r else "",
-                )
-            )
-        return rows
+
+        def row(point: Point) -> tuple[str, str, str, str, str]:
+            r, shape = point.rearrangement, " x ".join(map(str, point.shape))
+            settings = (str(r.region), str(r.shift)) if r else ("", "")
+            return (point.name, point.kind, shape, *settings)
+
+        return [row(point) for point in self]
 
     def __repr__(self) -> str:
-        rows = [("name", "kind", "shape", "region", "shift"), *self.rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        return table([("name", "kind", "shape", "region", "shift"), *self.rows()])
 
 
-class UnknownPoint(KeyError):
+class UnknownPoint(HirelabError, KeyError):
     """No point of that name; the message names near matches."""
 
     def __str__(self) -> str:  # KeyError would show the sentence in quotes
@@ -237,17 +245,47 @@ def match(model: nn.Module, patterns: str | Iterable[str] = "*") -> list[str]:
     return [name for name in known if name in wanted]
 
 
-def _describe(model: nn.Module, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Point:
-    """Join what the probe and the module around it say with the shapes that were seen."""
-    parent_name, _, leaf = name.rpartition(".")
-    parent, kind = model.get_submodule(parent_name), model.get_submodule(name).kind
-    axis = getattr(parent, "axis", None)
-    if axis is None:
-        branches = tuple(getattr(parent, "branches", ())) if kind == "gate" else ()
-        return Point(name, kind, shapes[name], branches=branches)
-    # `shifted` is the one point of a branch that shows the line before it is padded
-    size = shapes[f"{parent_name}.shifted"][AXES[axis]]
-    return Point(name, kind, shapes[name], axis, parent.rearrangement(size), shifted=leaf != "out")
+@contextmanager
+def describing(model: nn.Module, names: Iterable[str]) -> Iterator[Callable[[str, Tensor], Point]]:
+    """A function of a probe's name and its tensor to what is known about the point.
+
+    Call it from a hook: what a branch's points need is the length of the line as it enters the
+    branch, in the very pass that is running. Passes may be nested, as when an edit runs the same
+    network on an image of another size, so the shapes are kept as stacks.
+    """
+    entered: dict[str, list[tuple[int, ...]]] = {}
+
+    def enter(shapes: list[tuple[int, ...]]) -> Callable[[nn.Module, Any], None]:
+        return lambda module, args: shapes.append(tuple(args[0].shape))
+
+    def leave(shapes: list[tuple[int, ...]]) -> Callable[[nn.Module, Any, Any], None]:
+        def pop(module: nn.Module, args: Any, output: Any) -> None:
+            shapes.pop()
+
+        return pop
+
+    def describe(name: str, value: Tensor) -> Point:
+        parent_name, _, leaf = name.rpartition(".")
+        parent, kind = model.get_submodule(parent_name), model.get_submodule(name).kind
+        shape, axis = tuple(value.shape), getattr(parent, "axis", None)
+        if axis is None:
+            branches = tuple(getattr(parent, "branches", ())) if kind == "gate" else ()
+            return Point(name, str(kind), shape, branches=branches)
+        line = entered[parent_name][-1][AXES[axis]]
+        rearrangement = parent.rearrangement(line)  # type: ignore[operator]
+        return Point(name, str(kind), shape, axis, rearrangement, shifted=leaf != "out")
+
+    with ExitStack() as stack:
+        for parent_name in dict.fromkeys(name.rpartition(".")[0] for name in names):
+            parent = model.get_submodule(parent_name)
+            if getattr(parent, "axis", None) is None:
+                continue
+            shapes = entered[parent_name] = []
+            stack.callback(parent.register_forward_pre_hook(enter(shapes)).remove)
+            # always: the pass may end inside the branch, by an error or on purpose
+            handle = parent.register_forward_hook(leave(shapes), always_call=True)
+            stack.callback(handle.remove)
+        yield describe
 
 
 @contextmanager
@@ -277,46 +315,40 @@ def run_with_cache(
         stop_early: end the pass after the last wanted point; the logits are then None.
 
     Returns:
-        The network's output and the cache. Tensors are not copied.
+        The network's output and the cache. Tensors are not copied. Of a point that is passed
+        several times, the first.
 
     Raises:
         UnknownPoint: for a pattern that means nothing.
         HirelabError: for an input that is not finite.
     """
     wanted = match(model, points)
-    if not torch.isfinite(x).all():
-        raise HirelabError(
-            f"The input of shape {tuple(x.shape)} holds NaN or infinite values, which would spread "
-            "over every point; clean it first (torch.nan_to_num)."
-        )
+    check_finite(x)
     values: dict[str, Tensor] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    left = set(wanted)
+    described: dict[str, Point] = {}
 
-    def read(name: str) -> _Hook:
-        def act(module: nn.Module, output: Tensor) -> None:
-            shapes[name] = tuple(output.shape)
-            if name not in left:
-                return
-            values[name] = output if grad else output.detach()
-            left.discard(name)
-            if stop_early and not left:
-                raise _Stop
+    with describing(model, wanted) as describe:
 
-        return _Hook("cache", act)
+        def read(name: str) -> _Hook:
+            def act(module: nn.Module, output: Tensor) -> None:
+                if name in values:
+                    return
+                described[name] = describe(name, output)
+                values[name] = output if grad else output.detach()
+                if stop_early and len(values) == len(wanted):
+                    raise _Stop
 
-    # Branch points need the size of the unpadded line, which their sibling `shifted` shows.
-    siblings = {f"{n.rpartition('.')[0]}.shifted" for n in wanted} & probes(model).keys()
-    logits = None
-    hooks = {n: read(n) for n in {*wanted, *siblings}}
-    with _hooks(model, hooks), torch.set_grad_enabled(grad), suppress(_Stop):
-        logits = model(x)
-    described = {name: _describe(model, name, shapes) for name in values}
+            return _Hook("cache", act)
+
+        logits = None
+        hooks = {name: read(name) for name in wanted}
+        with _hooks(model, hooks), torch.set_grad_enabled(grad), suppress(_Stop):
+            logits = model(x)
     return logits, Cache(values, described)
 
 
 @contextmanager
-def edits(model: nn.Module, changes: Mapping[str, Edit]) -> Iterator[None]:
+def edits(model: nn.Module, changes: Mapping[str, EditFunction]) -> Iterator[None]:
     """Edit points while the block runs: ``{pattern: edit}``, see `hirelab.edit` for ready ones.
 
     An edit is called as ``edit(value, point)`` with a copy of the tensor and returns the tensor to
@@ -324,44 +356,50 @@ def edits(model: nn.Module, changes: Mapping[str, Edit]) -> Iterator[None]:
     order given. The edits end with the block, error or not.
 
     Raises:
-        UnknownPoint, TypeError: before anything is attached, for a pattern that means nothing and
-            for an edit that cannot be called.
-        TypeError, ValueError: during the pass, when an edit returns something else than a tensor
-            of the same shape, dtype and device; the message names the point.
+        UnknownPoint, HirelabError: before anything is attached, for a pattern that means nothing
+            and for an edit that cannot be called.
+        HirelabError: during the pass, when an edit returns something else than a tensor of the
+            same shape, dtype and device; the message names the point.
     """
-    # A branch's points need the shape that `shifted` has in this very pass: look, then act.
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def look(name: str) -> _Hook:
-        return _Hook("shape", lambda module, output: shapes.update({name: tuple(output.shape)}))
-
-    def change(name: str, edit: Edit) -> _Hook:
-        def act(module: nn.Module, output: Tensor) -> Tensor:
-            shapes[name] = tuple(output.shape)
-            result = edit(output.clone(), _describe(model, name, shapes))
-            _check_edit(name, output, result)
-            return result
-
-        return _Hook(f"edit {edit!r}" if isinstance(edit, Named) else "edit", act)
-
+    planned = [(name, edit) for pattern, edit in changes.items() for name in match(model, pattern)]
     for pattern, edit in changes.items():
-        if isinstance(edit, type) or not callable(edit):
-            raise TypeError(
+        if not _takes_value_and_point(edit):
+            raise HirelabError(
                 f"The edit for {pattern!r} is {edit!r}; give a function of (value, point), or a "
                 "ready one such as hirelab.edit.zero(), with its brackets."
             )
-    planned = [(name, edit) for pattern, edit in changes.items() for name in match(model, pattern)]
-    siblings = {f"{n.rpartition('.')[0]}.shifted" for n, _ in planned} & probes(model).keys()
     with ExitStack() as stack:
-        stack.enter_context(_hooks(model, {name: look(name) for name in sorted(siblings)}))
+        describe = stack.enter_context(describing(model, [name for name, _ in planned]))
+
+        def change(name: str, edit: EditFunction) -> _Hook:
+            def act(module: nn.Module, output: Tensor) -> Tensor:
+                result = edit(output.clone(), describe(name, output))
+                _check_edit(name, output, result)
+                return result
+
+            return _Hook(f"edit {edit!r}" if isinstance(edit, Edit) else "edit", act)
+
         for name, edit in planned:
             stack.enter_context(_hooks(model, {name: change(name, edit)}))
         yield
 
 
+def _takes_value_and_point(edit: object) -> bool:
+    """Whether something can be called as an edit; `hirelab.edit.zero` itself cannot."""
+    if not callable(edit) or isinstance(edit, type):
+        return False
+    try:
+        signature(edit).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # a built-in function that does not say what it takes
+        pass
+    return True
+
+
 def _check_edit(name: str, before: Tensor, after: object) -> None:
     if not isinstance(after, Tensor):
-        raise TypeError(
+        raise HirelabError(
             f"The edit at {name} returned {type(after).__name__}; return the edited tensor."
         )
     for what in ("shape", "dtype", "device"):
@@ -374,8 +412,21 @@ def _check_edit(name: str, before: Tensor, after: object) -> None:
             )
 
 
-class Named:
-    """An edit that can say what it does; base of the ready edits in `hirelab.edit`."""
+@dataclass(frozen=True, repr=False)
+class Edit:
+    """A ready edit that can say what it does, made by the functions of `hirelab.edit`.
+
+    Called as ``edit(value, point)``, like any function that edits.
+    """
+
+    act: EditFunction
+    words: str
+
+    def __call__(self, value: Tensor, point: Point) -> Tensor:
+        return self.act(value, point)
+
+    def __repr__(self) -> str:
+        return self.words
 
 
 def attached(model: nn.Module) -> list[Attachment]:
@@ -401,37 +452,43 @@ def points(
     blank = {name: torch.empty_like(t, device="meta") for name, t in state.items()}
     dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
     x = torch.empty((1, *input_size), device="meta", dtype=dtype)
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def look(name: str) -> _Hook:
-        return _Hook("shape", lambda module, output: shapes.update({name: tuple(output.shape)}))
-
+    seen: dict[str, Point] = {}
     # Whatever else listens at the points, say an edit, is for tensors with data.
     listening = {probe: probe._forward_hooks for probe in probes(model).values()}
-    training = {m: m.training for m in model.modules()}
     try:
         for probe in listening:
             probe._forward_hooks = OrderedDict()
-        model.eval()  # one image of a training batch may be too few for a BatchNorm
-        with _hooks(model, {n: look(n) for n in probes(model)}), torch.no_grad():
-            torch.func.functional_call(model, blank, (x,))
+        # One image of a training batch may be too few for a BatchNorm.
+        with describing(model, wanted) as describe, eval_mode(model), torch.no_grad():
+
+            def look(name: str) -> _Hook:
+                def act(module: nn.Module, output: Tensor) -> None:
+                    seen[name] = describe(name, output)
+
+                return _Hook("shape", act)
+
+            with _hooks(model, {name: look(name) for name in wanted}):
+                torch.func.functional_call(model, blank, (x,))
     finally:
-        for module, flag in training.items():
-            module.training = flag
         for probe, hooks in listening.items():
             probe._forward_hooks = hooks
-    return Table(_describe(model, name, shapes) for name in wanted)
+    return Table(seen[name] for name in wanted)
 
 
 class Probed:
     """Mix-in: the functions of this file as methods of a network."""
 
+    in_chans: int
+
+    def _network(self) -> nn.Module:
+        assert isinstance(self, nn.Module)
+        return self
+
     def points(
         self, patterns: str | Iterable[str] = "*", input_size: Sequence[int] | None = None
     ) -> Table:
-        """The table of named points, see `hirelab.hooks.points.points`; 224 x 224 unless told."""
-        input_size = input_size or (self.in_chans, 224, 224)
-        return points(self, patterns, input_size)
+        """The table of named points, see `hirelab.hooks.points.points`; 224 x 224 by default."""
+        return points(self._network(), patterns, input_size or (self.in_chans, 224, 224))
 
     def run_with_cache(
         self,
@@ -442,12 +499,12 @@ class Probed:
         stop_early: bool = False,
     ) -> tuple[Tensor | None, Cache]:
         """Run and keep the tensors of the wanted points, see `run_with_cache` of this module."""
-        return run_with_cache(self, x, points, grad=grad, stop_early=stop_early)
+        return run_with_cache(self._network(), x, points, grad=grad, stop_early=stop_early)
 
-    def edits(self, changes: Mapping[str, Edit]):
+    def edits(self, changes: Mapping[str, EditFunction]) -> AbstractContextManager[None]:
         """Edit points while a block runs, see `hirelab.hooks.points.edits`."""
-        return edits(self, changes)
+        return edits(self._network(), changes)
 
     def attached(self) -> list[Attachment]:
         """Everything that listens at the network's points now."""
-        return attached(self)
+        return attached(self._network())

@@ -20,7 +20,7 @@ from .._shared.errors import HirelabError, unknown
 from ..datasets.cache import DecodedImages, decode
 from ..datasets.subsets import open_images
 from ..datasets.transforms import normalise
-from ..hooks.forward import evaluating
+from ..hooks.forward import eval_mode
 from ..models import create, load
 from ..models.pretrained import bundled, manifest
 from ..results import Result
@@ -129,7 +129,7 @@ def evaluate(
     middle = slice(start, start + img_size)
     batches = range(0, len(images), batch_size)
     found = []
-    with evaluating(model):
+    with eval_mode(model):
         for first in tqdm(batches, "evaluating", leave=False, disable=None if progress else True):
             pixels = np.array(images.pixels[first : first + batch_size, middle, middle])
             x = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)

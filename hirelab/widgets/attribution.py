@@ -12,10 +12,10 @@ from PIL import Image
 from torch import nn
 
 from .._shared.errors import HirelabError
-from ..analysis.advice import weights
 from ..analysis.attribution import Attribution, attribute
 from ..datasets.images import PHOTOGRAPHS
 from ..datasets.transforms import normalise
+from ..hooks.forward import is_trained
 from ..models import create
 from ..viz import overlay, theme
 from ..viz.canvas import Canvas
@@ -146,7 +146,7 @@ class AttributionExplorer(Explorer):
         found, facts = self.attribution(s), self.facts(s)
         canvas = Canvas(theme.WIDTH, 486)
         canvas.text((6, 6), f"{s.method} at {facts['at']}", theme.TITLE, bold=True)
-        state = weights(self._model).trained
+        state = is_trained(self._model).trained
         note = f"shown: {facts['shown_class']}, {found.probabilities[0]:.1%}"
         note += f"; predicted: {facts['predicted']}, {found.confidence[0]:.1%}"
         if state is False:

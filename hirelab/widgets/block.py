@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..datasets.transforms import normalise
+from ..hooks.forward import eval_mode
 from ..models import create
 from ..viz import maps, theme
 from ..viz.canvas import Canvas
@@ -80,13 +81,8 @@ class BlockExplorer(Explorer):
         """The block's tensors (without the batch axis), by name inside the block."""
         prefix = f"stages.{stage - 1}.blocks.{block - 1}."
         x = normalise([self._image_shown]).to(next(self._model.parameters()))
-        modes = [(module, module.training) for module in self._model.modules()]
-        self._model.eval()
-        try:
+        with eval_mode(self._model):
             _, cache = self._model.run_with_cache(x, prefix + "*", stop_early=True)
-        finally:
-            for module, training in modes:  # each its own: parts may be frozen in evaluation mode
-                module.training = training
         return {name.removeprefix(prefix): cache[name].float().cpu() for name in cache}, cache
 
     def gate(self, s: Settings | None = None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from ..analysis.receptive_field import PATHS, POSITIONS, ReceptiveField, receptive_field
+from ..analysis.fields import ReceptiveField
+from ..analysis.paths import PATHS
+from ..analysis.receptive_field import POSITIONS, receptive_field
 from ..datasets.images import PHOTOGRAPHS, open_image
 from ..datasets.transforms import normalise, square
 from ..models import create
@@ -28,14 +30,6 @@ POINTS = {  # what is read of a block, by the names of its points
     "height branch": "hire.height.out",
     "width branch": "hire.width.out",
     "channel branch": "hire.channel.out",
-}
-_SAID = {
-    "full": "every path, the gate too",
-    "spatial": "every path but the gate",
-    "height": "height branches only",
-    "width": "width branches only",
-    "channel": "channel branches only",
-    "shift off": "every path but the gate, shifts off",
 }
 
 
@@ -97,7 +91,7 @@ class ReceptiveFieldExplorer(Explorer):
     def _run(self, s: Settings) -> ReceptiveField:
         name = f"stages.{s.stage - 1}.blocks.{s.block - 1}.{POINTS[s.point]}"
         x = normalise(self.images(s))
-        return receptive_field(self._model, x, name, s.position, s.paths, batch=4)
+        return receptive_field(self._model, x, name, s.position, s.paths, batch_size=4)
 
     def field(self, s: Settings | None = None) -> ReceptiveField:
         """The measurement behind the image."""
@@ -112,7 +106,7 @@ class ReceptiveFieldExplorer(Explorer):
             "half_mass_side": round(measured.half_mass_side, 1),
             "area_50": _rounded(half),
             "area_99": _rounded(most),
-            "crossed": _rounded(measured.crossed),
+            "wrapped_share": _rounded(measured.wrapped_share),
         }
 
     def draw(self, s: Settings) -> Image.Image:
@@ -122,7 +116,7 @@ class ReceptiveFieldExplorer(Explorer):
         title = f"What stage {s.stage}, block {s.block} hears at row {row}, column {column}"
         canvas.text((6, 6), title, theme.TITLE, bold=True)
         where = "block's end" if s.point == "block" else s.point
-        note = f"{where}; {_SAID[s.paths]}{'; untrained weights' * self._untrained}"
+        note = f"{where}; {PATHS[s.paths].words}{'; untrained weights' * self._untrained}"
         canvas.text((6, 38), note, theme.SMALL, theme.MUTED)
         self._draw_image(canvas, s, measured, (6, 102, 326, 422))
 
@@ -139,7 +133,7 @@ class ReceptiveFieldExplorer(Explorer):
         field.draw_curve(canvas, measured.sides, measured.curve, half, longest, box)
         canvas.text((911, 450), "side of the square, pixels", 15, theme.MUTED, "ma")
         canvas.swatch((758, 472), theme.FOCUS, f"half of it within {half:g} pixels")
-        share = 100 * measured.crossed
+        share = 100 * measured.wrapped_share
         shown = "none" if share == 0 else "under 0.1%" if share < 0.1 else f"{_rounded(share):g}%"
         crossed = f"nearer round the border: {shown}"
         canvas.text((758, 498), crossed, theme.SMALL, theme.MUTED)

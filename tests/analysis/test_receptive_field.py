@@ -17,13 +17,9 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab.analysis.receptive_field import (
-    PATHS,
-    POSITIONS,
-    ReceptiveField,
-    compare_fields,
-    receptive_field,
-)
+from hirelab.analysis.fields import ReceptiveField
+from hirelab.analysis.paths import PATHS
+from hirelab.analysis.receptive_field import POSITIONS, receptive_field
 from hirelab.hooks.points import Probe, UnknownPoint
 from hirelab.rearrange import CROSS_REGIONS, PADDINGS
 
@@ -65,7 +61,7 @@ def resnet() -> nn.Module:
     return randomise(timm.create_model("resnet18", num_classes=3))
 
 
-def by_hand(read, images, place, reduce="absolute", outputs="all") -> np.ndarray:
+def by_hand(read, images, place, gradient="abs", outputs="all") -> np.ndarray:
     """An image at a time: ``read`` gives its map (1, C, rows, columns)."""
     total = 0
     for image in images:
@@ -73,7 +69,7 @@ def by_hand(read, images, place, reduce="absolute", outputs="all") -> np.ndarray
         value = read(pixels)[0, :, place[0], place[1]]
         (value if outputs == "all" else torch.relu(value)).sum().backward()
         g = pixels.grad[0]
-        g = {"absolute": g.abs(), "squared": g**2, "positive": g.clamp(min=0)}[reduce]
+        g = {"abs": g.abs(), "square": g**2, "relu": g.clamp(min=0)}[gradient]
         total = total + g.sum(0).double().numpy()
     return total / len(images)
 
@@ -82,10 +78,10 @@ def by_hand(read, images, place, reduce="absolute", outputs="all") -> np.ndarray
 
 
 @pytest.mark.parametrize(
-    ("reduce", "outputs"),
-    [("absolute", "all"), ("squared", "all"), ("positive", "all"), ("positive", "positive")],
+    ("gradient", "outputs"),
+    [("abs", "all"), ("square", "all"), ("relu", "all"), ("relu", "positive")],
 )
-def test_on_a_resnet_it_is_what_a_straightforward_implementation_gives(resnet, reduce, outputs):
+def test_on_a_resnet_it_is_what_a_straightforward_implementation_gives(resnet, gradient, outputs):
     images = random_images(3, 48, 64)
     double = copy.deepcopy(resnet).double()
 
@@ -93,11 +89,11 @@ def test_on_a_resnet_it_is_what_a_straightforward_implementation_gives(resnet, r
         x = double.maxpool(double.act1(double.bn1(double.conv1(x))))
         return double.layer2(double.layer1(x))
 
-    expected = by_hand(read, images.double(), (2, 1), reduce, outputs)
-    options = {"reduce": reduce, "outputs": outputs}
+    expected = by_hand(read, images.double(), (2, 1), gradient, outputs)
+    options = {"gradient": gradient, "outputs": outputs}
     for batch in (1, 2, 16):
         exact = receptive_field(
-            resnet, images, "layer2", (2, 1), batch=batch, dtype=torch.float64, **options
+            resnet, images, "layer2", (2, 1), batch_size=batch, dtype=torch.float64, **options
         )
         np.testing.assert_allclose(exact.map, expected, rtol=1e-9, atol=expected.max() * 1e-12)
         assert (exact.grid, exact.layout, exact.dtype) == ([6, 8], "NCHW", "float64")
@@ -145,7 +141,7 @@ def test_a_batch_is_every_image_by_itself(network):
     np.testing.assert_allclose(together.map, np.mean([f.map for f in alone], axis=0), rtol=1e-4)
     for name, values in together.by_image().items():
         np.testing.assert_allclose(values, [f.numbers()[name] for f in alone], atol=1e-4)
-    assert together.images == 5
+    assert together.image_count == 5
 
 
 def test_norms_by_the_batch_do_not_mix_images():
@@ -220,14 +216,14 @@ class Times(nn.Module):
 
 
 @pytest.mark.parametrize("factor", [1e-4, 2.0**-20, 2.0**20, 1e4])
-@pytest.mark.parametrize("reduce", ["absolute", "squared", "positive"])
-def test_a_constant_factor_on_the_gradient_changes_no_number(network, factor, reduce):
+@pytest.mark.parametrize("gradient", ["abs", "square", "relu"])
+def test_a_constant_factor_on_the_gradient_changes_no_number(network, factor, gradient):
     scaled = nn.Sequential(network.stem, network.stages, Times(factor))
     plain = receptive_field(
-        network, random_images(), "stages.0", reduce=reduce, dtype=torch.float64
+        network, random_images(), "stages.0", gradient=gradient, dtype=torch.float64
     )
-    field = receptive_field(scaled, random_images(), "2", reduce=reduce, dtype=torch.float64)
-    power = 2 if reduce == "squared" else 1
+    field = receptive_field(scaled, random_images(), "2", gradient=gradient, dtype=torch.float64)
+    power = 2 if gradient == "square" else 1
     np.testing.assert_allclose(field.map, plain.map * factor**power, rtol=1e-9)
     for name, value in field.numbers().items():
         assert value == pytest.approx(plain.numbers()[name], rel=1e-9), name
@@ -237,13 +233,13 @@ def test_wrapping_is_told_from_staying():
     images = random_images(1, 8, 8, 1)
     round_the_border = uniform_stack(3, 1, padding_mode="circular")
     corner = receptive_field(round_the_border, images, "0", "corner")
-    assert corner.crossed == pytest.approx(5 / 9)  # of a 3 x 3 kernel, all but 2 x 2
+    assert corner.wrapped_share == pytest.approx(5 / 9)  # of a 3 x 3 kernel, all but 2 x 2
     edge = receptive_field(round_the_border, images, "0", "top edge")
-    assert edge.crossed == pytest.approx(3 / 9)
-    assert receptive_field(round_the_border, images, "0", (4, 4)).crossed == 0
-    assert receptive_field(uniform_stack(3, 1), images, "0", "corner").crossed == 0
+    assert edge.wrapped_share == pytest.approx(3 / 9)
+    assert receptive_field(round_the_border, images, "0", (4, 4)).wrapped_share == 0
+    assert receptive_field(uniform_stack(3, 1), images, "0", "corner").wrapped_share == 0
     # from pixel 0, pixels 5, 6 and 7 of 8 are nearer the other way
-    assert corner.crossed_uniform == pytest.approx(1 - (5 / 8) ** 2)
+    assert corner.wrapped_share_uniform == pytest.approx(1 - (5 / 8) ** 2)
 
 
 def test_shifts_and_circular_padding_cross_the_border_and_others_do_not():
@@ -253,7 +249,7 @@ def test_shifts_and_circular_padding_cross_the_border_and_others_do_not():
         model = hire(padding=padding, cross_region=cross)
         shares[padding, cross] = receptive_field(
             model, images, "stages.0", (13, 7), "height"
-        ).crossed
+        ).wrapped_share
     assert shares["zero", "none"] == 0
     assert min(v for k, v in shares.items() if k != ("zero", "none")) > 0
 
@@ -711,8 +707,8 @@ class Whole(nn.Module):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"point": "pair"}, "pair gives a tuple; name a module that gives a tensor"),
-        ({"point": "fold"}, "which is not one map an image"),
+        ({"point": "pair"}, "pair gives a tuple; name a module that gives one tensor"),
+        ({"point": "fold"}, "fold gives 8 pieces .*not one map for each image"),
         ({"point": "whole"}, "whole has no gradient to the image"),
         ({"point": "dead"}, r"gradient of dead at \(3, 3\) is zero for every image"),
         ({"point": "blow"}, r"not finite for images \[0, 1\]"),
@@ -721,18 +717,18 @@ class Whole(nn.Module):
         ({"point": "region", "layout": "NHWC"}, "region is a probe, whose layout is NCHW"),
         ({"paths": "spatial"}, "Odd is no Hire-MLP .* measure it with paths='full'"),
         ({"paths": "spacial"}, "Did you mean 'spatial'"),
-        ({"reduce": "abs"}, "no reduce 'abs'.*Choose one of absolute, squared, positive"),
+        ({"gradient": "absolute"}, "no gradient 'absolute'.*Choose one of abs, square, relu"),
         ({"outputs": "some"}, "no outputs 'some'"),
         ({"position": "center"}, "no position 'center'. Did you mean 'centre'"),
         ({"position": (7, 0)}, r"position is \(7, 0\); conv has 7 x 7 positions"),
         ({"position": (-1, 0)}, r"from \(0, 0\) to \(6, 6\)"),
         ({"position": (1, 2, 3)}, r"position is \(1, 2, 3\)"),
-        ({"position": (1.5, 2)}, "position is 1.5; .*whole number"),
-        ({"batch": 0}, "batch is 0"),
-        ({"x": torch.zeros(3, 9, 9)}, r"images is \[3, 9, 9\]; .*x\[None\]"),
-        ({"x": torch.zeros(0, 3, 9, 9)}, "images is"),
-        ({"x": [1]}, "images is list"),
-        ({"x": torch.zeros(1, 3, 9, 9, dtype=torch.uint8)}, "whole numbers"),
+        ({"position": (1.5, 2)}, r"position is \(1.5, 2\); conv has 7 x 7"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"x": torch.zeros(3, 9, 9)}, r"shape \[3, 9, 9\]; .*x\[None\]"),
+        ({"x": torch.zeros(0, 3, 9, 9)}, "at least one image"),
+        ({"x": [1]}, "The input is a list"),
+        ({"x": torch.zeros(1, 3, 9, 9, dtype=torch.uint8)}, "normalised real numbers"),
         ({"x": torch.full((1, 3, 9, 9), float("nan"))}, "NaN"),
     ],
 )
@@ -757,7 +753,7 @@ def test_paths_that_the_network_has_not():
     model = hire(branches=("height", "channel"))
     with pytest.raises(ValueError, match="built without width branches"):
         receptive_field(model, random_images(), "stages.0", paths="width")
-    assert receptive_field(model, random_images(), "stages.0", paths="height").crossed >= 0
+    assert receptive_field(model, random_images(), "stages.0", paths="height").wrapped_share >= 0
 
 
 # ------------------------------------------------------------------ results
@@ -777,11 +773,11 @@ def test_a_image_without_gradient_counts_as_nothing():
 
 
 def test_fields_can_be_kept_and_drawn(network, tmp_path):
-    field = receptive_field(network, random_images(), "stages.0", "corner", "spatial", "squared")
+    field = receptive_field(network, random_images(), "stages.0", "corner", "spatial", "square")
     field.save(tmp_path / "field.npz")
     again = ReceptiveField.load(tmp_path / "field.npz")
     assert again.numbers() == field.numbers()
-    assert (again.title, again.reduce, again.position) == (field.title, "squared", [0, 0])
+    assert (again.title, again.gradient, again.position) == (field.title, "square", [0, 0])
     assert again.versions == field.versions
     still = again.plot()
     assert still.data == field.plot().data
@@ -790,50 +786,6 @@ def test_fields_can_be_kept_and_drawn(network, tmp_path):
     for wrong in (0, 1.5, -0.1, float("nan")):
         with pytest.raises(ValueError, match="A share of mass is"):
             field.area(0.5, wrong)
-
-
-def test_fields_side_by_side(network):
-    trained = hire()
-    with torch.no_grad():
-        for p in trained.parameters():
-            p.mul_(1.3)
-    fields = {
-        "random": receptive_field(network, random_images(3), "stages.0", paths="spatial"),
-        "trained": receptive_field(trained, random_images(3), "stages.0", paths="spatial"),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        table = compare_fields(fields)
-    assert table.names == ["random", "trained"]
-    for name, values, spread in zip(table.names, table.values, table.spread, strict=True):
-        assert dict(zip(table.columns, values, strict=True)) == fields[name].numbers()
-        for number, found in zip(table.columns, spread, strict=True):
-            each = fields[name].by_image()[number]
-            mean = sum(each) / 3
-            assert found == pytest.approx((sum((each - mean) ** 2) / 2) ** 0.5, abs=1e-9)
-    lines = repr(table).splitlines()
-    assert len(lines) == 3
-    assert all(column in lines[0] for column in table.columns)
-    assert "random: half of the mass within" in table.plot().text
-    # the curve at half of the image's side is the share in that square
-    field = fields["random"]
-    inside = field.curve[field.sides <= 32 + 1e-9][-1]
-    assert table.curves[0][100] == pytest.approx(inside)
-
-
-def test_comparing_what_does_not_compare_warns(network):
-    base = receptive_field(network, random_images(1), "stages.0")
-    with pytest.warns(UserWarning, match="differ in input size .64 x 64, 96 x 96"):
-        compare_fields(
-            {"a": base, "b": receptive_field(network, random_images(1, 96, 96), "stages.0")}
-        )
-    other = receptive_field(network, random_images(1), "stages.0", reduce="squared")
-    with pytest.warns(UserWarning, match=r"differ in reduction \(absolute, squared"):
-        table = compare_fields({"a": base, "b": other})
-    assert np.isnan(table.spread).all()  # of a single image
-    assert "\u00b1" not in repr(table)
-    with pytest.raises(ValueError, match="got no field"):
-        compare_fields({})
 
 
 def test_nothing_is_kept_and_200_calls_do_not_grow():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import hirelab as hl
+from hirelab._shared.errors import HirelabError
 
 BLOCK = "stages.2.blocks.1"
 HIRE = f"{BLOCK}.hire"
@@ -128,7 +129,7 @@ def test_fix_in_the_wrong_place_or_without_a_branch(model):
     with pytest.raises(ValueError, match="names no branch"):
         hl.edit.fix()
     for wrong in ({"height": "1"}, {"height": None}):
-        with pytest.raises(TypeError, match="height is"):
+        with pytest.raises(HirelabError, match="height is"):
             hl.edit.fix(**wrong)
 
 
@@ -148,7 +149,7 @@ def test_edits_say_what_they_are():
     assert len(repr(hl.edit.replace(torch.zeros(64, 64, 64)))) < 50  # not the tensor
     assert len(repr(hl.edit.add(torch.zeros(64, 64, 64)))) < 50
     with pytest.raises(dataclasses.FrozenInstanceError):
-        hl.edit.scale(2.0).factor = 3.0
+        hl.edit.scale(2.0).words = "scale(3)"
 
 
 def test_settings_of_an_edit_pass_gradients_on(model):

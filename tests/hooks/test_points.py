@@ -13,6 +13,7 @@ from torch import nn
 
 import hirelab as hl
 from hirelab import rearrange
+from hirelab._shared.errors import HirelabError
 from hirelab.hooks import points as probes
 from hirelab.hooks.points import Probe, UnknownPoint
 
@@ -600,8 +601,8 @@ def test_points_in_any_network():
 @pytest.mark.parametrize(
     ("edit", "error", "message"),
     [
-        (lambda v, p: None, TypeError, "returned NoneType; return the edited tensor"),
-        (lambda v, p: 1.0, TypeError, "returned float"),
+        (lambda v, p: None, ValueError, "returned NoneType; return the edited tensor"),
+        (lambda v, p: 1.0, ValueError, "returned float"),
         (lambda v, p: v[:1], ValueError, r"returned shape \(1, 48, 4, 4\).*\(2, 48, 4, 4\)"),
         (lambda v, p: v.mean(), ValueError, r"returned shape \(\)"),
         (lambda v, p: v.double(), ValueError, r"dtype torch\.float64.*torch\.float32"),
@@ -616,9 +617,9 @@ def test_edits_that_return_something_else(model, edit, error, message):
         assert len(model.attached()) == 1
 
 
-@pytest.mark.parametrize("wrong", [3.0, None, hl.edit.zero, hl.edit.scale, torch.zeros(1)])
+@pytest.mark.parametrize("wrong", [3.0, None, hl.edit.zero, hl.edit.scale, torch.zeros(1), int])
 def test_what_is_no_edit_is_refused_at_the_door(model, wrong):
-    with pytest.raises(TypeError, match=r"stem"), model.edits({"stem": wrong}):
+    with pytest.raises(HirelabError, match=r"stem"), model.edits({"stem": wrong}):
         pytest.fail("entered")
 
 
@@ -671,6 +672,29 @@ def test_an_edit_knows_its_point_in_this_very_pass(model, size):
         model(image(2, *size))
     _, cache = model.run_with_cache(image(2, *size))
     assert seen == {n: cache.point(n) for n in cache}
+
+
+def test_an_edit_that_runs_its_own_network_on_another_size_still_knows_its_line(model):
+    """The lengths of the lines are of the pass that is running, not of the last one."""
+    _, cache = model.run_with_cache(image())
+    seen, inside = {}, []
+
+    def note(value, point):
+        seen[point.name] = point
+        if not inside and point.name.endswith("height.regions"):
+            inside.append(point.name)
+            outer = dict(seen)
+            model(image(1, 37, 90))
+            seen.clear()
+            seen.update(outer)
+            inside.clear()
+        return value
+
+    with model.edits({f"{BLOCK}.hire.height.*": note}):
+        model(image())
+    assert seen == {n: cache.point(n) for n in seen}
+    assert len(seen) == 4
+    assert hooks(model) == 0
 
 
 def test_training_and_scripts_stay_possible_with_probes_in_the_way():

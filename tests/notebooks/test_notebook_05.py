@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import hirelab as hl
-from hirelab.analysis.receptive_field import compare_fields, receptive_field, side_by_side
+from hirelab.analysis.receptive_field import receptive_field
 from hirelab.viz import field as drawing
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "05_receptive_field.ipynb"
@@ -90,7 +90,7 @@ def test_the_corner_hears_nothing_round_the_border_without_exchange(networks, me
     ).pixels
     assert not pixels[72:].any()  # nearer round the border, from the cell's middle at 8
     assert not pixels[:, 72:].any()
-    assert measured("isolated", "corner").crossed == 0
+    assert measured("isolated", "corner").wrapped_share == 0
     assert "the share is exactly zero" in prose
     # at the other end padding does it
     last = hl.provenance(
@@ -147,7 +147,7 @@ def test_the_untrained_branches_begin_small(networks, prose):
 
 
 def test_the_trained_corner_hears_more_round_the_border_than_the_isolated(measured):
-    trained, untrained = (measured(n, "corner").crossed for n in ("trained", "untrained"))
+    trained, untrained = (measured(n, "corner").wrapped_share for n in ("trained", "untrained"))
     # "the three other corners are bright"
     assert trained > 0.1
     assert trained > 2 * untrained
@@ -170,7 +170,8 @@ def test_what_the_shift_adds_is_mostly_a_tail(measured, prose):
     assert most > 1.1 * cut_most
     assert "what it adds is mostly a tail, and part of that tail comes round the border" in prose
     assert (
-        measured("trained", "corner").crossed > measured("trained", "corner", "shift off").crossed
+        measured("trained", "corner").wrapped_share
+        > measured("trained", "corner", "shift off").wrapped_share
     )
 
 
@@ -191,39 +192,7 @@ def test_the_mass_grows_where_the_grid_is_halved(networks, prose):
     assert "there the blocks of stage 3 do show" in prose
 
 
-# ------------------------------------------------------------------ the figure and the table
-
-
-def test_a_table_of_chosen_columns(measured):
-    comparison = compare_fields({"one": measured("trained"), "other": measured("isolated")})
-    lines = comparison.table("crossed", "99% side").splitlines()
-    assert lines[0].split() == ["crossed", "99%", "side"]  # in the order asked for
-    for line, field in zip(lines[1:], (measured("trained"), measured("isolated")), strict=True):
-        assert f"{field.crossed:.3g} ±" in line
-        assert f"{field.side(0.99)[0]:.3g} ±" in line
-    assert comparison.table() == repr(comparison)
-    with pytest.raises(ValueError, match="99% side"):
-        comparison.table("99 side")
-
-
-def test_side_by_side_says_and_refuses(measured):
-    fields = {"one": measured("trained"), "other": measured("isolated")}
-    still = side_by_side(fields)
-    assert still.data.startswith(b"\x89PNG")
-    for name, field in fields.items():
-        assert f"{name}: half of the mass within {field.half_mass_side:g} px" in still.text
-    whole = np.ones((128, 128), bool)
-    assert side_by_side(fields, {"one": whole}).data != still.data
-    with pytest.raises(ValueError, match="got no field"):
-        side_by_side({})
-    with pytest.raises(ValueError, match="one"):
-        side_by_side(fields, {"on": whole})
-    with pytest.raises(ValueError, match="take both for one input size"):
-        side_by_side(fields, {"one": whole[:64]})
-    x, _ = hl.samples(1, img_size=96)
-    other = receptive_field(nn.Sequential(nn.AdaptiveAvgPool2d(1)), x, "0")
-    with pytest.raises(ValueError, match="input size or reduction"):
-        side_by_side({**fields, "small": other})
+# ------------------------------------------------------------------ the figure
 
 
 def test_the_border_runs_round_the_mask_and_nowhere_else():

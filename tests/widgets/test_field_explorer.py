@@ -10,7 +10,8 @@ import pytest
 from torch import nn
 
 import hirelab as hl
-from hirelab.analysis.receptive_field import PATHS, receptive_field
+from hirelab.analysis.paths import PATHS
+from hirelab.analysis.receptive_field import receptive_field
 from hirelab.datasets.images import open_image
 from hirelab.datasets.transforms import normalise, square
 from hirelab.viz import theme
@@ -35,7 +36,7 @@ def test_it_measures_what_the_settings_say(network):
     state = explorer.state()
     assert (state["row"], state["column"]) == (0, 0)
     assert state["half_mass_side"] == expected.half_mass_side
-    assert state["crossed"] == pytest.approx(expected.crossed, rel=0.01, abs=1e-6)
+    assert state["wrapped_share"] == pytest.approx(expected.wrapped_share, rel=0.01, abs=1e-6)
     assert json.loads(json.dumps(state)) == state
     explorer.set(point="height branch", photograph="coffee")
     assert explorer.field().point == "stages.1.blocks.1.hire.height.out"
