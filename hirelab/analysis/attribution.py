@@ -146,8 +146,8 @@ class Attribution(Result):
         if self.trained is False:
             note += "; the weights are untrained"
         smooth = 1 if self.point else max(1, min(self.size) // 32) | 1
-        return overlay.sheet(
-            self.images, self.upsampled, titles, note, signed=view == "signed", smooth=smooth
+        return overlay.overlay_figure(
+            self.images, self.upsampled, titles, note, with_signed=view == "signed", smooth=smooth
         )
 
 
@@ -179,7 +179,7 @@ def beside(found: Mapping[str, Attribution]):
         )
     notes = ["{} x {} tokens".format(*one.maps.shape[1:]) if one.point else "a value a pixel"
              for one in kept]  # fmt: skip
-    return overlay.beside(first[0], [one.upsampled[0] for one in kept], list(found), notes)
+    return overlay.maps_figure(first[0], [one.upsampled[0] for one in kept], list(found), notes)
 
 
 def upsample(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:

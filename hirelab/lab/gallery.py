@@ -300,7 +300,7 @@ def _relink(body: str, stems: Collection[str]) -> str:
 
 def _frozen_pages(folder: Path) -> list[tuple[str, str]]:
     """Write the explorers that work without a kernel to ``folder``; return titles and names."""
-    from hirelab.widgets import frozen_pages
+    from .frozen import frozen_pages
 
     pages = frozen_pages(folder)
     for _, name in pages:

@@ -1,13 +1,11 @@
-"""What the explorers look at: a square image and the stages of a network."""
+"""The image that explorers look at: whatever is given, as a square."""
 
 from __future__ import annotations
 
-from collections.abc import Sized
-from functools import cache
 from typing import Any
 
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._shared.errors import HirelabError
 from ..datasets.samples import open_image, pixels, square
@@ -32,45 +30,3 @@ def square_image(source: Any = None) -> Image.Image:
             )
         source = Image.fromarray(pixels(source[None])[0])
     return square(open_image(source), SIDE)
-
-
-def check_network(model: nn.Module) -> nn.Module:
-    """The network itself, or a ValueError for one whose stages are not Hire-MLP's."""
-    if not all(hasattr(model, name) for name in ("stages", "feature_info", "shift_cycle")):
-        raise HirelabError(
-            f"{type(model).__name__} is not a whole Hire-MLP; give one made by hirelab.create."
-        )
-    return model
-
-
-def stage_table(model: nn.Module | None) -> list[dict[str, int]]:
-    """grid, dim and cycle of every stage of a network at 224 x 224 pixels.
-
-    Without a network: those of Hire-MLP-Tiny, whose stages Small and Base share.
-
-    Raises:
-        HirelabError: for a network that is not a Hire-MLP.
-    """
-    if model is None:
-        return list(_tiny_stages())
-    check_network(model)
-    return [
-        {"grid": SIDE // info["reduction"], "dim": info["num_chs"], "cycle": cycle}
-        # pruned networks still list all their stages in feature_info
-        for _, info, cycle in zip(model.stages, model.feature_info, model.shift_cycle, strict=False)
-    ]
-
-
-@cache
-def _tiny_stages() -> list[dict[str, int]]:
-    """The stages of an explorer without a network; building one takes a tenth of a second."""
-    from ..models import create
-
-    return stage_table(create("hire_mlp_tiny", device="meta"))
-
-
-def missing_stage(stages: Sized, stage: int) -> str | None:
-    """Why a network of these stages has no such one (they count from 1), or None."""
-    if stage <= len(stages):
-        return None
-    return f"Stage {stage} is not there: the network has {len(stages)}, from 1 on."

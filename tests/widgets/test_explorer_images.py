@@ -195,10 +195,10 @@ def test_marks_stand_at_the_token_and_at_what_it_meets(restore, shift, region, t
     slots = size + -size % region
     met = meeting(token, size, region, restore, shift=shift)
     assert band(drawn, 18, size, slots, theme.FOCUS) == {token}
-    assert band(drawn, 18, size, slots, theme.HEARD) == met - {token}
+    assert band(drawn, 18, size, slots, theme.REACHED) == met - {token}
     assert band(drawn, 289, size, slots, theme.FOCUS) == {(token + shift) % size}
     places = {(t + shift) % size for t in met - {token}}
-    assert band(drawn, 289, size, slots, theme.HEARD) == places
+    assert band(drawn, 289, size, slots, theme.REACHED) == places
     # the result's token is a place, wherever its content comes from
     assert band(drawn, 831, size, slots, theme.FOCUS) == {token}
 

@@ -87,7 +87,7 @@ def test_a_cell_has_the_colour_of_the_block_that_told():
             if (row, column) == (2, 5):
                 assert found == list(theme.rgb(theme.FOCUS))
             elif not told:
-                assert found == list(theme.rgb(theme.UNHEARD))
+                assert found == list(theme.rgb(theme.UNREACHED))
             else:
                 assert found == colors[told[0] - 1].tolist()
 
