@@ -34,9 +34,9 @@ def frozen_pages(folder: str | Path) -> list[tuple[str, str]]:
     block = BlockExplorer(image="cat", stage=0, block=0)
     reach = ReachExplorer()
     trained = create("hire_mlp_pico", pretrained=True)
-    names = trained.pretrained_cfg["label_names"]
+    card: Any = trained.pretrained_cfg
     field = ReceptiveFieldExplorer(trained, "cat")
-    attribution = AttributionExplorer(trained, "rocket", names)
+    attribution = AttributionExplorer(trained, "rocket", card["label_names"])
     pages: list[tuple[Explorer, str, dict[str, Iterable[Any]]]] = [
         (region, "regions.html", {"region_height": range(1, 9), "region_width": range(1, 9)}),
         (

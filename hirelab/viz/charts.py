@@ -228,11 +228,11 @@ def feature_pyramid(
             axes.set_xlabel(note.replace(", ", ",\n"), fontsize=10)
             axes.tick_params(labelsize=9)
             if row == 0:
-                title = f"stage {stage + 1}: {tokens[0]} x {tokens[1]}"
+                title = f"stages.{stage}: {tokens[0]} x {tokens[1]}"
                 axes.set_title(f"{title}\n{dims[stage]} channels", fontsize=11)
             if stage == 0:
                 axes.set_ylabel(f"cut along {'height' if row == 0 else 'width'}\npixels")
-            said.append(f"stage {stage + 1} {'height' if row == 0 else 'width'}: {note}")
+            said.append(f"stages.{stage} {'height' if row == 0 else 'width'}: {note}")
         figure.legend(
             handles=[
                 Patch(facecolor=theme.LINE, edgecolor=theme.INK, label="regions, in turn pale"),

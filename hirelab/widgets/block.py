@@ -71,9 +71,9 @@ class BlockExplorer(ModelExplorer):
 
     def problem(self, s: Settings) -> str | None:
         channels = self._channels(s.stage)
-        if s.channel < channels:
-            return self.missing_block(s)
-        return f"Channel {s.channel} does not exist: stage {s.stage} has 0 to {channels - 1}."
+        if s.channel >= channels:
+            return f"Channel {s.channel} does not exist: stage {s.stage} has 0 to {channels - 1}."
+        return self.missing_block(s)
 
     def _channels(self, stage: int) -> int:
         return self._model.feature_info[stage]["num_chs"]

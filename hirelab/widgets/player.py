@@ -1,4 +1,4 @@
-"""RearrangementPlayer: the steps of the rearrangement as an animation that can be stopped anywhere."""
+"""RearrangementPlayer: the steps of the rearrangement, an animation to stop anywhere."""
 
 from __future__ import annotations
 
@@ -48,10 +48,8 @@ class RearrangementPlayer(StageExplorer):
         super().__init__(model, **settings)
 
     def facts(self, s: Settings, measured: None) -> dict[str, Any]:
-        return {
-            "at": self.stage(s).name,
-            "step": animation.STEPS[animation.moments(s.restore)[s.frame].step],
-        }
+        step = animation.moments(s.restore)[s.frame].step
+        return {"at": self.stage(s).name, "step": animation.STEPS[step]}
 
     def draw(self, s: Settings, measured: None) -> Image.Image:
         return self.moment(s, s.frame, scale=2)

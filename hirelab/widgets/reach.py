@@ -63,14 +63,16 @@ class ReachExplorer(StageExplorer):
         if s.row < size and s.column < size:
             return None
         return (
-            f"Token ({s.row}, {s.column}) does not exist: stage {s.stage} has {size} x {size} tokens "
-            f"at 224 x 224 pixels; choose row and column from 0 to {size - 1}, or an earlier stage."
+            f"Token ({s.row}, {s.column}) does not exist: stage {s.stage} has {size} x {size} "
+            f"tokens at 224 x 224 pixels; choose row and column from 0 to {size - 1}, or an "
+            "earlier stage."
         )
 
     def in_a_row(self, mode: str, blocks: int, s: Settings | None = None) -> list[Rearrangement]:
         """The index maps of the stage's first ``blocks`` blocks, as if it had that many."""
         s = s or self.settings
-        stage, way = self.stage(s), dict[str, Any](MANNERS[mode])
+        stage = self.stage(s)
+        way: Any = MANNERS[mode]
         r = Rearrangement(stage.grid, s.region, 0, s.padding, **way)
         cycle = [replace(r, shift=b * s.shift) for b in range(stage.cycle)]
         return [cycle[b % len(cycle)] for b in range(blocks)]
@@ -165,11 +167,11 @@ def _draw_share(
 
 
 def _draw_legend(canvas: Canvas, colors: np.ndarray, y: float) -> None:
-    """The colour of every block, numbered; the token; what does not reach it."""
+    """The colour of every number of blocks; the token; what does not reach it."""
     x = canvas.swatch((12, y), theme.FOCUS, "the token")
     x = canvas.swatch((x, y), theme.UNREACHED, "does not reach it")
-    canvas.text((x, y), "reaches it first after block", theme.SMALL, theme.MUTED)
-    x += canvas.text_width("reaches it first after block", theme.SMALL) + 12
+    canvas.text((x, y), "reaches it after so many blocks", theme.SMALL, theme.MUTED)
+    x += canvas.text_width("reaches it after so many blocks", theme.SMALL) + 12
     width = min(26.0, (canvas.width - 12 - x) / len(colors))
     for block, color in enumerate(colors, start=1):
         box = (x, y - 2, x + width, y + 12)

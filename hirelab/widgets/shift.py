@@ -112,8 +112,7 @@ class ShiftExplorer(StageExplorer):
             canvas.text((left, top - 32), name, theme.TEXT, bold=True)
             what = {"shift": "shift {}", "shuffle": "shuffle", "none": "block {1}"}
             labels = [
-                "+ " + what[cross_region].format((b % cycle) * s.shift, b + 1)
-                for b in range(s.blocks)
+                "+ " + what[cross_region].format((b % cycle) * s.shift, b) for b in range(s.blocks)
             ]
             grids.draw_cone(
                 canvas, steps, ["itself", *labels], s.token, (left + 110, top, right, bottom)

@@ -180,7 +180,7 @@ def few_frozen_pages(request, monkeypatch):
         return [("Shift & restore", "shift.html")]
 
     if "frozen_explorers" not in request.node.name:
-        monkeypatch.setattr("hirelab.widgets.frozen_pages", frozen_pages)
+        monkeypatch.setattr("hirelab.lab.frozen.frozen_pages", frozen_pages)
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_an_explorer_that_would_fetch_something_is_refused(tmp_path, monkeypatch
         (folder / "shift.html").write_text('<script src="embed.js"></script>')
         return [("Shift", "shift.html")]
 
-    monkeypatch.setattr("hirelab.widgets.frozen_pages", frozen_pages)
+    monkeypatch.setattr("hirelab.lab.frozen.frozen_pages", frozen_pages)
     with pytest.raises(HirelabError, match=r"shift\.html.*embed\.js"):
         publish._frozen_pages(tmp_path)
 
