@@ -48,7 +48,7 @@ test: lint
 notebooks: $(STAMP)
 	$(RUN) hirelab notebooks
 	$(RUN) hirelab gallery --thumbnails docs/thumbnails
-	$(VENV)/bin/python -c "import hirelab as hl; hl.RearrangementPlayer().film().save('docs/film.gif')"
+	$(VENV)/bin/python -c "import hirelab as hl; hl.RearrangementPlayer().animation().save('docs/film.gif')"
 
 gallery: $(STAMP)
 	$(RUN) hirelab gallery

@@ -43,14 +43,16 @@ class RegionExplorer(StageExplorer):
         self._source = square_image(image)
         super().__init__(model, **settings)
 
+    def _along(self, s: Settings, axis: str) -> Rearrangement:
+        region = {"height": s.region_height, "width": s.region_width}[axis]
+        return Rearrangement(self.stage(s).grid, region, padding=s.padding)
+
     def measure(self, s: Settings) -> dict[str, Rearrangement]:
         """The index map along each axis."""
-        grid = self.stage(s).grid
-        regions = {"height": s.region_height, "width": s.region_width}
-        return {axis: Rearrangement(grid, regions[axis], padding=s.padding) for axis in AXES}
+        return {axis: self._along(s, axis) for axis in AXES}
 
     def problem(self, s: Settings) -> str | None:
-        r = self.measure(s)[s.unpack]
+        r = self._along(s, s.unpack)
         if s.pick < r.regions:
             return None
         return (

@@ -617,8 +617,8 @@ def test_a_frozen_page_holds_every_image_where_its_script_looks(name, over, tmp_
             continue
         explorer.set(**chosen)
         assert base64.b64decode(frame["png"]) == explorer.still()
-        for name, value in explorer.state().items():
-            assert name in explorer.controls or str(value) in frame["text"]
+        for fact, value in explorer.state().items():
+            assert fact in explorer.controls or str(value) in frame["text"]
     assert len(data["frames"]) == np.prod([len(o) for o in sliders])
     assert (impossible > 0) == (name in ("RegionExplorer", "ShiftExplorer", "BlockExplorer"))
 
