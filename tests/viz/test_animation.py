@@ -49,19 +49,19 @@ def grid_of(r: Rearrangement, sheet: np.ndarray) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("restore", [True, False])
 def test_a_round_goes_through_the_steps_smoothly(restore):
     film = animation.moments(restore)
-    assert len(made) == 56
+    assert len(film) == 56
     assert film[0] == Moment(0, 0, 0, 0)
     assert film[-1] == (Moment(0, 0, 1, 5) if restore else Moment(1, 0, 1, 4))
     steps = [moment.step for moment in film]
     assert steps == sorted(steps)
     assert set(steps) == set(range(6 if restore else 5))
     assert max(steps) < len(animation.STEPS)
-    for one, other in itertools.pairwise(made):
+    for one, other in itertools.pairwise(film):
         moved = [abs(getattr(one, k) - getattr(other, k)) for k in ("shift", "gap", "mix")]
         assert sum(m > 0 for m in moved) <= 1  # one thing at a time
         assert max(moved) < 0.3
     # between two steps everything is whole
-    for one, other in itertools.pairwise(made):
+    for one, other in itertools.pairwise(film):
         if one.step != other.step:
             assert {one.shift, one.gap, one.mix} <= {0, 1}
 
