@@ -79,7 +79,7 @@ docs: $(STAMP)
 notebooks: $(STAMP)
 	$(RUN) hirelab notebooks
 	$(RUN) hirelab gallery --thumbnails docs/thumbnails
-	$(VENV)/bin/python -c "import hirelab as hl; hl.RearrangementPlayer().film().save('docs/film.gif')"
+	$(VENV)/bin/python -c "import hirelab as hl; hl.RearrangementPlayer().animation().save('docs/film.gif')"
 
 gallery: $(STAMP)
 	$(RUN) hirelab gallery

@@ -1,9 +1,9 @@
 """Explorers: from a changed setting to the new image's bytes, and memory over 500 changes.
 
-At 56 x 56 tokens, in the kernel, as a live view does it (draw and encode), every setting new, so
-that nothing comes from the cache. The goal is 100 ms. Beside it, drawn in the same run, a figure of
-the same size that shows one token grid with matplotlib, the usual way to draw under a slider: the
-ratio says what drawing with Pillow is worth.
+At 56 x 56 tokens, in the kernel, as a live view does it (check, draw, encode, and the facts in
+words), every setting new, so that nothing comes from the cache. The goal is 100 ms. Beside it,
+drawn in the same run, a figure of the same size that shows one token grid with matplotlib, the
+usual way to draw under a slider: the ratio says what drawing with Pillow is worth.
 """
 
 from __future__ import annotations
@@ -31,13 +31,8 @@ def milliseconds(action: Callable[[], object]) -> float:
 
 
 def changes(explorer: Explorer, settings: Iterable[dict]) -> list[float]:
-    """The time of every change, from `set` to the bytes that a live view would send."""
-
-    def change(setting: dict) -> None:
-        explorer.set(**setting)
-        explorer._image(explorer.settings)
-
-    return [milliseconds(lambda s=s: change(s)) for s in settings]
+    """The time of every change, from the controls to the frame that a live view would send."""
+    return [milliseconds(lambda s=s: explorer.update(s)) for s in settings]
 
 
 def matplotlib_figure() -> None:
@@ -60,8 +55,8 @@ def report(name: str, times: list[float], reference: float) -> None:
 
 def main() -> None:
     """Print the medians and the growth of memory."""
-    region = hl.RegionExplorer(stage=1, pick=0)
-    shift = hl.ShiftExplorer(stage=1, region=4)
+    region = hl.RegionExplorer(stage=0, pick=0)
+    shift = hl.ShiftExplorer(stage=0, region=4)
     sizes = [{"region_height": h, "region_width": w} for h in (2, 3, 4, 5) for w in (2, 4, 6, 7, 8)]
     shifts = [{"shift": s, "token": t} for t in (20, 30) for s in range(-5, 5)]
     matplotlib_figure()
@@ -73,7 +68,7 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     changes(shift, ({"token": i % 56, "shift": i // 56 - 4} for i in range(500)))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"500 changes     peak memory grew by {grown:.1f} MiB (32 images are kept)")
+    print(f"500 changes     peak memory grew by {grown:.1f} MiB (32 frames are kept)")
 
 
 if __name__ == "__main__":

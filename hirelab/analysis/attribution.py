@@ -56,7 +56,7 @@ from ..hooks.layouts import LAYOUTS, default_point, reading, resolve
 from ..results import Result
 
 if TYPE_CHECKING:
-    from ..viz.canvas import Still
+    from ..viz.figures import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +107,8 @@ class Attribution(Result):
         """(N, H, W) what speaks for the class: the positive part of `upsampled`."""
         return np.maximum(self.upsampled, 0)
 
-    def overlay(self, names: Sequence[str] | None = None) -> Still:
-        """The positive part over each image, a `hirelab.viz.canvas.Still`.
+    def overlay(self, names: Sequence[str] | None = None) -> Figure:
+        """The positive part over each image, a `hirelab.viz.figures.Figure`.
 
         Args:
             names: of all classes, in the place of the network's own.
@@ -118,11 +118,11 @@ class Attribution(Result):
         """
         return self._draw("overlay", names)
 
-    def plot(self, names: Sequence[str] | None = None) -> Still:
-        """Each image, the positive part over it, and the signed map, a `Still`."""
+    def plot(self, names: Sequence[str] | None = None) -> Figure:
+        """Each image, the positive part over it, and the signed map, a `Figure`."""
         return self._draw("signed", names)
 
-    def _draw(self, view: str, names: Sequence[str] | None) -> Still:
+    def _draw(self, view: str, names: Sequence[str] | None) -> Figure:
         from ..viz import overlay
 
         if not self.images.size:
@@ -139,19 +139,19 @@ class Attribution(Result):
         if self.trained is False:
             note += "; the weights are untrained"
         smooth = 1 if self.point else max(1, min(self.img_size) // 32) | 1
-        return overlay.sheet(
-            self.images, self.upsampled, titles, note, signed=view == "signed", smooth=smooth
+        return overlay.overlay_figure(
+            self.images, self.upsampled, titles, note, with_signed=view == "signed", smooth=smooth
         )
 
 
-def beside(found: Mapping[str, Attribution]) -> Still:
+def beside(found: Mapping[str, Attribution]) -> Figure:
     """Signed maps of one image side by side, such as of several points, classes or networks.
 
     Args:
         found: an attribution of the same single image for every title.
 
     Returns:
-        A `hirelab.viz.canvas.Still`; every map has its own scale.
+        A `hirelab.viz.figures.Figure`; every map has its own scale.
 
     Raises:
         HirelabError: for none, more than one image in one, other images, or none to draw.
@@ -172,7 +172,7 @@ def beside(found: Mapping[str, Attribution]) -> Still:
         )
     notes = ["{} x {} tokens".format(*one.maps.shape[1:]) if one.point else "one value per pixel"
              for one in kept]  # fmt: skip
-    return overlay.beside(first[0], [one.upsampled[0] for one in kept], list(found), notes)
+    return overlay.maps_figure(first[0], [one.upsampled[0] for one in kept], list(found), notes)
 
 
 def upsample(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -40,7 +40,7 @@ from ..results import Result
 from .attribution import Attribution, attribute, upsample
 
 if TYPE_CHECKING:
-    from ..viz.canvas import Still
+    from ..viz.figures import Figure
 
 FILLS = ("mean", "blur")
 
@@ -144,8 +144,8 @@ class DeletionInsertion(Result):
             f"gain over random {self.area('gain')}{_untrained(self.trained)}"
         )
 
-    def plot(self) -> Still:
-        """Mean curves with their bands, a `hirelab.viz.canvas.Still`."""
+    def plot(self) -> Figure:
+        """Mean curves with their bands, a `hirelab.viz.figures.Figure`."""
         from ..viz import bands
 
         panels = []
@@ -309,8 +309,8 @@ class Randomisation(Result):
             f"map {interval(self.random)}{_untrained(self.trained)}"
         )
 
-    def plot(self) -> Still:
-        """Similarity against what has been replaced, a `hirelab.viz.canvas.Still`."""
+    def plot(self) -> Figure:
+        """Similarity against what has been replaced, a `hirelab.viz.figures.Figure`."""
         from ..viz import bands
 
         one = np.ones((3, 1))

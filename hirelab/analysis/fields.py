@@ -21,7 +21,7 @@ from .._shared.tables import table
 from ..results import Result
 
 if TYPE_CHECKING:
-    from ..viz.canvas import Still
+    from ..viz.figures import Figure
 
 GRADIENTS = {"abs": "|gradient|", "square": "gradient squared", "relu": "gradient > 0"}
 """What is taken of the gradient before the sum over colours, in words."""
@@ -246,9 +246,9 @@ class ReceptiveField(Result):
         state = ", untrained weights" if self.trained is False else ""
         return f"{self.network}, {self.point} at ({row}, {column}), {self.paths} paths{state}"
 
-    def plot(self, decades: int = 4) -> Still:
+    def plot(self, decades: int = 4) -> Figure:
         """The map in logarithmic colours of so many ``decades``, and the linear curve; a
-        `hirelab.viz.canvas.Still`."""
+        `hirelab.viz.figures.Figure`."""
         from ..viz.field import field_figure
 
         said = ", ".join(f"{name} {value:.3g}" for name, value in self.numbers().items())
@@ -314,7 +314,7 @@ class FieldComparison(Result):
     def __repr__(self) -> str:
         return self.table()
 
-    def plot(self) -> Still:
+    def plot(self) -> Figure:
         """Share of mass against the square's side, one line per field."""
         from ..viz.field import curves_figure
 
@@ -379,7 +379,7 @@ def _labelled(name: str, trained: bool | None) -> str:
 
 def side_by_side(
     fields: Mapping[str, ReceptiveField], reachable: Mapping[str, np.ndarray] | None = None
-) -> Still:
+) -> Figure:
     """Draw the maps of several receptive fields, each with its half-mass square.
 
     Args:

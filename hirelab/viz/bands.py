@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from . import theme
-from .canvas import Still
-from .charts import _LINES, _figure, _still
+from .figures import LINES, Figure, chart, finish
 
 
-def _draw(axes, x: np.ndarray, lines: Mapping[str, np.ndarray], markers: bool) -> None:
-    for (name, (mean, low, high)), style in zip(lines.items(), _LINES, strict=False):
+def _draw(axes: Any, x: np.ndarray, lines: Mapping[str, np.ndarray], markers: bool) -> None:
+    for (name, (mean, low, high)), style in zip(lines.items(), LINES, strict=False):
         look = style if markers else {k: v for k, v in style.items() if k != "marker"}
         axes.plot(x, mean, label=name, markersize=5, **look)
         if np.isfinite(low).any():
@@ -25,12 +25,9 @@ def curves(
     xlabel: str,
     ylabel: str,
     text: str,
-) -> Still:
+) -> Figure:
     """Panels side by side on one scale; each line is (3, len(x)): mean, low, high."""
-    from matplotlib import rc_context
-
-    with rc_context(theme.RC):
-        figure = _figure(4.3 * len(panels), 3.8)
+    with chart(4.3 * len(panels), 3.8) as figure:
         every = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
         for axes, (title, lines) in zip(every, panels, strict=True):
             _draw(axes, x, lines, markers=False)
@@ -41,7 +38,7 @@ def curves(
         every[0].set_ylim(bottom=0)
         handles, names = every[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-        return _still(figure, text)
+        return finish(figure, text)
 
 
 def cascade(
@@ -49,13 +46,10 @@ def cascade(
     lines: Mapping[str, np.ndarray],
     chance: tuple[float, float],
     text: str,
-) -> Still:
+) -> Figure:
     """Similarity after each replacement, the replaced things by name; ``chance`` is a random map's
     interval, drawn as a grey band."""
-    from matplotlib import rc_context
-
-    with rc_context(theme.RC):
-        figure = _figure(8.6, 4.2)
+    with chart(8.6, 4.2) as figure:
         axes = figure.subplots()
         x = np.arange(len(names))
         if np.isfinite(chance).all():
@@ -69,4 +63,4 @@ def cascade(
         )
         axes.set(xlabel="weights replaced by noise, from left to right")
         axes.legend(loc="upper right")
-        return _still(figure, text)
+        return finish(figure, text)

@@ -1,38 +1,36 @@
-"""A sheet to draw on, in logical pixels, sharp on screens of double density.
+"""A canvas to draw on, in logical pixels, sharp on screens of double density.
 
-Pillow and not matplotlib, because explorers redraw while a slider moves: a sheet is drawn and
+Pillow and not matplotlib, because explorers redraw while a slider moves: an image is drawn and
 compressed in a few hundredths of a second.
 """
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .._shared.files import write_atomic
 from . import theme
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class Canvas:
-    """A white sheet of ``width`` x ``height`` logical pixels; y grows downwards."""
+    """A white area of ``width`` x ``height`` logical pixels; y grows downwards."""
 
     def __init__(self, width: int, height: int, scale: int = 2) -> None:
         self.width, self.height, self.scale = width, height, scale
         self.image = Image.new("RGB", (width * scale, height * scale), theme.PAPER)
         self._draw = ImageDraw.Draw(self.image, "RGBA")  # RGBA: colours with alpha blend
 
-    def _px(self, values: tuple[float, ...]) -> tuple[int, ...]:
-        return tuple(round(v * self.scale) for v in values)
+    def _px(self, xy: tuple[float, float]) -> tuple[int, int]:
+        return round(xy[0] * self.scale), round(xy[1] * self.scale)
+
+    def _box_px(self, box: Box) -> tuple[int, int, int, int]:
+        return (*self._px(box[:2]), *self._px(box[2:]))
 
     def text(
         self,
@@ -60,7 +58,7 @@ class Canvas:
         width: float = 1,
     ) -> None:
         """A rectangle, filled or outlined (the outline lies inside the box)."""
-        left, top, right, bottom = self._px(box)
+        left, top, right, bottom = self._box_px(box)
         if right <= left or bottom <= top:
             return
         color = (*theme.rgb(fill), round(255 * alpha)) if fill else None
@@ -85,14 +83,14 @@ class Canvas:
 
     def hatch(self, box: Box, color: str = theme.PADDING) -> None:
         """Diagonal lines over a box: the sign for padding, also without colour."""
-        left, top, right, bottom = self._px(box)
+        left, top, right, bottom = self._box_px(box)
         if right > left and bottom > top:
             mask = _hatch_mask(right - left, bottom - top, self.scale)
             self.image.paste(color, (left, top), mask)
 
     def draw_image(self, array: np.ndarray, box: Box, smooth: bool = False) -> None:
         """A uint8 (H, W, 3) array stretched into a box: cells stay sharp unless ``smooth``."""
-        left, top, right, bottom = self._px(box)
+        left, top, right, bottom = self._box_px(box)
         if right <= left or bottom <= top:
             return
         way = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
@@ -125,7 +123,7 @@ def _hatch_mask(width: int, height: int, scale: int) -> Image.Image:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """Bytes for a live view: ten times as fast to make as a PNG of the same sheet.
+    """Bytes for a live view: ten times as fast to make as a PNG of the same image.
 
     Quality 92 with full colour resolution; at double density its traces cannot be seen.
     """
@@ -139,9 +137,16 @@ def palette_of(image: Image.Image, colors: int = 224) -> Image.Image:
 
     The theme's come first, so that a small coloured mark keeps its colour beside a photograph.
     """
-    own = image.quantize(colors, method=Image.Quantize.MEDIANCUT).getpalette()[: 3 * colors]
+    own = _colors(image.quantize(colors, method=Image.Quantize.MEDIANCUT))[: 3 * colors]
     palette = Image.new("P", (1, 1))
     palette.putpalette([part for color in theme.ALL for part in theme.rgb(color)] + own)
+    return palette
+
+
+def _colors(image: Image.Image) -> list[int]:
+    """The palette of an image that has one: red, green, blue of every colour."""
+    palette = image.getpalette()
+    assert palette is not None
     return palette
 
 
@@ -157,7 +162,7 @@ def reduce(image: Image.Image, palette: Image.Image) -> Image.Image:
     for number, color in enumerate(theme.ALL):
         index[codes == int(color[1:], 16)] = number
     exact = Image.fromarray(index, "P")
-    exact.putpalette(palette.getpalette())
+    exact.putpalette(_colors(palette))
     return exact
 
 
@@ -166,28 +171,3 @@ def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     reduce(image, palette_of(image)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-@dataclass(frozen=True)
-class Still:
-    """Image bytes that show themselves in a notebook, with a kernel or without.
-
-    Attributes:
-        data: a PNG, or a GIF: browsers look at the bytes and not at the type, so a GIF under
-            image/png plays, and that type survives every notebook viewer, which image/gif does not.
-        text: what the image says, in words or numbers; it stands where images cannot, and is
-            what a test of the notebook compares.
-        figure: the matplotlib figure behind it, for those who want to change it; else None.
-    """
-
-    data: bytes = field(repr=False)
-    text: str
-    figure: Any = field(default=None, repr=False, compare=False)
-
-    def save(self, path: str | Path) -> None:
-        """Write the bytes to a file."""
-        write_atomic(Path(path), self.data)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        image = base64.b64encode(self.data).decode("ascii")
-        return {"image/png": image, "text/plain": self.text}

@@ -2,72 +2,51 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from . import theme
-from .canvas import Still
-
-# Lines differ in colour, in dash and in marker, so that they also differ in black and white.
-_LINES = (
-    {"color": theme.BLUE, "linestyle": "-", "marker": "o"},
-    {"color": theme.VERMILION, "linestyle": "--", "marker": "s"},
-    {"color": theme.GREEN, "linestyle": "-.", "marker": "^"},
-    {"color": theme.MUTED, "linestyle": ":", "marker": "D"},
-)
-
-
-def _figure(width: float, height: float):
-    from matplotlib.figure import Figure  # no pyplot: nothing global, nothing to close
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _still(figure, text: str) -> Still:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
-    return Still(buffer.getvalue(), text, figure)
+from .figures import LINES, Figure, chart, finish
 
 
 def reach_growth(
-    names: Sequence[str], heard: np.ndarray, tokens: int, title: str, text: str
-) -> Still:
-    """Mean tokens heard against blocks, a line for each name; ``heard`` is (names, blocks + 1)."""
-    from matplotlib import rc_context
+    names: Sequence[str], reached: np.ndarray, tokens: int, title: str, text: str
+) -> Figure:
+    """How many tokens reach a token on average, against blocks, a line for each name.
+
+    ``reached`` is (names, blocks + 1).
+    """
     from matplotlib.ticker import MaxNLocator
 
-    with rc_context(theme.RC):
-        figure = _figure(8, 3.6)
+    with chart(8, 3.6) as figure:
         axes = figure.subplots()
-        blocks = np.arange(heard.shape[1])
-        for name, row, line in zip(names, heard, _LINES, strict=False):
+        blocks = np.arange(reached.shape[1])
+        for name, row, line in zip(names, reached, LINES, strict=False):
             axes.plot(blocks, row, label=name, markersize=5, **line)
         axes.axhline(tokens, color=theme.INK, linewidth=1)
         axes.annotate("all of them", (0, tokens), (0, 4), textcoords="offset points", fontsize=10)
-        axes.set(xlabel="blocks", ylabel="tokens heard of (mean)", ylim=(0, tokens * 1.12))
+        axes.set(xlabel="blocks", ylabel="tokens that reach one (mean)", ylim=(0, tokens * 1.12))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(title)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        return _still(figure, text)
+        return finish(figure, text)
 
 
 def training_curves(
     losses: dict[str, tuple[Sequence[float], Sequence[float]]],
     accuracies: dict[str, tuple[Sequence[float], Sequence[float]]],
-) -> Still:
+) -> Figure:
     """Training loss, and top-1 accuracy on validation images (%), against epochs.
 
     Both are {name of a run: (epochs, values)}; the text says how each run ended.
     """
-    from matplotlib import rc_context
     from matplotlib.ticker import MaxNLocator
 
-    with rc_context(theme.RC):
-        figure = _figure(8, 3.4)
+    with chart(8, 3.4) as figure:
         left, right = figure.subplots(1, 2)
-        for (name, (epochs, values)), line in zip(losses.items(), _LINES, strict=False):
+        for (name, (epochs, values)), line in zip(losses.items(), LINES, strict=False):
             left.plot(epochs, values, **{**line, "marker": ""})
             right.plot(*accuracies[name], label=name, markersize=4, **line)
         for axes in (left, right):
@@ -81,53 +60,50 @@ def training_curves(
             + (f", top-1 {accuracies[name][1][-1]:.1f} %" if accuracies[name][1] else "")
             for name, (_, values) in losses.items()
         ]
-        return _still(figure, "; ".join(said))
+        return finish(figure, "; ".join(said))
 
 
-def reach_matrices(matrices: dict[str, np.ndarray]) -> Still:
-    """Who hears whom, a square each: row = who hears, column = who is heard.
+def reach_matrices(matrices: dict[str, np.ndarray]) -> Figure:
+    """Which token reaches which, a square each: column = from, row = to.
 
     The text counts the pairs and those of them that are not mutual.
     """
-    from matplotlib import rc_context
     from matplotlib.patches import Patch
 
-    with rc_context({**theme.RC, "axes.grid": False}):
-        figure = _figure(3.3 * len(matrices), 4.0)
+    with chart(3.3 * len(matrices), 4.0, **{"axes.grid": False}) as figure:
         said = []
         for axes, (name, matrix) in zip(
             np.atleast_1d(figure.subplots(1, len(matrices))), matrices.items(), strict=True
         ):
-            colors = np.array([theme.rgb(theme.UNHEARD), theme.rgb(theme.HEARD)], np.uint8)
+            colors = np.array([theme.rgb(theme.UNREACHED), theme.rgb(theme.REACHED)], np.uint8)
             image = colors[matrix.astype(int)]
             one_way = matrix & ~matrix.T
             image[one_way] = theme.rgb(theme.ORANGE)
             axes.imshow(image, interpolation="nearest")
             axes.set_title(name)
-            axes.set(xlabel="token heard", ylabel="token that hears")
+            axes.set(xlabel="from token", ylabel="to token")
             said.append(f"{name}: {int(matrix.sum())} pairs, {int(one_way.sum())} one-way")
         figure.legend(
             handles=[
-                Patch(color=theme.HEARD, label="hears, and is heard"),
-                Patch(color=theme.ORANGE, label="hears a padded copy, and is not heard"),
+                Patch(color=theme.REACHED, label="both ways"),
+                Patch(color=theme.ORANGE, label="one way, through a padded copy"),
             ],
             loc="outside lower center",
             ncols=2,
         )
-        return _still(figure, "; ".join(said))
+        return finish(figure, "; ".join(said))
 
 
 def cost_shares(
     networks: Sequence[str], parts: Sequence[str], params: np.ndarray, macs: np.ndarray
-) -> Still:
+) -> Figure:
     """Where parameters and multiply-adds sit: a bar a network, cut into parts.
 
     ``params`` and ``macs`` are shares, (networks, parts), each row summing to 1.
     """
-    from matplotlib import rc_context
     from matplotlib.patches import Patch
 
-    looks = (
+    looks: tuple[dict[str, Any], ...] = (
         {"facecolor": theme.LINE, "hatch": ""},
         {"facecolor": theme.SKY, "hatch": "//"},
         {"facecolor": theme.GREEN, "hatch": "\\\\"},
@@ -135,8 +111,9 @@ def cost_shares(
         {"facecolor": theme.ORANGE, "hatch": ""},
         {"facecolor": theme.PAPER, "hatch": ""},
     )
-    with rc_context({**theme.RC, "axes.grid": False, "hatch.linewidth": 0.6}):
-        figure = _figure(10, 1.5 + 0.42 * len(networks))
+    with chart(
+        10, 1.5 + 0.42 * len(networks), **{"axes.grid": False, "hatch.linewidth": 0.6}
+    ) as figure:
         both = figure.subplots(1, 2, sharey=True)
         titles = ("parameters, % of all", "multiply-adds, % of all")
         for axes, shares, title in zip(both, (params, macs), titles, strict=True):
@@ -170,25 +147,23 @@ def cost_shares(
             )
             for i, name in enumerate(networks)
         ]
-        return _still(figure, "of parameters and of multiply-adds; " + "; ".join(said))
+        return finish(figure, "of parameters and of multiply-adds; " + "; ".join(said))
 
 
-def cost_growth(networks: Sequence[str], sides: np.ndarray, macs: np.ndarray) -> Still:
+def cost_growth(networks: Sequence[str], sides: np.ndarray, macs: np.ndarray) -> Figure:
     """Multiply-adds of an image against its pixels, and of a pixel against the side.
 
     ``macs`` is (networks, sides). Linear cost is a straight line left and a level one right.
     """
-    from matplotlib import rc_context
-
-    with rc_context(theme.RC):
-        figure = _figure(10, 4.0)
+    with chart(10, 4.0) as figure:
         left, right = figure.subplots(1, 2)
-        for name, row, line in zip(networks, macs, _LINES, strict=False):
+        for name, row, line in zip(networks, macs, LINES, strict=False):
             left.plot(sides**2 / 1e6, row / 1e9, label=name, markersize=6, **line)
             right.plot(sides, row / sides**2 / 1e3, markersize=6, **line)
         left.set(xlabel="pixels of the image, millions", ylabel="multiply-adds, billions")
         left.set(xlim=0, ylim=0, title="an image")
-        room, ticks = (sides.max() - sides.min()) / 9, []
+        room = (sides.max() - sides.min()) / 9
+        ticks: list[int] = []
         for side in sorted(sides):  # a number wherever it stands clear of the one before
             if not ticks or side - ticks[-1] > room:
                 ticks.append(side)
@@ -198,7 +173,7 @@ def cost_growth(networks: Sequence[str], sides: np.ndarray, macs: np.ndarray) ->
         factors = macs[:, -1] / macs[:, 0]
         said = [f"{n} {f:.1f} times" for n, f in zip(networks, factors, strict=True)]
         pixels = (sides[-1] / sides[0]) ** 2
-        return _still(figure, f"{pixels:.1f} times the pixels cost: {', '.join(said)}")
+        return finish(figure, f"{pixels:.1f} times the pixels cost: {', '.join(said)}")
 
 
 def feature_pyramid(
@@ -208,7 +183,7 @@ def feature_pyramid(
     pixels: np.ndarray,
     region: np.ndarray,
     padded: np.ndarray,
-) -> Still:
+) -> Figure:
     """Every stage's grid laid over the image, cut into regions along height and along width.
 
     Args:
@@ -218,13 +193,11 @@ def feature_pyramid(
         region, padded: (stages, 2) tokens in a region and padded slots, along height and width;
             no region (0) where the network has no branch along that axis.
     """
-    from matplotlib import rc_context
     from matplotlib.patches import Patch, Rectangle
 
     far = ((sizes + padded) * pixels[:, None]).max(0)  # pixels, down and across
-    with rc_context({**theme.RC, "axes.grid": False, "hatch.linewidth": 0.8}):
-        width = 2.7 * len(dims)
-        figure = _figure(width, 1.5 + 2 * (2.2 * min(max(far[0] / far[1], 0.5), 1.6) + 0.5))
+    height = 1.5 + 2 * (2.2 * min(max(far[0] / far[1], 0.5), 1.6) + 0.5)
+    with chart(2.7 * len(dims), height, **{"axes.grid": False, "hatch.linewidth": 0.8}) as figure:
         grid = figure.subplots(2, len(dims), sharex=True, sharey=True, squeeze=False)
         said = []
         for (row, stage), axes in np.ndenumerate(grid):
@@ -240,12 +213,12 @@ def feature_pyramid(
 
             size = int(tokens[row])
             for n, start in enumerate(range(0, size, h or size)):
-                fill = theme.UNHEARD if n % 2 else theme.LINE
+                fill = theme.UNREACHED if n % 2 else theme.LINE
                 stop = min(start + (h or size), size)
                 axes.add_patch(strip(start, stop, facecolor=fill))
             for slot in range(size, size + pad):
                 axes.add_patch(strip(slot, slot + 1, facecolor=theme.PAPER, hatch="////"))
-            frame = {"fill": False, "edgecolor": theme.VERMILION, "linestyle": "--"}
+            frame: dict[str, Any] = {"fill": False, "edgecolor": theme.VERMILION, "linestyle": "--"}
             axes.add_patch(Rectangle((0, 0), input_size[1], input_size[0], linewidth=1.8, **frame))
             axes.set(xlim=(-6, far[1] + 6), ylim=(far[0] + 6, -6), aspect="equal")
             kind = "row" if row == 0 else "column"
@@ -255,11 +228,11 @@ def feature_pyramid(
             axes.set_xlabel(note.replace(", ", ",\n"), fontsize=10)
             axes.tick_params(labelsize=9)
             if row == 0:
-                title = f"stage {stage + 1}: {tokens[0]} x {tokens[1]}"
+                title = f"stages.{stage}: {tokens[0]} x {tokens[1]}"
                 axes.set_title(f"{title}\n{dims[stage]} channels", fontsize=11)
             if stage == 0:
                 axes.set_ylabel(f"cut along {'height' if row == 0 else 'width'}\npixels")
-            said.append(f"stage {stage + 1} {'height' if row == 0 else 'width'}: {note}")
+            said.append(f"stages.{stage} {'height' if row == 0 else 'width'}: {note}")
         figure.legend(
             handles=[
                 Patch(facecolor=theme.LINE, edgecolor=theme.INK, label="regions, in turn pale"),
@@ -269,4 +242,4 @@ def feature_pyramid(
             loc="outside lower center",
             ncols=3,
         )
-        return _still(figure, "; ".join(said))
+        return finish(figure, "; ".join(said))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from . import maps, theme
-from .canvas import Box, Canvas, Still, png
-from .charts import _LINES, _figure, _still
+from .canvas import Box, Canvas, png
+from .figures import LINES, Figure, chart, finish
 
 DECADES = 4  # powers of ten from the darkest colour to the brightest
 _SHADES = 10  # colours a power of ten: as many as are told apart, and few enough for a palette
@@ -128,7 +126,7 @@ def field_figure(
     scale: str,
     text: str,
     decades: int = DECADES,
-) -> Still:
+) -> Figure:
     """A receptive field beside its curve of mass.
 
     Args:
@@ -136,15 +134,14 @@ def field_figure(
         centre, side: of the half-mass square, in pixels; the place down first.
         curves: sides (S,), the average map's shares (S,), every image's (images, S).
         title, scale: words above and under the map.
-        text: of the still.
+        text: of the figure.
         decades: powers of ten in the colours.
     """
-    from matplotlib import colormaps, rc_context
+    from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
     sides, curve, each = curves
-    with rc_context({**theme.RC, "axes.grid": False}):
-        figure = _figure(9, 4.2)
+    with chart(9, 4.2, **{"axes.grid": False}) as figure:
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
         figure.suptitle(title, x=0.015, ha="left", fontsize=12, fontweight="bold")
@@ -185,21 +182,21 @@ def field_figure(
         right.set(xlabel="side of the square, pixels", ylabel="share of the mass (linear map)")
         if len(each) > 1:
             right.set_title(f"mean of {len(each)}, and each image", fontsize=10)
-        return _small(_still(figure, text))
+        return finish(figure, text, few_colors=True)
 
 
 def fields_figure(
     panels: Sequence[tuple[str, np.ndarray, Sequence[float], float, np.ndarray | None]],
     scale: str,
     text: str,
-) -> Still:
+) -> Figure:
     """Receptive fields side by side, each with its half-mass square and the same colours.
 
     Args:
         panels: name, (H, W) linear map, centre, side of the half-mass square in pixels, and
             (H, W) bool where a border is drawn, or None; all of one size.
         scale: what the colours say.
-        text: of the still.
+        text: of the figure.
     """
     lines = -(-len(panels) // _COLUMNS)
     columns = -(-len(panels) // lines)  # six are three and three, not five and one
@@ -219,24 +216,21 @@ def fields_figure(
     draw_scale(canvas, (4, y, 364, y + 14))
     x = canvas.swatch((394, y - 4), theme.FOCUS, "holds half of the mass")
     if any(mask is not None for *_, mask in panels):
-        x = canvas.swatch((x, y - 4), theme.PAPER, "border of what can be heard of")
+        x = canvas.swatch((x, y - 4), theme.PAPER, "border of what can reach it")
     note = f"{scale}, share of each map's largest; images of {rows} x {wide} pixels"
     canvas.text((394, y + 22), note, 15, theme.MUTED)
-    return Still(png(canvas.image), text)
+    return Figure(png(canvas.image), text)
 
 
 def curves_figure(
     names: Sequence[str], relative: np.ndarray, curves: np.ndarray, text: str
-) -> Still:
+) -> Figure:
     """Share of mass against side, as a share of the image's, a line for each name."""
-    from matplotlib import rc_context
-
-    with rc_context(theme.RC):
-        figure = _figure(8, 3.8)
+    with chart(8, 3.8) as figure:
         axes = figure.subplots()
-        dashes = [line["linestyle"] for line in _LINES]
+        dashes = [line["linestyle"] for line in LINES]
         for i, (name, curve) in enumerate(zip(names, curves, strict=True)):
-            style = {**_LINES[i % len(_LINES)], "color": theme.CYCLE[i % len(theme.CYCLE)]}
+            style = {**LINES[i % len(LINES)], "color": theme.CYCLE[i % len(theme.CYCLE)]}
             style["linestyle"] = dashes[i % len(dashes)]
             every = (5 * i % 25, 25)  # markers of different lines at different places
             axes.plot(relative, curve, label=name, markersize=5, markevery=every, **style)
@@ -244,10 +238,4 @@ def curves_figure(
         axes.set(xlabel="side of the square, share of the image's", ylabel="share of the mass")
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        return _small(_still(figure, text))
-
-
-def _small(still: Still) -> Still:
-    """With a palette: a map's noise makes a true-colour image three times as large."""
-    image = Image.open(io.BytesIO(still.data)).convert("RGB")
-    return Still(png(image), still.text, still.figure)
+        return finish(figure, text, few_colors=True)

@@ -1,4 +1,4 @@
-"""Token grids: what a stage sees of an image, its regions as bands, and who has heard of whom.
+"""Token grids: what a stage sees of an image, its regions as bands, and which tokens reach which.
 
 Every function takes the index map that the network runs by (`Rearrangement`) and computes no index
 of its own, so an image cannot say something else than the network does.
@@ -7,6 +7,7 @@ of its own, so an image cannot say something else than the network does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -73,37 +74,47 @@ def restored(tokens: np.ndarray, r: Rearrangement, axis: str) -> np.ndarray:
     return np.take(mixed(tokens, r, axis), r.landing, axis=along)
 
 
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a token grid along an axis: rows for "height", columns for "width".
+
+    Attributes:
+        axis: "height" or "width".
+        colors: of every line, drawn as a bar beside it.
+        padded: whether a line is padding, drawn pale and hatched.
+        region: lines in a region; a cut is drawn after every so many lines, none for 0.
+        marks: colours of short bars on the far side of some lines.
+    """
+
+    axis: str
+    colors: Sequence[str] = ()
+    padded: Sequence[bool] | np.ndarray = ()
+    region: int = 0
+    marks: Mapping[int, str] = field(default_factory=dict)
+
+
 def draw_lines(
     canvas: Canvas,
     tokens: np.ndarray,
-    left: float,
-    top: float,
-    side: float,
-    axis: str,
-    region: int = 0,
-    spine: Sequence[str] = (),
-    padded: Sequence[bool] = (),
-    tint: float = 0.0,
-    smooth: bool = False,
-    marks: Mapping[int, str] | None = None,
+    lines: Lines,
+    square: tuple[float, float, float],
     slots: int | None = None,
 ) -> None:
-    """Draw a token grid into a square of ``side``, lines along ``axis`` marked.
+    """Draw a token grid with its lines marked.
 
     Args:
-        tokens: cells as from `cells` or `arrange`; one axis may be longer by its padding.
-        region: lines in a region; a cut is drawn after every so many lines, none for 0.
-        spine: the colour of every line, drawn beside it.
-        padded: whether a line is padding, drawn pale and hatched.
-        tint: how strongly the spine's colour lies over the lines, 0 to 1.
-        marks: colours of short bars on the far side of some lines.
+        tokens: cells as from `cells` or `arrange`; one axis may be longer by its padding. Pieces of
+            a photograph are drawn smooth, under a tint of their line's colour.
+        square: left, top and side of where to draw.
         slots: lines that the square is divided into; the longest side of ``tokens`` by default.
             Drawings beside each other with equal ``slots`` have cells of equal size.
     """
+    left, top, side = square
+    axis, photograph = lines.axis, tokens.shape[2] > 1
     rows, cols = tokens.shape[:2]
     cell = side / (slots or max(rows, cols))
     right, bottom = left + cols * cell, top + rows * cell
-    canvas.draw_image(assemble(tokens), (left, top, right, bottom), smooth)
+    canvas.draw_image(assemble(tokens), (left, top, right, bottom), smooth=photograph)
 
     def stripe(first: float, last: float, near: float, far: float) -> Box:
         """Lines ``first`` to ``last``, from ``near`` to ``far`` across them."""
@@ -112,19 +123,19 @@ def draw_lines(
         return (left + first * cell, top + near, left + last * cell, top + far)
 
     across = right - left if axis == "height" else bottom - top
-    lines = rows if axis == "height" else cols
-    for line, color in enumerate(spine):
-        if tint:
-            canvas.rect(stripe(line, line + 1, 0, across), fill=color, alpha=tint)
+    for line, color in enumerate(lines.colors):
+        if photograph:
+            canvas.rect(stripe(line, line + 1, 0, across), fill=color, alpha=0.22)
         canvas.rect(stripe(line, line + 1, -13, -4), fill=color)
-    for line, pad in enumerate(padded):
+    for line, pad in enumerate(lines.padded):
         if pad:
             canvas.rect(stripe(line, line + 1, 0, across), fill=theme.PAPER, alpha=0.45)
             canvas.hatch(stripe(line, line + 1, 0, across))
-    for first in range(region, lines, region) if region else ():
+    count = rows if axis == "height" else cols
+    for first in range(lines.region, count, lines.region) if lines.region else ():
         half = 1.25 / cell
         canvas.rect(stripe(first - half, first + half, -13, across), fill=theme.PAPER)
-    for line, color in (marks or {}).items():
+    for line, color in lines.marks.items():
         canvas.rect(stripe(line + 0.1, line + 0.9, across + 4, across + 16), fill=color)
         if color == theme.FOCUS:  # found at once, also on a fine grid
             half = max(0.5, 2.5 / cell)
@@ -140,7 +151,8 @@ def draw_cone(
     token: int,
     box: Box,
 ) -> None:
-    """Which tokens of a line have been heard after each block: a row a block, a column a token.
+    """Which tokens of a line reach a token after each block: one row per block, one column per
+    token.
 
     ``steps[b]`` is (size,) bool, True for the input tokens that can have changed ``token`` after
     b blocks.
@@ -148,11 +160,11 @@ def draw_cone(
     left, top, right, bottom = box
     size, height = len(steps[0]), (bottom - top) / len(steps)
     width = (right - left) / size
-    for row, (heard, label) in enumerate(zip(steps, labels, strict=True)):
+    for row, (reached, label) in enumerate(zip(steps, labels, strict=True)):
         y = top + row * height
         canvas.text((left - 10, y + height / 2), label, theme.SMALL, theme.MUTED, "rm")
         for t in range(size):
-            color = theme.FOCUS if t == token else theme.HEARD if heard[t] else theme.UNHEARD
+            color = theme.FOCUS if t == token else theme.REACHED if reached[t] else theme.UNREACHED
             x = left + t * width
             canvas.rect((x + 0.75, y + 1, x + width - 0.75, y + height - 1), fill=color)
     canvas.text((left, bottom + 3), "token 0", theme.SMALL, theme.MUTED)

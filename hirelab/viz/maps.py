@@ -28,7 +28,7 @@ def heat(values: np.ndarray, low: float | None = None, high: float | None = None
     return theme.color_table()[index]
 
 
-def draw_map(
+def draw_heat_map(
     canvas: Canvas, values: np.ndarray, box: Box, title: str, color: str | None = None
 ) -> None:
     """A heat map with its name above, its shape and its own scale below.

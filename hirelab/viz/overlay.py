@@ -13,9 +13,10 @@ import numpy as np
 
 from .._shared.errors import HirelabError
 from . import theme
-from .canvas import Canvas, Still, png
+from .canvas import Canvas, png
+from .figures import Figure
 
-COLUMNS = 4  # images side by side in a row of a sheet
+COLUMNS = 4  # images side by side in a row of a figure
 _GAP, _TOP, _TITLE, _NOTE = 20, 62, 28, 26
 
 
@@ -120,32 +121,32 @@ def positive(values: np.ndarray, window: int = 1) -> np.ndarray:
     return values
 
 
-def sheet(
+def overlay_figure(
     images: np.ndarray,
     values: np.ndarray,
     titles: Sequence[str],
     note: str,
-    signed: bool = False,
+    with_signed: bool = False,
     smooth: int = 1,
-) -> Still:
+) -> Figure:
     """Images with their maps, a title each and a note above.
 
     Args:
         images: (N, H, W, 3) uint8.
         values: (N, H, W) signed maps.
         titles: N short texts.
-        signed: a row of three for each image (the image, the positive part over it, the signed
+        with_signed: a row of three for each image (the image, the positive part over it, the signed
             map) and not the positive parts alone, four in a row.
         smooth: the positive parts are drawn as means over so many pixels, an odd number; for maps
             with a value a pixel, which would be dust.
     """
     rows, cols = values.shape[1:]
-    per_row = 3 if signed else min(COLUMNS, max(2, len(values)))
+    per_row = 3 if with_signed else min(COLUMNS, max(2, len(values)))
     side = (theme.WIDTH - 8 - _GAP * (per_row - 1)) / per_row
-    side = min(side, 330 if signed else 260)
+    side = min(side, 330 if with_signed else 260)
     high = side * rows / cols
     step = _TITLE + high + (_NOTE + _GAP)
-    count = len(values) if signed else -(-len(values) // per_row)
+    count = len(values) if with_signed else -(-len(values) // per_row)
     canvas = Canvas(theme.WIDTH, round(_TOP + count * step))
     canvas.text((4, 4), note, theme.TEXT, bold=True)
     words = (
@@ -157,15 +158,15 @@ def sheet(
     parts = positive(values, smooth)
     canvas.text((4, 32), words, theme.SMALL, theme.MUTED)
     for i, (image, map_, part) in enumerate(zip(images, values, parts, strict=True)):
-        row, column = (i, 0) if signed else divmod(i, per_row)
+        row, column = (i, 0) if with_signed else divmod(i, per_row)
         top = _TOP + row * step
         boxes = []
-        for at in range(column, column + (3 if signed else 1)):
+        for at in range(column, column + (3 if with_signed else 1)):
             left = 4 + at * (side + _GAP)
             boxes.append((left, top + _TITLE, left + side, top + _TITLE + high))
         canvas.text((boxes[0][0], top), titles[i], theme.SMALL, bold=True)
         span = f"{map_.min():.2g} to {map_.max():.2g}"
-        if not signed:
+        if not with_signed:
             draw_overlay(canvas, image, part, boxes[0])
             canvas.text((boxes[0][0], boxes[0][3] + 3), span, 15, theme.MUTED)
             continue
@@ -183,12 +184,12 @@ def sheet(
         f"{title}: {map_.min():.2g} to {map_.max():.2g}"
         for title, map_ in zip(titles, values, strict=True)
     )
-    return Still(png(canvas.image), f"{note}; {said}")
+    return Figure(png(canvas.image), f"{note}; {said}")
 
 
-def beside(
+def maps_figure(
     image: np.ndarray, values: Sequence[np.ndarray], titles: Sequence[str], notes: Sequence[str]
-) -> Still:
+) -> Figure:
     """One image once, and its signed maps beside it, each on a scale of its own.
 
     Args:
@@ -222,4 +223,4 @@ def beside(
     x = canvas.swatch((x, below), theme.ORANGE, "against")
     words = "inside the line: above half of the highest value; each map has its own scale"
     canvas.text((x, below), words, theme.SMALL, theme.MUTED)
-    return Still(png(canvas.image), "; ".join(said))
+    return Figure(png(canvas.image), "; ".join(said))

@@ -1,4 +1,4 @@
-"""Who hears whom on maps: yes or no for every token, or the block after which it is heard."""
+"""Which tokens of a map reach a token: yes or no for each, or the block after which it does."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from . import theme
-from .canvas import Box, Canvas, Still, png
+from .canvas import Box, Canvas, png
+from .figures import Figure
 
 _COLUMNS = 4  # panels beside each other in `levels`
 
 
 def block_colors(blocks: int) -> np.ndarray:
-    """(blocks, 3) uint8: a colour for "heard after block 1, 2, ...", dark to bright."""
+    """(blocks, 3) uint8: a colour for "reaches after block 1, 2, ...", dark to bright."""
     ends = np.linspace(0, 235, max(blocks, 2)).round().astype(int)  # the brightest is lost on white
     return theme.color_table()[ends[:blocks]]
 
 
-def draw_map(
-    canvas: Canvas, colors: np.ndarray, box: Box, token: Sequence[int] | None = None
+def draw_cells(
+    canvas: Canvas, colors: np.ndarray, box: Box, position: Sequence[int] | None = None
 ) -> Box:
     """A grid of (rows, columns, 3) uint8 cells in the upper left of a box, its proportions kept.
 
-    The token is filled in the colour of what the reader asks about, and ringed where cells are
-    small. Returns the grid's own box.
+    The cell at ``position`` is filled in the colour of what the reader asks about, and ringed
+    where cells are small. Returns the grid's own box.
     """
     left, top, right, bottom = box
     rows, columns = colors.shape[:2]
@@ -39,8 +40,8 @@ def draw_map(
             x = left + column * cell
             canvas.rect((x - 0.5, top, x + 0.5, area[3]), fill=theme.PAPER)
     canvas.rect(area, outline=theme.LINE)
-    if token is not None:
-        y, x = top + (token[0] + 0.5) * cell, left + (token[1] + 0.5) * cell
+    if position is not None:
+        y, x = top + (position[0] + 0.5) * cell, left + (position[1] + 0.5) * cell
         half = max(cell / 2, 2)
         canvas.rect((x - half, y - half, x + half, y + half), fill=theme.FOCUS)
         if cell < 12:
@@ -50,21 +51,22 @@ def draw_map(
 
 
 def yes_no(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool as colours: heard dark, unheard pale."""
-    return np.array([theme.rgb(theme.UNHEARD), theme.rgb(theme.HEARD)], np.uint8)[mask.astype(int)]
+    """(H, W) bool as colours: what reaches is dark, the rest pale."""
+    colors = np.array([theme.rgb(theme.UNREACHED), theme.rgb(theme.REACHED)], np.uint8)
+    return colors[mask.astype(int)]
 
 
 def levels(
     maps: Mapping[str, np.ndarray],
     point: str,
-    token: Sequence[int] | None,
+    position: Sequence[int] | None,
     title: str,
     dark: str,
     text: str,
-) -> Still:
+) -> Figure:
     """Maps of several points side by side, each (rows, columns) bool, in the order given.
 
-    The point's own panel shows its token; under each map stands how many of its places are dark,
+    The point's own panel shows its position; under each map stands how many of its places are dark,
     and ``dark`` says what that means.
     """
     side, step, top = 232, 270, 44
@@ -78,13 +80,13 @@ def levels(
         shown = "input (pixels)" if name == "input" else name
         canvas.text((left, y), shown, theme.SMALL, bold=name == point)
         box = (left, y + 24, left + side, y + 24 + max(heights))
-        area = draw_map(canvas, yes_no(mask), box, token if name == point else None)
+        area = draw_cells(canvas, yes_no(mask), box, position if name == point else None)
         rows, columns = mask.shape
         note = f"{int(mask.sum())} of {rows} x {columns}"
         canvas.text((left, area[3] + 4), note, theme.SMALL, theme.MUTED)
     y = canvas.height - 28
-    x = canvas.swatch((6, y), theme.HEARD, dark)
-    x = canvas.swatch((x, y), theme.UNHEARD, "cannot")
-    if token is not None:
-        canvas.swatch((x, y), theme.FOCUS, f"{tuple(token)} of {point}")
-    return Still(png(canvas.image), text)
+    x = canvas.swatch((6, y), theme.REACHED, dark)
+    x = canvas.swatch((x, y), theme.UNREACHED, "cannot")
+    if position is not None:
+        canvas.swatch((x, y), theme.FOCUS, f"{tuple(position)} of {point}")
+    return Figure(png(canvas.image), text)

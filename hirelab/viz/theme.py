@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,11 +27,11 @@ CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
 # What a colour means wherever it appears:
 BRANCH = {"height": BLUE, "width": ORANGE, "channel": GREEN}
 FOCUS = VERMILION  # the token that the reader asks about
-HEARD = "#39424e"  # tokens whose content has reached it
-UNHEARD = "#e8ebef"
+REACHED = "#39424e"  # tokens whose content reaches it
+UNREACHED = "#e8ebef"
 SLOTS = ("#39424e", "#9aa3af", "#6b7480", "#c9ced6")  # places inside a region, numbered as well
 PADDING = MUTED
-ALL = tuple(dict.fromkeys((INK, MUTED, LINE, PAPER, HEARD, UNHEARD, *SLOTS, *CYCLE)))
+ALL = tuple(dict.fromkeys((INK, MUTED, LINE, PAPER, REACHED, UNREACHED, *SLOTS, *CYCLE)))
 
 WIDTH = 1080  # of a full-width image, in logical pixels
 TITLE, TEXT, SMALL = 21, 18, 16  # type sizes in logical pixels, legible at half size
@@ -41,7 +41,8 @@ SEQUENTIAL = "cividis"  # for amounts; made for colour-blind readers, and monoto
 
 def rgb(color: str) -> tuple[int, int, int]:
     """ "#rrggbb" as three numbers of 0 to 255."""
-    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))  # type: ignore[return-value]
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
 
 
 def region_color(index: int) -> str:
@@ -67,7 +68,7 @@ def color_table(name: str = SEQUENTIAL) -> np.ndarray:
     return (colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
 
 
-RC = {  # matplotlib settings, for `with matplotlib.rc_context(theme.RC)`
+RC: dict[str, Any] = {  # matplotlib settings, for `with matplotlib.rc_context(theme.RC)`
     "figure.dpi": 110,
     "figure.facecolor": PAPER,
     "font.size": 11,

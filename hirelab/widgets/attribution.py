@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,11 @@ from .._shared.errors import HirelabError
 from ..analysis.attribution import Attribution, attribute
 from ..datasets.images import PHOTOGRAPHS
 from ..datasets.transforms import normalise
-from ..hooks.forward import is_trained
-from ..models import create
 from ..viz import overlay, theme
 from ..viz.canvas import Canvas
-from .explorer import Explorer, choice, slider
-from .inputs import check_network, missing_stage, square_image
+from .controls import choice, slider
+from .inputs import square_image
+from .network import ModelExplorer
 
 _GIVEN = "given"  # the image that the explorer was made with
 _LAST = "last map of the network"
@@ -35,7 +33,7 @@ _POINTS = {
     "width regions, mixed": "hire.width.mixed",
     "channel branch": "hire.channel.out",
 }
-_METHODS = {
+_METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "Grad-CAM": ("grad_cam", {}),
     "gradient": ("gradient", {}),
     "SmoothGrad": ("smooth_grad", {"samples": 8}),
@@ -46,13 +44,14 @@ _METHODS = {
 _SIDE = 310  # of a panel, in logical pixels
 
 
-class AttributionExplorer(Explorer):
+class AttributionExplorer(ModelExplorer):
     """Which places of an image speak for a class, and which against it.
 
     Region grids inside a shifted branch are carried back to places, see `analysis.attribution`.
 
     Args:
-        model: a Hire-MLP; by default an untrained Hire-MLP-Tiny, and the sheet says so.
+        model: a Hire-MLP; by default an untrained Hire-MLP-Tiny. Untrained weights are noted in the
+            figure.
         image: the reader's own, shown as "given": a file, a tensor (3, H, W), a PIL image, an
             array, or a sample's name; the coffee cup by default.
         names: of the classes; their numbers without.
@@ -69,8 +68,8 @@ class AttributionExplorer(Explorer):
         photograph: str = choice(_GIVEN, (_GIVEN, *PHOTOGRAPHS), "image")
         method: str = choice("Grad-CAM", _METHODS, "method")
         point: str = choice("block output", _POINTS, "Grad-CAM at")
-        stage: int = slider(3, 1, 4, "stage")
-        block: int = slider(2, 1, 24, "block")
+        stage: int = slider(2, 0, 3, "stage")
+        block: int = slider(1, 0, 23, "block")
         target: int = slider(-1, -1, 999, "class (-1: predicted)")
 
     def __init__(
@@ -80,36 +79,28 @@ class AttributionExplorer(Explorer):
         names: Sequence[str] | None = None,
         **settings: Any,
     ):
-        self._model = create("hire_mlp_tiny", seed=0) if model is None else check_network(model)
+        super().__init__(model, image, **settings)
         classes = self._model.num_classes
         if names is not None and len(names) < classes:
             raise HirelabError(
                 f"There are {len(names)} names for {classes} classes; give one for each, or none."
             )
         self._names = names
-        self._given = square_image(image)
-        # The network and the images are fixed, so attributions are kept, a few at a time.
-        self._read = lru_cache(maxsize=8)(self._run)
-        super().__init__(**settings)
+
+    def limits(self) -> dict[str, Any]:
+        return {**super().limits(), "target": self._model.num_classes - 1}
 
     def problem(self, s: Settings) -> str | None:
-        if not 0 <= s.target < self._model.num_classes and s.target != -1:
-            last = self._model.num_classes - 1
-            return f"Class {s.target} is not there: the network has 0 to {last}."
         if s.method != "Grad-CAM" or s.point == _LAST:
             return None
-        stages = self._model.stages
-        if s.stage > len(stages):
-            return missing_stage(stages, s.stage)
-        blocks = stages[s.stage - 1].blocks
-        if s.block > len(blocks):
-            return f"Block {s.block} is not there: stage {s.stage} has {len(blocks)}."
-        module = _POINTS[s.point].split(".")
-        if module[:1] == ["hire"] and getattr(blocks[s.block - 1].hire, module[1]) is None:
-            return f"The {module[1]} branch is not there: the network was built without it."
-        return None
+        missing = self.missing_block(s)
+        if missing:
+            return missing
+        inside = _POINTS[s.point].split(".")
+        return self.missing_branch(s, inside[1]) if inside[0] == "hire" else None
 
-    def _run(self, image: str, method: str, point: str | None, target: int | None) -> Attribution:
+    def run(self, image: str, method: str, point: str | None, target: int | None) -> Attribution:
+        """The attribution of an image, by its name; the predicted class for no target."""
         name, options = _METHODS[method]
         x = normalise([self._shown(image)])
         return attribute(self._model, x, target, point, method=name, **options)
@@ -118,15 +109,17 @@ class AttributionExplorer(Explorer):
         return self._given if image == _GIVEN else square_image(image)
 
     def attribution(self, s: Settings | None = None) -> Attribution:
-        """The attribution of the settings, by default of those in force."""
+        """The attribution of the settings, by default of the current ones."""
         s = s or self.settings
         point = None
         if s.method == "Grad-CAM" and s.point != _LAST:
-            point = f"stages.{s.stage - 1}.blocks.{s.block - 1}.{_POINTS[s.point]}"
+            point = f"{self.block_name(s)}.{_POINTS[s.point]}"
         return self._read(s.photograph, s.method, point, None if s.target < 0 else s.target)
 
-    def facts(self, s: Settings) -> dict[str, Any]:
-        found = self.attribution(s)
+    def measure(self, s: Settings) -> Attribution:
+        return self.attribution(s)
+
+    def facts(self, s: Settings, found: Attribution) -> dict[str, Any]:
         rows, cols = found.maps.shape[1:]
         size = float(np.abs(found.maps).sum())
         share = float(np.maximum(found.maps, 0).sum()) / size if size else 0.0
@@ -142,15 +135,12 @@ class AttributionExplorer(Explorer):
     def _name(self, number: int) -> str:
         return str(self._names[number]) if self._names else f"class {number}"
 
-    def draw(self, s: Settings) -> Image.Image:
-        found, facts = self.attribution(s), self.facts(s)
+    def draw(self, s: Settings, found: Attribution) -> Image.Image:
         canvas = Canvas(theme.WIDTH, 486)
-        canvas.text((6, 6), f"{s.method} at {facts['at']}", theme.TITLE, bold=True)
-        state = is_trained(self._model).trained
-        note = f"shown: {facts['shown_class']}, {found.probabilities[0]:.1%}"
-        note += f"; predicted: {facts['predicted']}, {found.confidence[0]:.1%}"
-        if state is False:
-            note += "; the weights are untrained"
+        canvas.text((6, 6), f"{s.method} at {found.point or 'pixels'}", theme.TITLE, bold=True)
+        shown, predicted = (self._name(int(n[0])) for n in (found.targets, found.predicted))
+        note = f"shown: {shown}, {found.probabilities[0]:.1%}"
+        note += f"; predicted: {predicted}, {found.confidence[0]:.1%}{self.untrained_note()}"
         canvas.text((6, 38), note, theme.SMALL, theme.MUTED)
         values, image = found.upsampled[0], np.asarray(self._shown(s.photograph))
         smooth = 1 if found.point else 7

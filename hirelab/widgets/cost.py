@@ -11,8 +11,10 @@ from PIL import Image
 from ..analysis.cost import BranchCost, branch_cost
 from ..viz import theme
 from ..viz.canvas import Canvas
-from .explorer import Explorer, choice, slider
+from .controls import choice, slider
+from .explorer import Explorer
 
+REGIONS = 1, 8  # smallest and largest region that is shown
 _cost = lru_cache(maxsize=256)(branch_cost)
 
 
@@ -24,7 +26,7 @@ class CostExplorer(Explorer):
 
     @dataclass(frozen=True)
     class Settings:
-        region: int = slider(3, 1, 8, "region h")
+        region: int = slider(3, *REGIONS, "region h")
         dim: int = choice(128, (32, 64, 128, 160, 256, 320, 512), "width C")
         size: int = choice(28, (7, 14, 28, 56), "tokens H = W")
 
@@ -33,8 +35,13 @@ class CostExplorer(Explorer):
         s = s or self.settings
         return _cost(s.dim, s.region, s.size)
 
-    def facts(self, s: Settings) -> dict[str, Any]:
-        cost = self.cost(s)
+    def measure(self, s: Settings) -> list[BranchCost]:
+        """The costs of all regions that the control knows, from 1 on."""
+        regions = range(REGIONS[0], REGIONS[1] + 1)
+        return [_cost(s.dim, region, s.size) for region in regions]
+
+    def facts(self, s: Settings, costs: list[BranchCost]) -> dict[str, Any]:
+        cost = costs[s.region - REGIONS[0]]
         return {
             "weights": cost.weights,
             "weights_formula": cost.weights_formula,
@@ -44,10 +51,8 @@ class CostExplorer(Explorer):
             "padding_share": round(cost.padding_share, 4),
         }
 
-    def draw(self, s: Settings) -> Image.Image:
+    def draw(self, s: Settings, costs: list[BranchCost]) -> Image.Image:
         canvas = Canvas(theme.WIDTH, 350)
-        lowest, highest = self.Settings.__dataclass_fields__["region"].metadata["low"], 8
-        costs = [_cost(s.dim, region, s.size) for region in range(lowest, highest + 1)]
         self._bars(
             canvas, 6, "Weights of a branch", "h\u00b7C\u00b2", s.region,
             [c.weights for c in costs], [c.weights_formula for c in costs],
@@ -71,7 +76,7 @@ class CostExplorer(Explorer):
         values: list[int],
         expected: list[int],
     ) -> None:
-        """A bar a region, the chosen one dark; the formula as a line across each bar."""
+        """One bar per region, the chosen one dark; the formula as a line across each bar."""
         canvas.text((left, 6), title, theme.TITLE, bold=True)
         exact = values[region - 1] == expected[region - 1]
         ratio = values[region - 1] / expected[region - 1]

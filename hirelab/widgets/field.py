@@ -1,27 +1,24 @@
-"""ReceptiveFieldExplorer: which pixels a point of the network hears, by which path, and how far."""
+"""ReceptiveFieldExplorer: which pixels reach a point of the network, by which path, and how far."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import nn
 
 from ..analysis.fields import ReceptiveField
 from ..analysis.paths import PATHS
 from ..analysis.receptive_field import POSITIONS, receptive_field
 from ..datasets.images import PHOTOGRAPHS, open_image
 from ..datasets.transforms import normalise, square
-from ..models import create
 from ..models.hire_mlp import BRANCHES
 from ..viz import field, theme
 from ..viz.canvas import Canvas
-from .explorer import Explorer, choice, slider
-from .inputs import SIDE, check_network, missing_stage, square_image
+from .controls import choice, slider
+from .inputs import SIDE
+from .network import ModelExplorer
 
 GIVEN, ALL = "the given one", "average of all"
 POINTS = {  # what is read of a block, by the names of its points
@@ -33,13 +30,14 @@ POINTS = {  # what is read of a block, by the names of its points
 }
 
 
-class ReceptiveFieldExplorer(Explorer):
+class ReceptiveFieldExplorer(ModelExplorer):
     """How strongly each pixel moves one position of a block: the gradient's magnitude.
 
     Colours are logarithmic; every number is measured on the linear map.
 
     Args:
-        model: a Hire-MLP; by default an untrained Hire-MLP-Tiny, and the sheet says so.
+        model: a Hire-MLP; by default an untrained Hire-MLP-Tiny. Untrained weights are noted in the
+            figure.
         image: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
         settings: see ``ReceptiveFieldExplorer.Settings``.
     """
@@ -48,59 +46,53 @@ class ReceptiveFieldExplorer(Explorer):
 
     @dataclass(frozen=True)
     class Settings:
-        stage: int = slider(3, 1, 4, "stage")
-        block: int = slider(2, 1, 24, "block")
+        stage: int = slider(2, 0, 3, "stage")
+        block: int = slider(1, 0, 23, "block")
         point: str = choice("block", POINTS, "point")
         position: str = choice("centre", POSITIONS, "position")
         paths: str = choice("spatial", PATHS, "paths")
         photograph: str = choice(GIVEN, (GIVEN, *PHOTOGRAPHS, ALL), "image")
 
-    def __init__(self, model: nn.Module | None = None, image: Any = None, **settings: Any):
-        self._untrained = model is None
-        self._model = create("hire_mlp_tiny", seed=0) if model is None else check_network(model)
-        self._image_given = square_image(image)
-        # Of a fixed network and images, so kept; each is a map of the image's size.
-        self._measure: Callable[[Any], ReceptiveField] = lru_cache(maxsize=32)(self._run)
-        super().__init__(**settings)
+    KEPT = 32  # maps of the image's size
 
     def problem(self, s: Settings) -> str | None:
-        stages = self._model.stages
-        if s.stage > len(stages):
-            return missing_stage(stages, s.stage)
-        depth = len(stages[s.stage - 1].blocks)
-        if s.block > depth:
-            return f"Block {s.block} is not there: stage {s.stage} has {depth}, 1 to {depth}."
-        hire = stages[s.stage - 1].blocks[s.block - 1].hire
-        for what in (s.point.removesuffix(" branch"), s.paths):
-            if what in BRANCHES and getattr(hire, what) is None:
-                return f"The {what} branch is not there: the network was built without."
+        missing = self.missing_block(s)
+        if missing:
+            return missing
         own = s.point.removesuffix(" branch")
+        for branch in (own, s.paths):
+            if missing := self.missing_branch(s, branch):
+                return missing
         if s.paths in BRANCHES and own in BRANCHES and own != s.paths:
-            return f"The {own} branch is not there where only {s.paths} branches let through."
+            return f"The {own} branch is closed where only {s.paths} branches let through."
         return None
 
     def images(self, s: Settings) -> list[Image.Image]:
         """What is measured."""
         if s.photograph == GIVEN:
-            return [self._image_given]
+            return [self._given]
         return [
             square(open_image(n), SIDE)
             for n in (PHOTOGRAPHS if s.photograph == ALL else [s.photograph])
         ]
 
-    def _run(self, s: Settings) -> ReceptiveField:
-        name = f"stages.{s.stage - 1}.blocks.{s.block - 1}.{POINTS[s.point]}"
+    def run(self, s: Settings) -> ReceptiveField:
+        """The measurement of the settings."""
+        name = f"{self.block_name(s)}.{POINTS[s.point]}"
         x = normalise(self.images(s))
         return receptive_field(self._model, x, name, s.position, s.paths, batch_size=4)
 
-    def field(self, s: Settings | None = None) -> ReceptiveField:
-        """The measurement behind the image."""
-        return self._measure(s or self.settings)
+    def measure(self, s: Settings) -> ReceptiveField:
+        return self._read(s)
 
-    def facts(self, s: Settings) -> dict[str, Any]:
-        measured = self.field(s)
+    def field(self) -> ReceptiveField:
+        """The measurement behind the image."""
+        return self._read(self.settings)
+
+    def facts(self, s: Settings, measured: ReceptiveField) -> dict[str, Any]:
         half, most = measured.area(0.5, 0.99)
         return {
+            "at": measured.point,
             "row": measured.position[0],
             "column": measured.position[1],
             "half_mass_side": round(measured.half_mass_side, 1),
@@ -109,14 +101,12 @@ class ReceptiveFieldExplorer(Explorer):
             "wrapped_share": _rounded(measured.wrapped_share),
         }
 
-    def draw(self, s: Settings) -> Image.Image:
-        measured = self.field(s)
+    def draw(self, s: Settings, measured: ReceptiveField) -> Image.Image:
         canvas = Canvas(theme.WIDTH, 524)
         row, column = measured.position
-        title = f"What stage {s.stage}, block {s.block} hears at row {row}, column {column}"
+        title = f"Pixels that reach {measured.point} at row {row}, column {column}"
         canvas.text((6, 6), title, theme.TITLE, bold=True)
-        where = "block's end" if s.point == "block" else s.point
-        note = f"{where}; {PATHS[s.paths].words}{'; untrained weights' * self._untrained}"
+        note = PATHS[s.paths].words + self.untrained_note()
         canvas.text((6, 38), note, theme.SMALL, theme.MUTED)
         self._draw_image(canvas, s, measured, (6, 102, 326, 422))
 

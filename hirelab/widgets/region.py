@@ -12,11 +12,12 @@ from torch import nn
 from ..rearrange import AXES, PADDINGS, Rearrangement
 from ..viz import grids, theme
 from ..viz.canvas import Box, Canvas
-from .explorer import Explorer, choice, slider
-from .inputs import missing_stage, square_image, stage_table
+from .controls import choice, slider
+from .inputs import square_image
+from .network import StageExplorer
 
 
-class RegionExplorer(Explorer):
+class RegionExplorer(StageExplorer):
     """Regions along height and along width as coloured bands, the padded slots hatched, and one
     region unpacked into its channel-concatenated token.
 
@@ -30,7 +31,7 @@ class RegionExplorer(Explorer):
 
     @dataclass(frozen=True)
     class Settings:
-        stage: int = choice(2, (1, 2, 3, 4), "stage")
+        stage: int = choice(1, range(4), "stage")
         region_height: int = slider(3, 1, 8, "region, height")
         region_width: int = slider(3, 1, 8, "region, width")
         padding: str = choice("circular", PADDINGS, "padding")
@@ -39,33 +40,32 @@ class RegionExplorer(Explorer):
         pick: int = slider(2, 0, 27, "unpack region")
 
     def __init__(self, model: nn.Module | None = None, image: Any = None, **settings: Any):
-        self._stages = stage_table(model)
         self._source = square_image(image)
-        super().__init__(**settings)
+        super().__init__(model, **settings)
 
-    def _maps(self, s: Settings) -> dict[str, Rearrangement]:
-        grid = self._stages[s.stage - 1]["grid"]
-        regions = {"height": s.region_height, "width": s.region_width}
-        return {axis: Rearrangement(grid, regions[axis], padding=s.padding) for axis in AXES}
+    def _along(self, s: Settings, axis: str) -> Rearrangement:
+        region = {"height": s.region_height, "width": s.region_width}[axis]
+        return Rearrangement(self.stage(s).grid, region, padding=s.padding)
+
+    def measure(self, s: Settings) -> dict[str, Rearrangement]:
+        """The index map along each axis."""
+        return {axis: self._along(s, axis) for axis in AXES}
 
     def problem(self, s: Settings) -> str | None:
-        missing = missing_stage(self._stages, s.stage)
-        if missing:
-            return missing
-        r = self._maps(s)[s.unpack]
+        r = self._along(s, s.unpack)
         if s.pick < r.regions:
             return None
         return (
-            f"Region {s.pick} is not there: {r.size} tokens in regions of {r.region} make "
+            f"Region {s.pick} does not exist: {r.size} tokens in regions of {r.region} make "
             f"{r.regions} regions, 0 to {r.regions - 1}; choose one of these or a smaller region."
         )
 
-    def facts(self, s: Settings) -> dict[str, Any]:
-        dim = self._stages[s.stage - 1]["dim"]
-        maps = self._maps(s)
+    def facts(self, s: Settings, maps: dict[str, Rearrangement]) -> dict[str, Any]:
+        dim = self.stage(s).dim
         h, w = maps["height"], maps["width"]
         picked = maps[s.unpack].slots[s.pick]
         return {
+            "at": self.stage(s).name,
             "map": f"{h.size} x {h.size} x {dim}",
             "height_regions": f"{h.regions} x {h.size} x {h.region * dim}",
             "width_regions": f"{w.size} x {w.regions} x {w.region * dim}",
@@ -74,12 +74,9 @@ class RegionExplorer(Explorer):
             "unpacked": [int(t) for t in picked],
         }
 
-    def draw(self, s: Settings) -> Image.Image:
-        stage = self._stages[s.stage - 1]
-        grid, dim = stage["grid"], stage["dim"]
-        maps = self._maps(s)
-        photograph = s.view == "photograph"
-        tokens = grids.cells(self._source, grid, photograph)
+    def draw(self, s: Settings, maps: dict[str, Rearrangement]) -> Image.Image:
+        grid, dim = self.stage(s).grid, self.stage(s).dim
+        tokens = grids.cells(self._source, grid, s.view == "photograph")
         canvas = Canvas(theme.WIDTH, 486)
         slots = grid + max(r.pad for r in maps.values())
         for column, (axis, r) in enumerate(maps.items()):
@@ -88,21 +85,15 @@ class RegionExplorer(Explorer):
             count = f"{_several(r.regions, 'region')} of {_several(r.region, line)}"
             canvas.text((left - 14, 8), f"Along {axis}", theme.TITLE, bold=True)
             canvas.text((left - 14, 37), count, theme.TEXT)
-            grids.draw_lines(
-                canvas,
-                grids.arrange(tokens, r.slots.ravel(), axis),
-                left,
-                top,
-                side,
+            lines = grids.Lines(
                 axis,
-                region=r.region,
-                spine=[theme.region_color(i // r.region) for i in range(r.regions * r.region)],
+                colors=[theme.region_color(i // r.region) for i in range(r.regions * r.region)],
                 padded=r.padded.ravel(),
-                tint=0.22 if photograph else 0.0,
-                smooth=photograph,
-                marks=self._picked(s, r) if axis == s.unpack else None,
-                slots=slots,
+                region=r.region,
+                marks=self._picked(s, r) if axis == s.unpack else {},
             )
+            cells = grids.arrange(tokens, r.slots.ravel(), axis)
+            grids.draw_lines(canvas, cells, lines, (left, top, side), slots)
             shape = (
                 f"{r.regions} x {grid} x {r.region}\u00b7{dim}"
                 if axis == "height"
@@ -110,7 +101,7 @@ class RegionExplorer(Explorer):
             )
             canvas.text((left - 14, 424), f"{grid} x {grid} x {dim}  \u2192  {shape}")
         x = canvas.swatch((6, 456), theme.CYCLE[:4], "regions")
-        x = canvas.swatch((x, 456), theme.HEARD, "unpacked")
+        x = canvas.swatch((x, 456), theme.REACHED, "unpacked")
         if any(r.pad for r in maps.values()):
             name = "zeros" if s.padding == "zero" else f"{s.padding} copies"
             canvas.swatch((x, 456), theme.PAPER, f"padding: {name}, cropped later", True)
@@ -121,7 +112,7 @@ class RegionExplorer(Explorer):
     def _picked(s: Settings, r: Rearrangement) -> dict[int, str]:
         """A mark beside every line of the region that is unpacked."""
         first = s.pick * r.region
-        return dict.fromkeys(range(first, first + r.region), theme.HEARD)
+        return dict.fromkeys(range(first, first + r.region), theme.REACHED)
 
     def _draw_unpacked(
         self, canvas: Canvas, tokens: np.ndarray, r: Rearrangement, s: Settings, dim: int

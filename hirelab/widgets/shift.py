@@ -1,9 +1,9 @@
-"""ShiftExplorer: what the shift does to the regions, and how far a token hears through blocks."""
+"""ShiftExplorer: what the shift does to the regions, and which tokens reach a token in blocks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -13,13 +13,23 @@ from ..analysis.reach import sources_of
 from ..rearrange import AXES, CROSS_REGIONS, EMPTY, PADDINGS, Rearrangement
 from ..viz import grids, theme
 from ..viz.canvas import Canvas
-from .explorer import Explorer, choice, slider, toggle
-from .inputs import missing_stage, square_image, stage_table
+from .controls import choice, slider, toggle
+from .inputs import square_image
+from .network import StageExplorer
 
 
-class ShiftExplorer(Explorer):
-    """Before, shifted, mixed and restored side by side, and which tokens a token has heard of after
-    one and after several blocks, with the shift and without.
+class Measured(NamedTuple):
+    """The index map of one block, and which tokens reach the token after 0, 1, ... blocks: as set,
+    and without the cross-region step."""
+
+    r: Rearrangement
+    reached: list[np.ndarray]
+    isolated: list[np.ndarray]
+
+
+class ShiftExplorer(StageExplorer):
+    """Before, shifted, mixed and restored side by side, and which tokens reach a token after one
+    and after several blocks, with the shift and without.
 
     Mixing is shown as the mean over a region; a network learns its own mixture of the same tokens.
     Block b of several shifts by ``(b mod cycle) * shift`` with the stage's cycle, as the network
@@ -38,7 +48,7 @@ class ShiftExplorer(Explorer):
         shift: int = slider(2, -8, 8, "shift")
         region: int = slider(3, 1, 8, "region")
         direction: str = choice("height", tuple(AXES), "direction")
-        stage: int = choice(2, (1, 2, 3, 4), "stage")
+        stage: int = choice(1, range(4), "stage")
         padding: str = choice("circular", PADDINGS, "padding")
         cross_region: str = choice("shift", CROSS_REGIONS, "cross-region")
         restore: bool = toggle(True, "restore")
@@ -46,28 +56,24 @@ class ShiftExplorer(Explorer):
         blocks: int = slider(4, 1, 8, "blocks")
 
     def __init__(self, model: nn.Module | None = None, image: Any = None, **settings: Any):
-        self._stages = stage_table(model)
         self._source = square_image(image)
-        super().__init__(**settings)
+        super().__init__(model, **settings)
 
     def rearrangement(self, s: Settings | None = None) -> Rearrangement:
         """The index map of the block that the four images show."""
         s = s or self.settings
-        size = self._stages[s.stage - 1]["grid"]
+        size = self.stage(s).grid
         return Rearrangement(size, s.region, s.shift, s.padding, s.cross_region, s.restore)
 
-    def heard(self, s: Settings | None = None) -> list[np.ndarray]:
-        """(size,) bool for 0, 1, ... ``blocks`` blocks: which tokens the token has heard of."""
+    def reached(self, s: Settings | None = None) -> list[np.ndarray]:
+        """(size,) bool for 0, 1, ... ``blocks`` blocks: which tokens reach the token."""
         s = s or self.settings
-        r, cycle = self.rearrangement(s), self._stages[s.stage - 1]["cycle"]
+        r, cycle = self.rearrangement(s), self.stage(s).cycle
         blocks = [replace(r, shift=(b % cycle) * s.shift) for b in range(s.blocks)]
         return [sources_of((s.token,), blocks[:n], r.size) for n in range(s.blocks + 1)]
 
     def problem(self, s: Settings) -> str | None:
-        missing = missing_stage(self._stages, s.stage)
-        if missing:
-            return missing
-        size = self._stages[s.stage - 1]["grid"]
+        size = self.stage(s).grid
         if s.token < size:
             return None
         return (
@@ -75,35 +81,38 @@ class ShiftExplorer(Explorer):
             f"{s.direction}, 0 to {size - 1}; choose one of these, or an earlier stage."
         )
 
-    def facts(self, s: Settings) -> dict[str, Any]:
-        r = self.rearrangement(s)
+    def measure(self, s: Settings) -> Measured:
+        isolated = replace(s, cross_region="none")
+        return Measured(self.rearrangement(s), self.reached(s), self.reached(isolated))
+
+    def facts(self, s: Settings, measured: Measured) -> dict[str, Any]:
+        r = measured.r
         return {
+            "at": self.stage(s).name,
             "tokens": r.size,
             "regions": r.regions,
             "padded": r.pad,
-            "meets": list(r.sources(s.token)),
-            "heard_after_blocks": [int(step.sum()) for step in self.heard(s)[1:]],
+            "reached_by": list(r.sources(s.token)),
+            "reached_by_after_blocks": [int(step.sum()) for step in measured.reached[1:]],
         }
 
-    def draw(self, s: Settings) -> Image.Image:
-        r = self.rearrangement(s)
+    def draw(self, s: Settings, measured: Measured) -> Image.Image:
+        r = measured.r
         tokens = grids.cells(self._source, r.size, photograph=False)
         top = 368
         bottom = top + 22 * (s.blocks + 1)
         canvas = Canvas(theme.WIDTH, bottom + 34)
         self._draw_panels(canvas, tokens, r, s)
-        cycle = self._stages[s.stage - 1]["cycle"]
-        for left, name, shown in (
-            (4, f"Token {s.token} has heard of", s),
-            (560, "without the cross-region step", replace(s, cross_region="none")),
+        cycle = self.stage(s).cycle
+        for left, name, steps, cross_region in (
+            (4, f"Tokens that reach token {s.token}", measured.reached, s.cross_region),
+            (560, "without the cross-region step", measured.isolated, "none"),
         ):
             right = left + 512
             canvas.text((left, top - 32), name, theme.TEXT, bold=True)
-            steps = self.heard(shown)
             what = {"shift": "shift {}", "shuffle": "shuffle", "none": "block {1}"}
             labels = [
-                "+ " + what[shown.cross_region].format((b % cycle) * s.shift, b + 1)
-                for b in range(s.blocks)
+                "+ " + what[cross_region].format((b % cycle) * s.shift, b) for b in range(s.blocks)
             ]
             grids.draw_cone(
                 canvas, steps, ["itself", *labels], s.token, (left + 110, top, right, bottom)
@@ -127,26 +136,24 @@ class ShiftExplorer(Explorer):
              shifted[r.landing], np.zeros(r.size, bool)),
         )  # fmt: skip
         side, slots = 216, r.size + r.pad
-        meets = set(r.sources(s.token))
+        region = set(r.sources(s.token))
         for column, (name, cells, order, padded) in enumerate(panels):
             left = 18 + column * 271
             canvas.text((left - 14, 6), name, theme.TITLE, bold=True)
             home = [theme.PAPER if t == EMPTY else theme.region_color(t // r.region) for t in order]
             marks = {}
-            if column < 2:  # what the token meets is content, and moves with the shift
+            if column < 2:  # what its region holds is content, and moves with the shift
                 real = [(i, t) for i, t in enumerate(order) if not padded[i]]
-                marks = {i: theme.HEARD for i, t in real if t in meets}
+                marks = {i: theme.REACHED for i, t in real if t in region}
                 marks |= {i: theme.FOCUS for i, t in real if t == s.token}
             elif column == 3:  # the result's token is a place: without restore, of other content
                 marks = {s.token: theme.FOCUS}
-            grids.draw_lines(
-                canvas, cells, left, 54, side, s.direction,
-                region=r.region if column in (1, 2) else 0,
-                spine=home, padded=padded, marks=marks, slots=slots,
-            )  # fmt: skip
+            cut = r.region if column in (1, 2) else 0
+            lines = grids.Lines(s.direction, home, padded, cut, marks)
+            grids.draw_lines(canvas, cells, lines, (left, 54, side), slots)
         y = 294
         x = canvas.swatch((4, y), theme.CYCLE[:4], "side bar: home region")
         x = canvas.swatch((x, y), theme.FOCUS, f"token {s.token}")
-        x = canvas.swatch((x, y), theme.HEARD, "tokens that its region holds")
+        x = canvas.swatch((x, y), theme.REACHED, "tokens that its region holds")
         if r.pad:
             canvas.swatch((x, y), theme.PAPER, "padding", hatched=True)

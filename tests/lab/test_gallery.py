@@ -128,7 +128,7 @@ def few_frozen_pages(monkeypatch):
         (folder / "shift.html").write_text("<p>slider</p>")
         return [("Shift & restore", "shift.html")]
 
-    monkeypatch.setattr("hirelab.widgets.frozen_pages", frozen_pages)
+    monkeypatch.setattr("hirelab.lab.frozen.frozen_pages", frozen_pages)
 
 
 @pytest.fixture

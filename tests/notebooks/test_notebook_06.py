@@ -119,7 +119,7 @@ def test_a_map_turned_round_has_its_colours_exchanged(model, x):
     values = hl.grad_cam(model, x[:1]).upsampled[0]
     image = np.zeros((*values.shape, 3), np.uint8)
     for sign in (1, -1):
-        one = overlay.beside(image, [sign * values], ["a"], ["b"])
+        one = overlay.maps_figure(image, [sign * values], ["a"], ["b"])
         low, high = sorted((sign * values.min(), sign * values.max()))
         assert one.text == f"a: b, {low:.2g} to {high:.2g}"
 

@@ -172,16 +172,16 @@ def test_both_axes_of_a_frame_are_one_thing_transposed():
 
 
 @pytest.fixture(scope="module")
-def film():
-    player = hl.RearrangementPlayer(stage=4, region=3, shift=2)
-    still = player.film()
-    drawn = [np.asarray(player._frame(player.settings, i, scale=1)) for i in range(player.last + 1)]
-    return player, still, drawn
+def made():
+    player = hl.RearrangementPlayer(stage=3, region=3, shift=2)
+    figure = player.animation()
+    drawn = [np.asarray(player.moment(player.settings, i, scale=1)) for i in range(player.last + 1)]
+    return player, figure, drawn
 
 
-def test_a_gif_has_every_frame_for_its_time(film):
-    _, still, drawn = film
-    gif = Image.open(io.BytesIO(still.data))
+def test_a_gif_has_every_frame_for_its_time(made):
+    _, figure, drawn = made
+    gif = Image.open(io.BytesIO(figure.data))
     assert gif.format == "GIF"
     assert gif.info["loop"] == 0  # for ever
     assert gif.size == (760, 452)
@@ -205,20 +205,20 @@ def test_a_gif_has_every_frame_for_its_time(film):
         assert (seen[ink] == theme.rgb(theme.INK)).all()
 
 
-def test_a_gif_shows_itself_and_is_small(film):
-    player, still, _ = film
-    assert len(still.data) < 700_000
-    assert set(still._repr_mimebundle_()) == {"image/png", "text/plain"}
-    assert still.text == f"film of {player!r}"
-    assert "0x" not in still.text
+def test_a_gif_shows_itself_and_is_small(made):
+    player, figure, _ = made
+    assert len(figure.data) < 700_000
+    assert set(figure._repr_mimebundle_()) == {"image/png", "text/plain"}
+    assert figure.text == f"animation of {player!r}"
+    assert "0x" not in figure.text
 
 
-def test_the_film_obeys_the_settings(film):
-    player, still, _ = film
+def test_the_animation_obeys_the_settings(made):
+    player, figure, _ = made
     player.set(cross_region="none")
     try:
-        other = player.film()
+        other = player.animation()
     finally:
         player.set(cross_region="shift")
-    assert other.data != still.data
+    assert other.data != figure.data
     assert "'none'" in other.text

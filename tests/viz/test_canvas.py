@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hirelab.viz import theme
-from hirelab.viz.canvas import Canvas, Still, jpeg, palette_of, png, reduce
+from hirelab.viz.canvas import Canvas, jpeg, palette_of, png, reduce
 
 
 def pixels(canvas: Canvas) -> np.ndarray:
@@ -144,34 +143,3 @@ def test_bytes_are_the_same_every_time():
     assert jpeg(image) == jpeg(image.copy())
     shown = np.asarray(Image.open(io.BytesIO(jpeg(Image.new("RGB", (64, 64), "#0072b2")))))
     assert abs(shown.astype(int) - theme.rgb("#0072b2")).max() <= 2
-
-
-# ------------------------------------------------------------------ Still
-
-
-def test_a_still_shows_and_saves_its_bytes(tmp_path):
-    data = png(Image.new("RGB", (4, 4), "red"))
-    still = Still(data, "a red square")
-    still.save(tmp_path / "deep" / "red.png")
-    assert (tmp_path / "deep" / "red.png").read_bytes() == data
-    bundle = still._repr_mimebundle_()
-    assert set(bundle) == {"image/png", "text/plain"}
-    assert base64.b64decode(bundle["image/png"]) == data
-    assert bundle["text/plain"] == "a red square"
-    assert repr(still) == "Still(text='a red square')"
-    assert still == Still(data, "a red square", figure=object())
-    assert still != Still(data + b"x", "a red square")
-
-
-def test_a_still_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    path = tmp_path / "red.png"
-    path.write_bytes(b"old")
-
-    def fail(*_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError, match="no space left"):
-        Still(b"new", "").save(path)
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["red.png"]

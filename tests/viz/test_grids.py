@@ -129,10 +129,8 @@ def test_lines_are_drawn_with_cuts_spines_and_padding(axis):
     cells = cells if axis == "height" else cells.swapaxes(0, 1)
     canvas = Canvas(200, 200)
     spine = [theme.region_color(i // 2) for i in range(6)]
-    grids.draw_lines(
-        canvas, cells, 40, 40, 120, axis, region=2, spine=spine, padded=r.padded.ravel(),
-        marks={3: theme.HEARD}, slots=6,
-    )  # fmt: skip
+    lines = grids.Lines(axis, spine, r.padded.ravel(), region=2, marks={3: theme.REACHED})
+    grids.draw_lines(canvas, cells, lines, (40, 40, 120), slots=6)
     drawn = np.asarray(canvas.image)
     drawn = drawn if axis == "height" else drawn.swapaxes(0, 1)
     for i in range(6):
@@ -148,15 +146,17 @@ def test_lines_are_drawn_with_cuts_spines_and_padding(axis):
         assert (drawn[(40 + cut * 20) * 2, 56:279] == 255).all()
     for whole in (1, 3):
         assert (drawn[(40 + whole * 20) * 2, 82:278] == 40).all()
-    marked = [i for i in range(6) if tuple(drawn[(50 + i * 20) * 2, 290]) == theme.rgb(theme.HEARD)]
+    marked = [
+        i for i in range(6) if tuple(drawn[(50 + i * 20) * 2, 290]) == theme.rgb(theme.REACHED)
+    ]
     assert marked == [3]
 
 
 def test_drawings_of_equal_slots_have_cells_of_equal_size():
     for rows in (3, 6):
         canvas = Canvas(200, 200)
-        grids.draw_lines(canvas, np.zeros((rows, 3, 1, 1, 3), np.uint8), 20, 20, 120, "height",
-                         slots=6)  # fmt: skip
+        tokens = np.zeros((rows, 3, 1, 1, 3), np.uint8)
+        grids.draw_lines(canvas, tokens, grids.Lines("height"), (20, 20, 120), slots=6)
         ys, xs = np.nonzero((np.asarray(canvas.image) == 0).all(-1))
         assert (ys.max() - ys.min() + 1, xs.max() - xs.min() + 1) == (rows * 40, 3 * 40)
 
@@ -168,5 +168,5 @@ def test_the_cone_is_the_table_of_who_is_heard():
     drawn = np.asarray(canvas.image)
     for row, column in itertools.product(range(4), range(9)):
         seen = drawn[(20 + row * 30 + 15) * 2, (100 + column * 30 + 15) * 2]
-        wanted = theme.FOCUS if column == 6 else theme.HEARD if heard[row, column] else None
-        assert tuple(seen) == theme.rgb(wanted or theme.UNHEARD)
+        wanted = theme.FOCUS if column == 6 else theme.REACHED if heard[row, column] else None
+        assert tuple(seen) == theme.rgb(wanted or theme.UNREACHED)

@@ -59,7 +59,7 @@ def test_a_map_lies_in_its_box_and_keeps_its_proportions(shape):
     values = np.random.default_rng(1).random(shape)
     canvas = Canvas(300, 300)
     box = (20, 20, 256, 240)
-    maps.draw_map(canvas, values, box, "hire.height.regions", theme.BLUE)
+    maps.draw_heat_map(canvas, values, box, "hire.height.regions", theme.BLUE)
     drawn = np.asarray(canvas.image)
     rows, columns = shape
     cell = min(236 / columns, (220 - 44) / rows)

@@ -65,7 +65,7 @@ def test_the_measures_know_black_and_white():
     assert apart("#d06060", "#8f8f5f", "deuteranopia") < 12
 
 
-@pytest.mark.parametrize("name", ["INK", "MUTED", "HEARD", "PADDING"])
+@pytest.mark.parametrize("name", ["INK", "MUTED", "REACHED", "PADDING"])
 def test_text_can_be_read_on_paper(name):
     assert contrast(getattr(theme, name), theme.PAPER) >= 4.5
 
@@ -95,7 +95,7 @@ def test_neighbouring_regions_differ_for_everyone(vision):
 def test_what_has_a_meaning_differs_for_everyone(vision):
     for one, other in itertools.combinations(theme.BRANCH.values(), 2):
         assert apart(one, other, vision) > 30
-    for one, other in itertools.combinations((theme.FOCUS, theme.HEARD, theme.UNHEARD), 2):
+    for one, other in itertools.combinations((theme.FOCUS, theme.REACHED, theme.UNREACHED), 2):
         assert apart(one, other, vision) > 30
 
 

@@ -31,10 +31,10 @@ def network():
     ("settings", "method", "point"),
     [
         ({}, "grad_cam", "stages.2.blocks.1.out"),
-        ({"point": "height regions, mixed", "stage": 2}, "grad_cam",
+        ({"point": "height regions, mixed", "stage": 1}, "grad_cam",
          "stages.1.blocks.1.hire.height.mixed"),
         ({"point": "last map of the network"}, "grad_cam", None),
-        ({"method": "gradient", "stage": 1, "block": 24}, "gradient", None),
+        ({"method": "gradient", "stage": 0, "block": 2}, "gradient", None),
     ],
 )  # fmt: skip
 def test_it_shows_what_attribute_computes(network, settings, method, point):
@@ -70,29 +70,20 @@ def test_impossible_choices_are_explained(network):
     explorer = AttributionExplorer(network)
     before = explorer.settings
     for change, why in [
-        ({"target": 5}, "Class 5 is not there: the network has 0 to 4"),
-        ({"block": 9}, "Block 9 is not there: stage 3 has 3"),
+        ({"target": 5}, "target is 5; give a whole number from -1 to 4"),
+        ({"block": 9}, "block is 9; give a whole number from 0 to 2"),
+        ({"stage": 3, "block": 2}, "Block 2 does not exist: stage 3 has 0 to 1"),
     ]:
         with pytest.raises(ValueError, match=why):
             explorer.set(**change)
         assert explorer.settings is before
     narrow = hl.create("hire_mlp_atto", seed=0, branches=("width",))
-    with pytest.raises(ValueError, match="The height branch is not there"):
+    with pytest.raises(ValueError, match="The height branch does not exist"):
         AttributionExplorer(narrow, point="height branch")
     with pytest.raises(ValueError, match="There are 5 names for 1000 classes"):
         AttributionExplorer(narrow, names=NAMES)
     with pytest.raises(ValueError, match="not a whole Hire-MLP"):
         AttributionExplorer(torch.nn.Linear(2, 2))
-
-
-def test_untrained_weights_are_said(network):
-    head = (0, 70, 2160, 120)  # the line under the title
-    fresh = hl.create("hire_mlp_atto", seed=0, num_classes=5)
-    trained = hl.create("hire_mlp_atto", seed=0, num_classes=5)
-    with torch.no_grad():
-        trained.norm.running_mean.add_(0.1)
-    one, other = (AttributionExplorer(m).render().crop(head) for m in (fresh, trained))
-    assert (np.asarray(one) < 200).sum() > (np.asarray(other) < 200).sum()
 
 
 def test_the_line_runs_where_half_of_the_highest_value_ends():

@@ -27,10 +27,12 @@ from PIL import Image
 import hirelab as hl
 from hirelab.datasets.images import open_image
 from hirelab.datasets.transforms import normalise, square
+from hirelab.lab.frozen import frozen_pages
 from hirelab.viz import theme
 from hirelab.viz.canvas import png
-from hirelab.widgets import Explorer, frozen_pages
-from hirelab.widgets.explorer import CACHED, choice, slider, toggle
+from hirelab.widgets import Explorer
+from hirelab.widgets.controls import Choice, Slider, Toggle, choice, slider, toggle
+from hirelab.widgets.explorer import CACHED
 
 NETWORK = hl.create("hire_mlp_atto", seed=0)
 
@@ -49,14 +51,14 @@ def field_explorer(**settings):
 
 # how it is made, one possible change, and a combination of possible values that is impossible
 CONTRACT = {
-    "RegionExplorer": (hl.RegionExplorer, {"region_height": 5}, {"stage": 4, "pick": 20}),
-    "ShiftExplorer": (hl.ShiftExplorer, {"shift": -3}, {"stage": 4, "token": 30}),
+    "RegionExplorer": (hl.RegionExplorer, {"region_height": 5}, {"stage": 3, "pick": 20}),
+    "ShiftExplorer": (hl.ShiftExplorer, {"shift": -3}, {"stage": 3, "token": 30}),
     "RearrangementPlayer": (hl.RearrangementPlayer, {"frame": 20}, None),
-    "BlockExplorer": (block_explorer, {"block": 1}, {"stage": 1, "block": 9}),
+    "BlockExplorer": (block_explorer, {"block": 0}, {"stage": 0, "block": 2}),
     "CostExplorer": (hl.CostExplorer, {"region": 5}, None),
-    "ReachExplorer": (hl.ReachExplorer, {"blocks": 2}, {"stage": 4, "row": 30}),
-    "AttributionExplorer": (attribution_explorer, {"target": 3}, {"stage": 1, "block": 9}),
-    "ReceptiveFieldExplorer": (field_explorer, {"block": 1}, {"stage": 1, "block": 9}),
+    "ReachExplorer": (hl.ReachExplorer, {"blocks": 2}, {"stage": 3, "row": 30}),
+    "AttributionExplorer": (attribution_explorer, {"target": 3}, {"stage": 0, "block": 2}),
+    "ReceptiveFieldExplorer": (field_explorer, {"block": 0}, {"stage": 0, "block": 2}),
 }
 every = pytest.mark.parametrize(
     ("make", "change", "impossible"), CONTRACT.values(), ids=CONTRACT.keys()
@@ -67,14 +69,13 @@ def fields(explorer):
     return dataclasses.fields(explorer.Settings)
 
 
-def wrong_values(field):
-    """Values that the field's control could never take."""
-    about = field.metadata
-    if about["kind"] == "toggle":
+def wrong_values(control):
+    """Values that a control could never take."""
+    if isinstance(control, Toggle):
         return [0, 1, "yes", None]
-    if about["kind"] == "choice":
-        return ["nonsense", 2.5, True, None, 99, "3", [about["options"][0]]]
-    return [about["low"] - 1, about["high"] + 1, True, "3", 2.5, 2.0, None, [1], np.float64(2.0)]
+    if isinstance(control, Choice):
+        return ["nonsense", 2.5, True, None, 99, "3", [control.options[0]]]
+    return [control.low - 1, control.high + 1, True, "3", 2.5, 2.0, None, [1], np.float64(2.0)]
 
 
 def assert_one_sentence(text: str) -> None:
@@ -121,11 +122,11 @@ def test_an_unknown_setting_suggests_near_ones(make, change, impossible):
 def test_a_wrong_value_is_one_sentence_and_changes_nothing(make, change, impossible):
     explorer = make()
     before = explorer.settings
-    for field in fields(explorer):
-        for value in wrong_values(field):
-            with pytest.raises(ValueError, match=field.name) as caught:
+    for name, control in explorer.controls.items():
+        for value in wrong_values(control):
+            with pytest.raises(ValueError, match=name) as caught:
                 # a possible change beside the impossible one must not get through either
-                explorer.set(**{**change, field.name: value})
+                explorer.set(**{**change, name: value})
             assert_one_sentence(str(caught.value))
             assert explorer.settings is before
 
@@ -148,7 +149,7 @@ def test_an_impossible_combination_is_one_sentence_and_changes_nothing(name):
     make, change, impossible = CONTRACT[name]
     explorer = make(**change)
     before = explorer.settings
-    with pytest.raises(ValueError, match=r"is not (there|on this line)") as caught:
+    with pytest.raises(ValueError, match=r"does not exist|is not on this line") as caught:
         explorer.set(**impossible)
     assert_one_sentence(str(caught.value))
     assert explorer.settings is before
@@ -239,13 +240,13 @@ def test_its_text_is_the_settings(make, change, impossible):
 
 
 @every
-def test_without_a_kernel_it_is_a_image_and_a_text(make, change, impossible):
-    explorer = make()
+def test_without_a_kernel_it_is_an_image_and_a_text(make, change, impossible):
+    explorer, before = make(), set(registry._instances)
     bundle = explorer._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "image/png"}
     assert base64.b64decode(bundle["image/png"]) == explorer.still()
     assert bundle["text/plain"] == repr(explorer)
-    assert explorer._widget is None  # no live view was made for it
+    assert set(registry._instances) == before  # no live view was made for it
 
 
 @every
@@ -288,7 +289,7 @@ class View:
     explorer: Explorer
 
     def control(self, name: str):
-        label = next(f.metadata["label"] for f in fields(self.explorer) if f.name == name)
+        label = self.explorer.controls[name].label
         kinds = (w.IntSlider, w.Dropdown, w.Checkbox)
         return next(c for c in parts(self.explorer.widget, kinds) if c.description == label)
 
@@ -325,9 +326,10 @@ def counted(explorer, blank: bool = True) -> list:
     """Every image that is drawn from now on, by its settings; ``blank`` ones draw fast."""
     drawn, draw = [], explorer.draw
 
-    def counting(settings):
+    def counting(settings, measured):
         drawn.append(settings)
-        return Image.new("RGB", (4, 4), (len(drawn) % 256,) * 3) if blank else draw(settings)
+        gray = (len(drawn) % 256,) * 3
+        return Image.new("RGB", (4, 4), gray) if blank else draw(settings, measured)
 
     explorer.draw = counting
     return drawn
@@ -352,7 +354,8 @@ def test_moving_a_control_changes_settings_and_image(make, change, impossible, v
         seen.control(name).value = value
     assert explorer.settings == dataclasses.replace(explorer.Settings(), **change)
     assert seen.image != before
-    for name, value in explorer.facts(explorer.settings).items():
+    shown = {k: v for k, v in explorer.state().items() if k not in explorer.controls}
+    for name, value in shown.items():
         assert html.escape(f"{name.replace('_', ' ')}: {value}") in seen.words
 
 
@@ -385,7 +388,7 @@ def test_an_impossible_move_says_why_and_the_image_stays(name, view):
     assert getattr(before, first) == value
     drawn = counted(explorer)
     seen.control(second).value = too_much
-    with pytest.raises(ValueError, match="is not") as caught:
+    with pytest.raises(ValueError, match="not") as caught:
         explorer.render(dataclasses.replace(before, **impossible))
     why = html.escape(str(caught.value))
     assert why in seen.words
@@ -410,7 +413,7 @@ def test_what_cannot_be_drawn_changes_nothing(make, change, impossible, view):
     seen = view(explorer)
     before, image_before = explorer.settings, seen.image
 
-    def fail(settings):
+    def fail(settings, measured):
         raise ValueError("There is no colour for <NaN>.")
 
     explorer.draw = fail
@@ -427,9 +430,9 @@ def test_what_cannot_be_drawn_changes_nothing(make, change, impossible, view):
 
 def test_words_of_an_error_can_be_read(view):
     """WCAG 2's 4.5 : 1 for text, on white paper."""
-    seen = view(hl.ShiftExplorer(stage=1, token=30))
+    seen = view(hl.ShiftExplorer(stage=0, token=30))
     plain = seen.words
-    seen.control("stage").value = 4
+    seen.control("stage").value = 3
     for words in (plain, seen.words):
         color = re.search(r'style="color:(#\w{6})', words).group(1)
         linear = [(v / 255 + 0.055) / 1.055 for v in theme.rgb(color)]
@@ -452,12 +455,11 @@ def test_the_cache_is_bounded_over_500_changes(make, change, impossible, view):
     explorer = make()
     seen = view(explorer)
     drawn = counted(explorer)
-    moving = max(
-        (f for f in fields(explorer) if f.metadata["kind"] == "slider"),
-        key=lambda f: f.metadata["high"] - f.metadata["low"],
-    ).name
+    sliders = {k: c for k, c in explorer.controls.items() if isinstance(c, Slider)}
+    moving = max(sliders, key=lambda name: sliders[name].high - sliders[name].low)
     span = seen.control(moving)
-    explorer.facts = lambda settings: {"moved": getattr(settings, moving)}
+    explorer.measure = lambda settings: None
+    explorer.facts = lambda settings, measured: {"moved": getattr(settings, moving)}
 
     def move(times: int) -> tuple[int, int]:
         for i in range(times):
@@ -471,11 +473,11 @@ def test_the_cache_is_bounded_over_500_changes(make, change, impossible, view):
     later, widgets_later = move(500)
     assert widgets_later == widgets
     assert later - objects < 250
-    assert len(explorer._images) <= CACHED
+    assert explorer._live_frame.cache_info().currsize <= CACHED
 
 
 def test_real_images_leave_no_memory_behind(view):
-    explorer = hl.ShiftExplorer(stage=3, token=3, blocks=2)
+    explorer = hl.ShiftExplorer(stage=2, token=3, blocks=2)
     seen = view(explorer)
     moves = list(itertools.product(range(1, 9), (True, False), (0, 1, 2)))
 
@@ -493,7 +495,7 @@ def test_real_images_leave_no_memory_behind(view):
         assert go() - before < 100_000
     finally:
         tracemalloc.stop()
-    assert len(explorer._images) == CACHED
+    assert explorer._live_frame.cache_info().currsize == CACHED
 
 
 @every
@@ -573,10 +575,10 @@ def data_of(page: str) -> dict:
 @pytest.mark.parametrize(
     ("name", "over"),
     [
-        ("RegionExplorer", {"stage": (3, 4), "pick": (1, 4)}),
-        ("ShiftExplorer", {"stage": [3, 4], "token": (6, 7), "restore": (True, False)}),
+        ("RegionExplorer", {"stage": (2, 3), "pick": (1, 4)}),
+        ("ShiftExplorer", {"stage": [2, 3], "token": (6, 7), "restore": (True, False)}),
         ("RearrangementPlayer", {"frame": range(0, 56, 11)}),
-        ("BlockExplorer", {"block": (2, 3), "carry_back": (False, True)}),
+        ("BlockExplorer", {"stage": (1, 2), "block": (1, 2), "carry_back": (False, True)}),
         ("CostExplorer", {"size": (7, 56), "region": np.arange(1, 4)}),
     ],
 )
@@ -600,8 +602,7 @@ def test_a_frozen_page_holds_every_image_where_its_script_looks(name, over, tmp_
     assert [(r["min"], r["max"]) for r in seen.ranges] == [
         ("0", str(len(options) - 1)) for options in values.values()
     ]
-    labels = {f.name: f.metadata["label"] for f in fields(explorer)}
-    assert seen.spans == [labels[setting] for setting in values]
+    assert seen.spans == [explorer.controls[setting].label for setting in values]
     impossible = 0
     sliders = [range(len(options)) for options in values.values()]
     for positions in itertools.product(*sliders):
@@ -617,8 +618,8 @@ def test_a_frozen_page_holds_every_image_where_its_script_looks(name, over, tmp_
             continue
         explorer.set(**chosen)
         assert base64.b64decode(frame["png"]) == explorer.still()
-        for value in explorer.facts(explorer.settings).values():
-            assert str(value) in frame["text"]
+        for fact, value in explorer.state().items():
+            assert fact in explorer.controls or str(value) in frame["text"]
     assert len(data["frames"]) == np.prod([len(o) for o in sliders])
     assert (impossible > 0) == (name in ("RegionExplorer", "ShiftExplorer", "BlockExplorer"))
 
@@ -627,13 +628,13 @@ def start_of(path) -> list[int]:
     return [int(r["value"]) for r in Inputs(path.read_text(encoding="utf-8")).ranges]
 
 
-def test_a_frozen_page_opens_on_the_settings_in_force_or_on_a_image(tmp_path):
-    explorer = hl.RegionExplorer(stage=3, pick=2)
+def test_a_frozen_page_opens_on_the_current_settings_or_on_an_image(tmp_path):
+    explorer = hl.RegionExplorer(stage=2, pick=2)
     counted(explorer)
-    path = explorer.freeze(tmp_path / "a.html", stage=(2, 3, 4), pick=(0, 2))
+    path = explorer.freeze(tmp_path / "a.html", stage=(1, 2, 3), pick=(0, 2))
     assert start_of(path) == [1, 1]
-    # stage 4 has 3 regions of 3: the first combination is impossible, the next is not
-    path = explorer.freeze(tmp_path / "b.html", stage=(4,), pick=(9, 1))
+    # stage 3 has 3 regions of 3: the first combination is impossible, the next is not
+    path = explorer.freeze(tmp_path / "b.html", stage=(3,), pick=(9, 1))
     assert start_of(path) == [0, 1]
 
 
@@ -646,7 +647,7 @@ def test_a_frozen_page_opens_on_the_settings_in_force_or_on_a_image(tmp_path):
         ({"shift": range(-8, 9), "region": range(1, 9), "restore": (True, False)}, "272"),
         ({"shift": range(10**4), "region": range(10**4), "token": range(10**4)}, "10{12}"),
         ({"shfit": (1, 2)}, "Did you mean 'shift'"),
-        ({"stage": (4,), "token": (20, 30)}, "None of the 2 combinations is possible"),
+        ({"stage": (3,), "token": (20, 30)}, "None of the 2 combinations is possible"),
         ({"shift": ("1", "2")}, "None of the 2 combinations is possible: shift is '1'"),
     ],
 )
@@ -670,10 +671,10 @@ class Nasty(Explorer):
         word: str = choice("</script><script>alert(1)", ("</script><script>alert(1)", "<!--"), "w")
         yes: bool = toggle(True, "&amp;")
 
-    def draw(self, settings):
+    def draw(self, settings, measured):
         return Image.new("RGB", (8, 8), (settings.number * 50, 0, 0))
 
-    def facts(self, settings):
+    def facts(self, settings, measured):
         return {"said": f"</script><!-- <i>{settings.word}"}
 
 
@@ -705,7 +706,7 @@ def test_the_project_s_own_frozen_pages_are_possible(monkeypatch, tmp_path):
         assert 2 <= len(chosen) < 100
         assert len(possible) > len(chosen) / 2
         for combination in possible:
-            asked.append(self._checked(combination))
+            asked.append(self.check(combination))
 
     monkeypatch.setattr(Explorer, "freeze", record)
     pages = frozen_pages(tmp_path)
@@ -738,11 +739,11 @@ def test_images_come_in_many_forms(kind, cat, tmp_path):
     assert drawn.tobytes() != hl.RearrangementPlayer().render().tobytes()
 
 
-def test_a_image_of_any_size_fills_the_square():
+def test_an_image_of_any_size_fills_the_square():
     wide = np.zeros((3, 40, 100))
     wide[0] = 1  # red
     red = Image.fromarray((wide.transpose(1, 2, 0) * 255).astype(np.uint8))
-    explorer = hl.RegionExplorer(image=red, view="tokens", stage=4, pick=0)
+    explorer = hl.RegionExplorer(image=red, view="tokens", stage=3, pick=0)
     drawn = np.asarray(explorer.render())
     assert (drawn == (255, 0, 0)).all(axis=-1).mean() > 0.2
 
@@ -777,10 +778,12 @@ def test_foreign_networks_are_said_and_small_ones_work(name):
         explorer(torch.nn.Linear(1, 1))
     sizes = {"depths": (1, 1), "dims": (8, 16), "region": 2, "shift": 1, "shift_cycle": 2}
     small = hl.create("hire_mlp_atto", seed=0, **sizes)
-    two = explorer(small, stage=2, **({"block": 1} if name == "BlockExplorer" else {}))
+    two = explorer(small, stage=1)
     assert two.render()
-    with pytest.raises(ValueError, match="Stage 3 is not there: the network has 2"):
-        two.set(stage=3)
+    with pytest.raises(
+        ValueError, match=r"stage is 2; (choose one of 0, 1|give a whole number from 0 to 1)\."
+    ):
+        two.set(stage=2)
     channel_only = hl.create("hire_mlp_atto", seed=0, branches=("channel",))
     assert explorer(channel_only).still()
 

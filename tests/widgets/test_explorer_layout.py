@@ -33,7 +33,7 @@ def assert_legible(explorer, texts, **settings) -> None:
     if explorer.problem(chosen):
         return
     texts.clear()
-    explorer.draw(chosen)
+    explorer.draw(chosen, explorer.measure(chosen))
     assert texts
     for text, (left, top, right, bottom), canvas in texts:
         inside = left >= 0 and top >= 0 and right <= canvas.width and bottom <= canvas.height
@@ -58,7 +58,11 @@ def test_the_check_sees_what_it_shall_see(texts):
         def __init__(self, *at):
             self.at = at
 
-        def draw(self, _):
+        @staticmethod
+        def measure(_):
+            return None
+
+        def draw(self, *_):
             canvas = Canvas(200, 60)
             for xy in self.at:
                 canvas.text(xy, "a text")
@@ -70,7 +74,7 @@ def test_the_check_sees_what_it_shall_see(texts):
         assert_legible(Fake((5, 5), (40, 8)), texts)
 
 
-@pytest.mark.parametrize("stage", [1, 4])
+@pytest.mark.parametrize("stage", [0, 3])
 @pytest.mark.parametrize("size", ["tiny", "large"])
 def test_regions(texts, stage, size):
     network = None if size == "tiny" else hl.create("hire_mlp_large", device="meta")
@@ -82,7 +86,7 @@ def test_regions(texts, stage, size):
         )  # fmt: skip
 
 
-@pytest.mark.parametrize(("stage", "token"), [(1, 55), (3, 13), (4, 0)])
+@pytest.mark.parametrize(("stage", "token"), [(0, 55), (2, 13), (3, 0)])
 def test_shifts(texts, stage, token):
     explorer = hl.ShiftExplorer()
     for shift, blocks, cross_region, restore in itertools.product(
@@ -95,11 +99,11 @@ def test_shifts(texts, stage, token):
 
 
 @pytest.mark.parametrize("cross_region", ["shift", "shuffle", "none"])
-def test_the_film(texts, cross_region):
+def test_the_animation(texts, cross_region):
     explorer = hl.RearrangementPlayer()
     for shift, frame, restore in itertools.product((-8, 8), range(0, 56, 6), (True, False)):
         assert_legible(
-            explorer, texts, shift=shift, frame=frame, restore=restore, stage=4, region=8,
+            explorer, texts, shift=shift, frame=frame, restore=restore, stage=3, region=8,
             cross_region=cross_region,
         )  # fmt: skip
 
@@ -117,12 +121,10 @@ def test_blocks(texts, branches):
     network = hl.create(
         "hire_mlp_atto", seed=0, branches=branches, depths=(1, 1, 12, 1), dims=(8, 8, 8, 1536)
     )
-    explorer = hl.BlockExplorer(network, stage=1, block=1)
+    explorer = hl.BlockExplorer(network, stage=0, block=0)
     for stage, block, channel, back in [
-        (1, 1, -1, False), (1, 1, 7, True), (3, 12, -1, False), (4, 1, 1535, False),
-        (4, 1, -1, True),
+        (0, 0, -1, False), (0, 0, 7, True), (2, 11, -1, False), (3, 0, 1535, False),
+        (3, 0, -1, True),
     ]:  # fmt: skip
         assert_legible(explorer, texts, stage=stage, block=block, channel=channel, carry_back=back)
-    default = hl.BlockExplorer(hl.create("hire_mlp_atto", seed=0))
-    default._untrained = True  # the longest note
-    assert_legible(default, texts)
+    assert "untrained" in " ".join(text for text, *_ in texts)  # the longest note was among them

@@ -28,7 +28,7 @@ def network() -> nn.Module:
 
 
 def test_it_measures_what_the_settings_say(network):
-    explorer = ReceptiveFieldExplorer(network, "cat", stage=2, position="corner", paths="height")
+    explorer = ReceptiveFieldExplorer(network, "cat", stage=1, position="corner", paths="height")
     x = normalise([square(open_image("cat"), 224)])
     name = "stages.1.blocks.1.out"
     expected = receptive_field(network, x, name, (0, 0), "height")
@@ -40,13 +40,13 @@ def test_it_measures_what_the_settings_say(network):
     assert json.loads(json.dumps(state)) == state
     explorer.set(point="height branch", photograph="coffee")
     assert explorer.field().point == "stages.1.blocks.1.hire.height.out"
-    coffee = ReceptiveFieldExplorer(network, "coffee", stage=2)
+    coffee = ReceptiveFieldExplorer(network, "coffee", stage=1)
     coffee.set(point="height branch", position="corner", paths="height", photograph=GIVEN)
     np.testing.assert_array_equal(coffee.field().map, explorer.field().map)
 
 
 def test_the_square_stands_where_the_map_says(network):
-    explorer = ReceptiveFieldExplorer(network, "cat", stage=2, position="corner")
+    explorer = ReceptiveFieldExplorer(network, "cat", stage=1, position="corner")
     drawn = np.asarray(explorer.render())
     focus = (drawn == theme.rgb(theme.FOCUS)).all(axis=-1)
     panel = focus[204:844, 704:1344]  # the middle image, at double density
@@ -62,19 +62,19 @@ def test_the_square_stands_where_the_map_says(network):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"stage": 3}, "Stage 3 is not there: the network has 2"),
-        ({"stage": 1, "block": 2}, "Block 2 is not there: stage 1 has 1"),
-        ({"stage": 2, "point": "width branch", "paths": "height"}, "width branch is not there"),
+        ({"stage": 2}, "stage is 2; give a whole number from 0 to 1"),
+        ({"stage": 0, "block": 1}, "Block 1 does not exist: stage 0 has block 0 alone"),
+        ({"stage": 1, "point": "width branch", "paths": "height"}, "width branch is closed"),
     ],
 )
 def test_impossible_settings_say_why(network, settings, message):
     with pytest.raises(ValueError, match=message):
-        ReceptiveFieldExplorer(network, "cat", **{"stage": 2, **settings})
+        ReceptiveFieldExplorer(network, "cat", **{"stage": 1, **settings})
 
 
 def test_a_branch_that_was_not_built_is_said():
     model = hl.create("hire_mlp_atto", seed=0, branches=("channel",), **SIZES)
-    explorer = ReceptiveFieldExplorer(model, "cat", stage=2)
+    explorer = ReceptiveFieldExplorer(model, "cat", stage=1)
     assert explorer.still()
     for change in ({"paths": "height"}, {"point": "width branch"}):
         with pytest.raises(ValueError, match="built without"):
@@ -97,15 +97,14 @@ def test_no_text_leaves_the_sheet_or_runs_into_another(network, monkeypatch):
         write(self, xy, text, size, color, anchor, bold)
 
     monkeypatch.setattr(Canvas, "text", text)
-    explorer = ReceptiveFieldExplorer(network, "cat", stage=2)
-    explorer._untrained = True  # the longest note
+    explorer = ReceptiveFieldExplorer(network, "cat", stage=1)
     cases = [{"paths": p} for p in PATHS] + [{"point": p} for p in POINTS]
     cases += [
-        {"position": "corner", "stage": 1, "block": 1},
+        {"position": "corner", "stage": 0, "block": 0},
         {"photograph": ALL, "paths": "channel"},
     ]
     for settings in cases:
-        explorer.set(**{"stage": 2, "block": 2, "point": "block", "paths": "full", **settings})
+        explorer.set(**{"stage": 1, "block": 1, "point": "block", "paths": "full", **settings})
         written.clear()
         explorer.render()
         for text_, (left, top, right, bottom) in written:

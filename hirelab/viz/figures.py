@@ -1,0 +1,79 @@
+"""Figures: image bytes that show themselves, and what all charts with matplotlib share."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .._shared.files import write_atomic
+from . import theme
+from .canvas import png
+
+# Lines differ in colour, in dash and in marker, so that they also differ in black and white.
+LINES: tuple[dict[str, Any], ...] = (
+    {"color": theme.BLUE, "linestyle": "-", "marker": "o"},
+    {"color": theme.VERMILION, "linestyle": "--", "marker": "s"},
+    {"color": theme.GREEN, "linestyle": "-.", "marker": "^"},
+    {"color": theme.MUTED, "linestyle": ":", "marker": "D"},
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Image bytes that show themselves in a notebook, with a kernel or without.
+
+    Attributes:
+        data: a PNG, or a GIF: browsers look at the bytes and not at the type, so a GIF under
+            image/png plays, and that type survives every notebook viewer, which image/gif does not.
+        text: what the image says, in words or numbers; it stands where images cannot, and is
+            what a test of the notebook compares.
+        figure: the matplotlib figure behind it, for those who want to change it; else None.
+    """
+
+    data: bytes = field(repr=False)
+    text: str
+    figure: Any = field(default=None, repr=False, compare=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the bytes to a file."""
+        write_atomic(Path(path), self.data)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        image = base64.b64encode(self.data).decode("ascii")
+        return {"image/png": image, "text/plain": self.text}
+
+
+@contextmanager
+def chart(width: float, height: float, **settings: Any) -> Iterator[Any]:
+    """An empty matplotlib figure of ``width`` x ``height`` inches; while it is drawn, matplotlib
+    has the project's style and these settings (``**{"axes.grid": False}``).
+
+    Typed as Any: matplotlib's hints are narrower than what it takes.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure  # no pyplot: nothing global, nothing to close
+
+    style: Any = {**theme.RC, **settings}
+    with rc_context(style):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def finish(sheet: Any, text: str, few_colors: bool = False) -> Figure:
+    """The drawn chart as a `Figure`; call it while the chart's style is set.
+
+    ``few_colors``: with a palette, for maps, whose noise makes a true-colour image three times as
+    large.
+    """
+    buffer = io.BytesIO()
+    sheet.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
+    data = buffer.getvalue()
+    if few_colors:
+        data = png(Image.open(io.BytesIO(data)).convert("RGB"))
+    return Figure(data, text, sheet)
