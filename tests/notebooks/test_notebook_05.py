@@ -68,7 +68,7 @@ def test_where_the_whole_image_is_reachable(networks, prose):
     i, j = first = next(b for b in BLOCKS if share[b] == 1)
     assert f"After `stages.{i}.blocks.{j}` the whole image is reachable" in prose
     assert all(share[b] == 1 for b in BLOCKS[BLOCKS.index(first) :])
-    # "all ten blocks"
+    assert f"After {BLOCKS.index(first) + 1} of {len(BLOCKS)} blocks" in prose
     assert len(BLOCKS) == sum(len(s.blocks) for s in networks["trained"].stages) == 10
 
 
@@ -133,7 +133,8 @@ def test_training_widens_the_tail_most(measured, prose):
         measured(name).side(0.5, 0.99) for name in ("trained", "untrained")
     )
     assert f"already has {first_half:g} of {half:g} pixels" in prose
-    assert f"becomes {most / first_most:.1f} times as wide" in prose
+    wider = f"becomes {most / first_most:.1f} times as wide"
+    assert f"{wider}, {most:g} pixels after {first_most:g}" in prose
     assert most / first_most > half / first_half
 
 
