@@ -8,8 +8,10 @@ from pathlib import Path
 import nbformat
 import numpy as np
 
-from hirelab.analysis import architecture
-from hirelab.analysis.architecture import cost_growth, family, network_cost, pyramid
+from hirelab.analysis import cost as costs
+from hirelab.analysis.cost import family, network_cost
+from hirelab.analysis.cost_growth import cost_growth
+from hirelab.analysis.pyramid import pyramid
 from hirelab.models import create
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "04_architecture_and_cost.ipynb"
@@ -22,12 +24,12 @@ def prose() -> str:
 
 
 @cache
-def networks() -> architecture.Family:
-    return family(architecture.NETWORKS[2:])
+def networks() -> costs.Family:
+    return family(costs.NETWORKS[2:])
 
 
 @cache
-def tiny() -> architecture.NetworkCost:
+def tiny() -> costs.NetworkCost:
     return network_cost("hire_mlp_tiny")
 
 
@@ -82,11 +84,11 @@ def test_padding():
 
 def test_images_of_any_shape():
     wide = pyramid("hire_mlp_tiny", (300, 401))
-    (before, _), (rows, columns) = wide.sizes[2:].tolist()
+    (before, _), (rows, columns) = wide.grids[2:].tolist()
     assert f"{before} rows become {rows}" in prose()
     assert wide.padded[3].tolist() == [0, 1]
     assert f"{rows} rows need nothing and {columns} columns one more" in prose()
-    assert rows * wide.pixels[3] > 300  # "the last stage reaches beyond the image"
+    assert rows * wide.reduction[3] > 300  # "the last stage reaches beyond the image"
     assert wide.padded.max() == 2  # "row 0 and, where two are missing, row 1"
 
 

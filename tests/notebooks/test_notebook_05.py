@@ -36,7 +36,7 @@ def networks():
 @pytest.fixture(scope="module")
 def measured(networks):
     """Fields of the end of stage 3 on the notebook's images, kept."""
-    x, _ = hl.samples(6, size=128)
+    x, _ = hl.samples(6, 128)
     kept = {}
 
     def measure(name, position="centre", paths="spatial"):
@@ -63,7 +63,7 @@ def test_where_the_whole_image_is_reachable(networks, prose):
     for i, j in BLOCKS:
         point = f"stages.{i}.blocks.{j}"
         middle = (16 >> i, 16 >> i)  # of 32, 16, 8 and 4 tokens
-        share[i, j] = hl.provenance(networks["untrained"], middle, point, "spatial", size=128)
+        share[i, j] = hl.provenance(networks["untrained"], middle, point, "spatial", 128)
         share[i, j] = share[i, j].share("input")
     i, j = first = next(b for b in BLOCKS if share[b] == 1)
     assert f"After `stages.{i}.blocks.{j}` the whole image is reachable" in prose
@@ -75,21 +75,21 @@ def test_where_the_whole_image_is_reachable(networks, prose):
 def test_without_exchange_a_field_ends_where_regions_end(networks, measured):
     token = measured("isolated").position
     for name, paths in (("isolated", "spatial"), ("trained", "shift off")):
-        pixels = hl.provenance(networks[name], token, "stages.2.out", paths, size=128).pixels
+        pixels = hl.provenance(networks[name], token, "stages.2.out", paths, 128).pixels
         found = measured(name, paths=paths).map
         assert 0 < pixels.mean() < 1
         assert found[~pixels].sum() == 0  # "the gradient is exactly zero"
 
 
 def test_nothing_wraps_round_the_border_to_the_corner_without_exchange(networks, measured):
-    pixels = hl.provenance(networks["isolated"], (0, 0), "stages.2.out", "spatial", size=128).pixels
+    pixels = hl.provenance(networks["isolated"], (0, 0), "stages.2.out", "spatial", 128).pixels
     assert not pixels[72:].any()  # nearer round the border, from the cell's middle at 8
     assert not pixels[:, 72:].any()
     assert measured("isolated", "corner").crossed == 0
 
 
 def test_opened_branches_reach_several_times_as_far(prose):
-    x, _ = hl.samples(2, size=128)
+    x, _ = hl.samples(2, 128)
     for name, point, opened in (
         ("resnet18", "layer3", {"zero_init_last": False}),
         ("convnext_atto", "stages.2", {"ls_init_value": 1.0}),
@@ -189,7 +189,7 @@ def test_what_the_shift_adds_is_mostly_a_tail(measured):
 
 
 def test_the_mass_grows_where_the_grid_is_halved(networks):
-    x, _ = hl.samples(6, size=128)
+    x, _ = hl.samples(6, 128)
     sides = {
         (i, j): receptive_field(
             networks["trained"], x, f"stages.{i}.blocks.{j}", paths="spatial"

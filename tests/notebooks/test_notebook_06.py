@@ -13,8 +13,8 @@ import hirelab as hl
 from hirelab.analysis.attribution import beside
 from hirelab.analysis.faithfulness import interval
 from hirelab.lab import exercises
-from hirelab.models import weights
 from hirelab.rearrange import Rearrangement
+from hirelab.training import release
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "06_grad_cam.ipynb"
 TAGS = ("imagenette", "imagenette_isolated")
@@ -44,16 +44,16 @@ def test_the_ten_classes_and_their_numbers(prose, model):
 
 
 def test_what_the_two_networks_were_trained_and_judged_on(prose):
-    one, other = (weights.manifest(f"hire_mlp_pico.{tag}") for tag in TAGS)
-    recipe = one["asked"]["recipe"]
-    assert f"{recipe['start_size']} to {recipe['size']} pixels" in prose
-    assert recipe == other["asked"]["recipe"]  # "trained alike"
-    assert one["asked"]["data"] == other["asked"]["data"]
-    assert other["asked"]["model_arguments"] == {"cross_region": "none"}
-    judged = [weights.evaluation(f"hire_mlp_pico.{tag}") for tag in TAGS]
+    one, other = (release.run_info(f"hire_mlp_pico.{tag}").config for tag in TAGS)
+    recipe = one.recipe
+    assert f"{recipe.start_img_size} to {recipe.img_size} pixels" in prose
+    assert recipe == other.recipe  # "trained alike"
+    assert one.data_fingerprints == other.data_fingerprints
+    assert other.model_arguments == {"cross_region": "none"}
+    judged = [release.evaluation(f"hire_mlp_pico.{tag}") for tag in TAGS]
     assert f"{len(judged[0].labels):,} validation images" in prose
     # "answered the same ones", so the difference may be taken image by image
-    assert judged[0].data == judged[1].data
+    assert judged[0].data_fingerprint == judged[1].data_fingerprint
     assert (judged[0].labels == judged[1].labels).all()
     assert (judged[0].predicted == judged[1].predicted).mean() > 0.5
 
@@ -100,7 +100,7 @@ def test_where_the_randomisation_check_falls(prose, model):
 
 
 def test_what_the_shift_was_worth(prose):
-    shifted, isolated = (weights.evaluation(f"hire_mlp_pico.{tag}") for tag in TAGS)
+    shifted, isolated = (release.evaluation(f"hire_mlp_pico.{tag}") for tag in TAGS)
     gain = (shifted.predicted == shifted.labels) * 1.0 - (isolated.predicted == isolated.labels)
     assert f"worth {100 * gain.mean():.1f} points of accuracy" in prose
     assert interval(gain).low > 0

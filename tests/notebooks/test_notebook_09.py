@@ -10,7 +10,7 @@ import timm
 
 import hirelab as hl
 from hirelab.datasets.subsets import WORDS
-from hirelab.models import weights
+from hirelab.training import release
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "09_your_own.ipynb"
 
@@ -26,7 +26,7 @@ def prose(cells) -> str:
 
 
 def test_the_class_numbers_are_those_of_the_network(cells, prose):
-    known = weights.manifest("hire_mlp_pico.imagenette")["asked"]["classes"]
+    known = release.run_info("hire_mlp_pico.imagenette").config.classes
     names = hl.create("hire_mlp_pico", pretrained=True).pretrained_cfg["label_names"]
     assert [WORDS[number] for number in known] == list(names)
     number = {word: number for number, word in WORDS.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 
 from hirelab.analysis.cost import block_parts, branch_cost
-from hirelab.analysis.provenance import reach_growth
+from hirelab.analysis.reach import reach_growth
 from hirelab.datasets.samples import samples
 from hirelab.models import create
 
@@ -44,7 +44,7 @@ def test_what_the_shuffle_loses_and_what_one_configuration_differs_by():
 
 def test_blocks_until_global():
     maps = [
-        reach_growth(*s, blocks=30, axes=2, manners=["shift and restore"]).blocks_until_global()
+        reach_growth(*s, blocks=30, axes=2, modes=["shift and restore"]).blocks_until_global()
         for s in STAGES
     ]
     a, b, c, d = (found["shift and restore"] for found in maps)
