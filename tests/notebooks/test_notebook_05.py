@@ -85,7 +85,7 @@ def test_nothing_wraps_round_the_border_to_the_corner_without_exchange(networks,
     pixels = hl.provenance(networks["isolated"], (0, 0), "stages.2.out", "spatial", 128).pixels
     assert not pixels[72:].any()  # nearer round the border, from the cell's middle at 8
     assert not pixels[:, 72:].any()
-    assert measured("isolated", "corner").crossed == 0
+    assert measured("isolated", "corner").wrapped_share == 0
 
 
 def test_opened_branches_reach_several_times_as_far(prose):
@@ -159,10 +159,10 @@ def test_the_untrained_branches_begin_small(networks, prose):
 
 
 def test_what_reaches_the_trained_corner_round_the_border(measured, prose):
-    flat = measured("trained", "corner").crossed_uniform
-    share = measured("trained", "corner").crossed
+    flat = measured("trained", "corner").wrapped_share_uniform
+    share = measured("trained", "corner").wrapped_share
     assert f"{100 * share:.0f} %, where a flat field would have {100 * flat:.0f} %" in prose
-    trained, untrained = (measured(n, "corner").crossed for n in ("trained", "untrained"))
+    trained, untrained = (measured(n, "corner").wrapped_share for n in ("trained", "untrained"))
     # "the three other corners are bright"
     assert trained > 0.1
     assert trained > 2 * untrained
@@ -184,7 +184,8 @@ def test_what_the_shift_adds_is_mostly_a_tail(measured):
     assert most > 1.1 * cut_most
     # "and part of it comes round the border"
     assert (
-        measured("trained", "corner").crossed > measured("trained", "corner", "shift off").crossed
+        measured("trained", "corner").wrapped_share
+        > measured("trained", "corner", "shift off").wrapped_share
     )
 
 

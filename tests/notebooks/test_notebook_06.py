@@ -84,7 +84,7 @@ def test_the_exercise_s_grid():
 
 
 def test_coherence_is_one_at_the_last_map(model, x):
-    held = hl.advise(model, x).coherence
+    held = hl.suggest_target_layer(model, x).coherence
     assert held[-1] == pytest.approx(1)
     assert held[0] < 0.1  # "low in coherence"
 

@@ -44,8 +44,8 @@ def test_a_new_resnet_of_timm_has_its_blocks_switched_off():
 
 def test_only_the_untrained_network_is_called_untrained():
     told = "the weights are untrained"
-    assert told in str(hl.advise(timm.create_model("resnet18").eval()))
-    assert told not in str(hl.advise(hl.create("hire_mlp_pico", pretrained=True)))
+    assert told in str(hl.suggest_target_layer(timm.create_model("resnet18").eval()))
+    assert told not in str(hl.suggest_target_layer(hl.create("hire_mlp_pico", pretrained=True)))
 
 
 def test_the_defaults_need_no_network(cells):
