@@ -52,7 +52,7 @@ def test_was_run_once_from_top_to_bottom(notebook):
     assert counts == list(range(1, len(counts) + 1))
 
 
-def test_shows_outputs_and_a_image(notebook):
+def test_shows_outputs_and_an_image(notebook):
     assert any("image/png" in output.get("data", {}) for output in outputs(notebook))
 
 
@@ -67,7 +67,7 @@ def test_stored_no_warnings(notebook):
     assert [stream.text for stream in streams if stream.name == "stderr"] == []
 
 
-def test_a_image_stands_without_its_widget(notebook):
+def test_an_image_stands_without_its_widget(notebook):
     for output in outputs(notebook):
         data = output.get("data", {})
         assert not ("image/png" in data and WIDGET_VIEW in data)
