@@ -21,7 +21,7 @@ from scipy import stats
 from .._shared.errors import HirelabError
 from .tables import Contrast
 
-Samples = Mapping[str, Sequence[float]]
+Samples = Mapping[str, Sequence[float] | np.ndarray]
 """{name of a cell or row: top-1 in percent, one number per seed}."""
 
 

@@ -6,12 +6,11 @@ import contextlib
 import csv
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,49 +125,42 @@ def test_a_lease_that_nobody_renews_is_taken_over_and_one_that_is_renewed_is_not
             assert not second
 
 
-WORKER = """
-import sys, time
-from pathlib import Path
-from hirelab.ablation.ledger import Entry, Ledger, RunKey
-ledger = Ledger(Path(sys.argv[1]) / "ledger")
-done = Path(sys.argv[1]) / "done"
-for number in range(12):
-    key = RunKey("net", {}, {}, {}, number, 1)
-    if ledger.path(key).exists():
-        continue
-    with ledger.lease(key) as mine:
-        if not mine or ledger.path(key).exists():
-            continue
-        print("start", number, flush=True)
-        time.sleep(0.3)
-        with open(done, "a") as file:
-            file.write(f"{number}\\n")
-        ledger.write(Entry(key, "done", top1=float(number)))
-"""
+def work(folder: Path) -> None:
+    """Twelve short runs, as a sweep does them."""
+    ledger = Ledger(folder / "ledger")
+    for number in range(12):
+        run = key(number)
+        with ledger.lease(run) as mine:
+            # another process may have finished it between the look at the folder and the lease
+            if not mine or ledger.path(run).exists():
+                continue
+            (folder / f"started-{number}-{os.getpid()}").touch()
+            time.sleep(0.2)
+            ledger.write(Entry(run, "done", top1=float(number)))
+            (folder / f"ended-{number}-{os.getpid()}").touch()
 
 
 def test_four_processes_share_the_work_and_one_that_is_killed_loses_nothing(tmp_path):
-    script = tmp_path / "worker.py"
-    script.write_text(textwrap.dedent(WORKER))
-    command = [sys.executable, str(script), str(tmp_path)]
-
-    def start(**more):
-        return subprocess.Popen(command, text=True, **more)
-
-    doomed = start(stdout=subprocess.PIPE)
-    assert doomed.stdout.readline().startswith("start")  # in the middle of a run
-    doomed.send_signal(signal.SIGKILL)
-    doomed.wait()
-    doomed.stdout.close()
+    fork = multiprocessing.get_context("fork")  # a fresh interpreter would import torch first
+    workers = [fork.Process(target=work, args=(tmp_path,)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    doomed = workers[0]
+    while not list(tmp_path.glob(f"started-*-{doomed.pid}")):
+        time.sleep(0.01)
+    os.kill(doomed.pid, signal.SIGKILL)  # in the middle of a run
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [-signal.SIGKILL, 0, 0, 0]
+    work(tmp_path)  # the same command again: what the killed one left
     ledger = Ledger(tmp_path / "ledger")
-    assert not ledger.leased()
-    others = [start(stdout=subprocess.DEVNULL) for _ in range(4)]
-    assert [worker.wait(60) for worker in others] == [0] * 4
     entries, damaged = ledger.read()
     assert not damaged
     assert sorted(e.key.seed for e in entries) == list(range(12))
-    assert sorted(int(n) for n in (tmp_path / "done").read_text().split()) == list(range(12))
-    assert not list((tmp_path / "ledger").glob("*.lease*"))
+    ended = [path.name.split("-")[1] for path in tmp_path.glob("ended-*")]
+    assert len(ended) == len(set(ended)) >= 11  # nothing was done twice
+    assert not ledger.leased()
+    assert not list(ledger.folder.glob("*.lease*"))
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_keeps_what_it_has(tmp_path, monkeypatch):
