@@ -1,0 +1,1 @@
+"""The paper's ablations as data, and what a set of trained networks can say about them."""

@@ -1,0 +1,313 @@
+"""The ledger: one JSON file per finished run, in a folder that any number of processes may share.
+
+A file is named by what its run *is* (`RunKey`): network and arguments, recipe, data, seed, and the
+version of the training loop. It is written whole or not at all, so two writers lose nothing and no
+lock is held; the committed csv is compiled from the files, sorted.
+
+Who works on what is said by leases: ``KEY.lease``, made only where none is, renewed while the work
+goes on. A lease whose process died, or that nobody renewed for `LEASE_SECONDS`, is taken over. So
+several processes that share the folder, on one machine or many, are a cluster without a server.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from .._shared.errors import HirelabError
+from .._shared.files import write_atomic
+
+FORMAT = 1
+"""Version of the files; readers refuse others."""
+
+LEASE_SECONDS = 300.0
+"""Age at which a lease that nobody renews is given up. Renewed four times as often."""
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """What a run is. Equal keys are the same run, and run once.
+
+    Attributes:
+        model: name of the network; ``arguments``: those that differ from its defaults.
+        recipe: every setting of the recipe.
+        data: fingerprints of the train and val images.
+        seed: of weights, order and augmentation.
+        loop: version of the training loop, raised when equal keys would train otherwise.
+    """
+
+    model: str
+    arguments: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    data: Mapping[str, str]
+    seed: int
+    loop: int
+
+    @property
+    def name(self) -> str:
+        """Sixteen hexadecimal digits: the name of the run's file."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run that came to its end, or failed.
+
+    Attributes:
+        key: what it is.
+        status: "done" or "failed"; ``reason``: why it failed.
+        source: hash of the source that matters, see `stale`.
+        top1: percent; ``loss``: nats; both on the validation images, NaN where it failed.
+        correct: base64 of the packed bits, image by image, of what was right; ``images``: how many.
+        parameters, macs: of the network, at the recipe's size.
+        seconds: of training; ``images_per_second`` of it.
+        about: hardware, versions, commit, date, command: what else a reader may ask.
+    """
+
+    key: RunKey
+    status: str
+    reason: str = ""
+    source: str = ""
+    top1: float = float("nan")
+    loss: float = float("nan")
+    correct: str = ""
+    images: int = 0
+    parameters: int = 0
+    macs: int = 0
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> np.ndarray:
+        """(images,) bool: which validation images were right, in the data set's order."""
+        packed = np.frombuffer(base64.b64decode(self.correct), dtype=np.uint8)
+        return np.unpackbits(packed, count=self.images).astype(bool)
+
+    def to_json(self) -> str:
+        """The content of the run's file."""
+        values = {k: v for k, v in dataclasses.asdict(self).items() if v == v}  # JSON has no NaN
+        return json.dumps({"format": FORMAT, **values}, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read `to_json`.
+
+        Raises:
+            HirelabError: for anything else, saying what.
+        """
+        try:
+            values = json.loads(text)
+            if values.pop("format") != FORMAT:
+                raise HirelabError("it is of another version of hirelab's ledger")
+            return cls(RunKey(**values.pop("key")), **values)
+        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+            raise HirelabError(f"it is damaged: {error}") from error
+
+
+def pack(correct: np.ndarray) -> str:
+    """Base64 of (images,) bool: 3,925 answers are 656 characters."""
+    return base64.b64encode(np.packbits(correct.astype(bool)).tobytes()).decode("ascii")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A folder of entries and leases. Making one touches nothing."""
+
+    folder: Path
+
+    def path(self, key: RunKey) -> Path:
+        """The file of a run, there or not."""
+        return self.folder / f"{key.name}.json"
+
+    def read(self) -> tuple[list[Entry], dict[Path, str]]:
+        """Every entry, sorted by file, and {file that cannot be read: why}."""
+        entries, damaged = [], {}
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                entry = Entry.from_json(path.read_text(encoding="utf-8"))
+            except (HirelabError, OSError, UnicodeDecodeError) as error:
+                damaged[path] = str(error)
+                continue
+            if entry.key.name != path.stem:
+                damaged[path] = "its name is not that of its content"
+                continue
+            entries.append(entry)
+        return entries, damaged
+
+    def write(self, entry: Entry) -> Path:
+        """Write an entry; the file is there whole or not at all.
+
+        Raises:
+            HirelabError: the folder cannot be written to; nothing of what is there is lost.
+        """
+        path = self.path(entry.key)
+        try:
+            write_atomic(path, entry.to_json())
+        except OSError as error:
+            raise HirelabError(
+                f"The ledger {self.folder} cannot be written ({error}); make room or choose "
+                "another folder, and run the same command again."
+            ) from error
+        return path
+
+    @contextmanager
+    def lease(self, key: RunKey, seconds: float = LEASE_SECONDS) -> Iterator[bool]:
+        """Whether the run is ours to do while the block lasts: False if another process has it."""
+        path = self.folder / f"{key.name}.lease"
+        token = uuid.uuid4().hex
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not _take(path, token, seconds):
+            yield False
+            return
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(seconds / 4):
+                if _holder(path).get("token") == token:
+                    os.utime(path)
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield True
+        finally:
+            over.set()
+            thread.join()
+            if _holder(path).get("token") == token:
+                path.unlink(missing_ok=True)
+
+    def leased(self, seconds: float = LEASE_SECONDS) -> set[str]:
+        """Names of the runs that some living process works on now."""
+        return {p.stem for p in self.folder.glob("*.lease") if not _abandoned(p, seconds)}
+
+    def compile(self, path: Path) -> int:
+        """Write all readable entries as a csv, one line per run, sorted; returns how many."""
+        entries, _ = self.read()
+        rows = sorted([_cell(v) for v in _flat(e).values()] for e in entries)
+        head = list(_flat(entries[0])) if entries else ["run"]
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows([head, *rows])
+        write_atomic(path, buffer.getvalue())
+        return len(rows)
+
+
+def stale(entry: Entry, source: str) -> bool:
+    """Whether the source that trains has changed since the run; shown, never a reason to delete."""
+    return bool(entry.source) and entry.source != source
+
+
+def source_hash(files: Mapping[str, str]) -> str:
+    """Sixteen hexadecimal digits of {name: text} of the files that decide what training does.
+
+    Not the commit: every edit of a README changes that.
+    """
+    text = json.dumps(dict(files), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# ------------------------------------------------------------------ leases
+
+
+def _take(path: Path, token: str, seconds: float) -> bool:
+    """Make the lease file, taking the place of an abandoned one."""
+    if _create(path, token):
+        return True
+    if not _abandoned(path, seconds):
+        return False
+    before = _holder(path).get("token")
+    aside = path.with_suffix(f".{token}")
+    try:
+        os.rename(path, aside)  # of several that try, one succeeds
+    except FileNotFoundError:
+        return False
+    if _holder(aside).get("token") != before:
+        # another process took it over between the look and the rename: give its lease back
+        os.rename(aside, path)
+        return False
+    aside.unlink(missing_ok=True)
+    return _create(path, token)
+
+
+def _create(path: Path, token: str) -> bool:
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        return False
+    holder = {"host": socket.gethostname(), "process": os.getpid(), "token": token}
+    with os.fdopen(handle, "w") as file:
+        json.dump(holder, file)
+    return True
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    """What a lease says; empty where it is gone or still being written."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+
+
+def _abandoned(path: Path, seconds: float) -> bool:
+    """Whether nobody works under a lease: its process is gone, or it has grown old."""
+    holder = _holder(path)
+    if holder.get("host") == socket.gethostname():
+        try:
+            os.kill(int(holder["process"]), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+    try:
+        return time.time() - path.stat().st_mtime > seconds
+    except FileNotFoundError:
+        return False
+
+
+# ------------------------------------------------------------------ csv
+
+
+def _flat(entry: Entry) -> dict[str, Any]:
+    """An entry as columns, without the answers image by image."""
+    key = entry.key
+    return {
+        "model": key.model,
+        "arguments": " ".join(f"{k}={v}" for k, v in sorted(key.arguments.items())),
+        "seed": key.seed,
+        "status": entry.status,
+        "top1": entry.top1,
+        "loss": entry.loss,
+        "parameters": entry.parameters,
+        "macs": entry.macs,
+        "images_per_second": entry.images_per_second,
+        "seconds": entry.seconds,
+        "epochs": key.recipe.get("epochs", ""),
+        "img_size": key.recipe.get("img_size", ""),
+        "train": key.data.get("train", ""),
+        "val": key.data.get("val", ""),
+        "loop": key.loop,
+        "source": entry.source,
+        "reason": entry.reason,
+        "run": key.name,
+    }
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,178 @@
+"""The ledger loses nothing and lets nothing be done twice, whoever dies in the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hirelab._shared.errors import HirelabError
+from hirelab.ablation.ledger import Entry, Ledger, RunKey, pack, source_hash, stale
+
+
+def key(seed=0, **arguments) -> RunKey:
+    return RunKey("net", arguments, {"epochs": 2, "lr": 1e-3}, {"train": "a", "val": "b"}, seed, 1)
+
+
+def entry(one: RunKey, **more) -> Entry:
+    return Entry(one, "done", top1=50.0, loss=1.25, **more)
+
+
+def test_a_run_is_what_it_is_and_not_how_it_was_typed():
+    one = key(shift=(2, 1), padding="zero")
+    assert one.name == key(padding="zero", shift=[2, 1]).name
+    others = [key(1, shift=(2, 1)), key(shift=(2, 1)), dataclasses.replace(one, loop=2),
+              dataclasses.replace(one, data={"train": "a", "val": "c"}),
+              dataclasses.replace(one, recipe={"epochs": 3, "lr": 1e-3})]  # fmt: skip
+    assert len({one.name, *(other.name for other in others)}) == 6
+
+
+def test_what_is_written_is_read(tmp_path):
+    ledger, correct = Ledger(tmp_path / "runs"), np.random.default_rng(0).random(3925) < 0.7
+    kept = entry(key(shift=(1, 1)), correct=pack(correct), images=3925, about={"commit": "abc"})
+    failed = Entry(key(1), "failed", reason="the loss became nan")
+    for one in (kept, failed):
+        assert ledger.write(one) == ledger.path(one.key)
+    entries, damaged = ledger.read()
+    assert not damaged
+    found = {e.key.name: e for e in entries}
+    assert len(kept.correct) == 656
+    np.testing.assert_array_equal(found[kept.key.name].answers, correct)
+    assert found[kept.key.name].top1 == 50.0
+    assert found[failed.key.name].reason == failed.reason
+    assert np.isnan(found[failed.key.name].top1)
+
+
+def test_damaged_files_are_named_and_the_rest_is_read(tmp_path):
+    ledger = Ledger(tmp_path)
+    good = ledger.write(entry(key()))
+    text = good.read_text()
+    (tmp_path / "half.json").write_text(text[: len(text) // 2])
+    (tmp_path / "other.json").write_text(text)
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "old.json").write_text(json.dumps(json.loads(text) | {"format": 0}))
+    entries, damaged = ledger.read()
+    assert [e.key for e in entries] == [json_key(key())]
+    assert {p.name for p in damaged} == {
+        "half.json", "other.json", "list.json", "bytes.json", "old.json"
+    }  # fmt: skip
+    assert "another version" in damaged[tmp_path / "old.json"]
+    assert "name" in damaged[tmp_path / "other.json"]
+
+
+def json_key(one: RunKey) -> RunKey:
+    return RunKey(**json.loads(json.dumps(dataclasses.asdict(one))))
+
+
+def test_the_csv_is_sorted_and_does_not_depend_on_the_order_of_writing(tmp_path):
+    runs = [entry(key(seed, shift=shift)) for seed in (1, 0) for shift in (2, 0)]
+    for name, order in (("a", runs), ("b", runs[::-1])):
+        ledger = Ledger(tmp_path / name)
+        for one in order:
+            ledger.write(one)
+        assert ledger.compile(tmp_path / f"{name}.csv") == 4
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    with open(tmp_path / "a.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["arguments"], r["seed"]) for r in rows] == [
+        ("shift=0", "0"), ("shift=0", "1"), ("shift=2", "0"), ("shift=2", "1")
+    ]  # fmt: skip
+
+
+def test_a_changed_source_makes_stale_and_nothing_else_does():
+    before = source_hash({"loop.py": "a", "net.py": "b"})
+    assert source_hash({"net.py": "b", "loop.py": "a"}) == before
+    one = entry(key(), source=before)
+    assert not stale(one, before)
+    assert stale(one, source_hash({"loop.py": "a", "net.py": "c"}))
+
+
+def test_only_one_holds_a_lease_and_gives_it_back(tmp_path):
+    ledger = Ledger(tmp_path)
+    with ledger.lease(key()) as mine, ledger.lease(key()) as second, ledger.lease(key(1)) as other:
+        assert (mine, second, other) == (True, False, True)
+        assert ledger.leased() == {key().name, key(1).name}
+    with contextlib.suppress(RuntimeError), ledger.lease(key()) as mine:
+        raise RuntimeError(mine)
+    with ledger.lease(key()) as mine:
+        assert mine
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lease_that_nobody_renews_is_taken_over_and_one_that_is_renewed_is_not(tmp_path):
+    ledger = Ledger(tmp_path)
+    path = tmp_path / f"{key().name}.lease"
+    path.write_text(json.dumps({"host": "elsewhere", "process": 1, "token": "x"}))
+    with ledger.lease(key(), seconds=60) as mine:
+        assert not mine
+    os.utime(path, (time.time() - 61,) * 2)
+    with ledger.lease(key(), seconds=60) as mine:
+        assert mine
+    with ledger.lease(key(), seconds=0.4) as mine:
+        assert mine
+        time.sleep(1.0)  # two and a half times the life of a lease
+        with ledger.lease(key(), seconds=0.4) as second:
+            assert not second
+
+
+def work(folder: Path) -> None:
+    """Twelve short runs, as a sweep does them."""
+    ledger = Ledger(folder / "ledger")
+    for number in range(12):
+        run = key(number)
+        with ledger.lease(run) as mine:
+            # another process may have finished it between the look at the folder and the lease
+            if not mine or ledger.path(run).exists():
+                continue
+            (folder / f"started-{number}-{os.getpid()}").touch()
+            time.sleep(0.2)
+            ledger.write(Entry(run, "done", top1=float(number)))
+            (folder / f"ended-{number}-{os.getpid()}").touch()
+
+
+def test_four_processes_share_the_work_and_one_that_is_killed_loses_nothing(tmp_path):
+    fork = multiprocessing.get_context("fork")  # a fresh interpreter would import torch first
+    workers = [fork.Process(target=work, args=(tmp_path,)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    doomed = workers[0]
+    while not list(tmp_path.glob(f"started-*-{doomed.pid}")):
+        time.sleep(0.01)
+    os.kill(doomed.pid, signal.SIGKILL)  # in the middle of a run
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [-signal.SIGKILL, 0, 0, 0]
+    work(tmp_path)  # the same command again: what the killed one left
+    ledger = Ledger(tmp_path / "ledger")
+    entries, damaged = ledger.read()
+    assert not damaged
+    assert sorted(e.key.seed for e in entries) == list(range(12))
+    ended = [path.name.split("-")[1] for path in tmp_path.glob("ended-*")]
+    assert len(ended) == len(set(ended)) >= 11  # nothing was done twice
+    assert not ledger.leased()
+    assert not list(ledger.folder.glob("*.lease*"))
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_keeps_what_it_has(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path)
+    path = ledger.write(entry(key()))
+    before = path.read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(HirelabError, match=r"No space left.*run the same command again"):
+        ledger.write(entry(key(), source="x"))
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
