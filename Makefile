@@ -45,9 +45,11 @@ lint: $(STAMP)
 	$(RUN) mypy
 
 # One pytest for everything, so that its last line counts everything; above it stand the slowest
-# tests and how long each worker was busy. A file stays with one worker (a notebook is one kernel),
-# and torch keeps to one thread because two workers share two cores.
-TESTS := -m pytest tests notebooks -n 2 --dist loadfile --durations 15 \
+# tests and how long each worker was busy. tests/conftest.py says what goes to which worker; what
+# comes in large pieces stands first, so that small ones fill the end. torch keeps to one thread
+# because two workers share two cores.
+WORKERS := -n 2 --dist loadscope --no-loadscope-reorder --durations 15
+TESTS := -m pytest notebooks tests/browser tests $(WORKERS) \
 	--nbval --nbval-current-env --nbval-cell-timeout 120 \
 	--nbval-sanitize-with notebooks/sanitize.cfg
 
@@ -60,7 +62,7 @@ coverage: $(STAMP)
 		--cov-report=term:skip-covered
 
 # Environments of their own. Outputs of notebooks depend on versions and are not compared here.
-VERSIONS := -m pytest tests -n 2 --dist loadfile --durations 15
+VERSIONS := -m pytest tests $(WORKERS)
 
 oldest: $(STAMP)
 	$(VENV)/bin/python .ci/oldest.py > .venv-oldest.txt

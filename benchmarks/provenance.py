@@ -44,9 +44,9 @@ def main() -> None:
         return torch.autograd.grad(cache[POINT][0, :, *TOKEN].square().sum(), asked)[0]
 
     candidates = {
-        "what a token hears, full": lambda: provenance(model, TOKEN, POINT, "full"),
-        "what a token hears, spatial": lambda: provenance(model, TOKEN, POINT, "spatial"),
-        "what hears a pixel, spatial": lambda: descendants(model, (112, 112), paths="spatial"),
+        "what reaches a token, full": lambda: provenance(model, TOKEN, POINT, "full"),
+        "what reaches a token, spatial": lambda: provenance(model, TOKEN, POINT, "spatial"),
+        "what a pixel reaches, spatial": lambda: descendants(model, (112, 112), paths="spatial"),
         "for scale: one gradient": gradient,
     }
     rounds = in_turn(candidates, ROUNDS)
@@ -56,7 +56,7 @@ def main() -> None:
         rows.append([name, f"{middle:.0f} [{low:.0f}, {high:.0f}]"])
     worst = max(rounds.seconds[name].max() for name in list(candidates)[:3])
     verdict = "within" if worst < GOAL else "OVER"
-    grown = growth(candidates["what a token hears, full"])
+    grown = growth(candidates["what reaches a token, full"])
     head = ["hire_mlp_base, 224 px", "ms"]
     note = (
         f"Slowest of all {3 * ROUNDS} runs: {worst:.2f} s, {verdict} the goal of {GOAL:g} s. "

@@ -19,6 +19,7 @@ MODULES = [
     "hirelab.analysis",
     "hirelab.training",
     "hirelab.synthetic",
+    "hirelab.ablation",
     "hirelab.viz",
     "hirelab.widgets",
     "hirelab.results",

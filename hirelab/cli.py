@@ -88,7 +88,9 @@ def _parser() -> _Parser:
     export.add_argument("network", help="a network's name, or a checkpoint file of a Hire-MLP")
     export.add_argument("--format", default="onnx", help="onnx or exported-program (%(default)s)")
     export.add_argument("--out", type=Path, help="file (default: the network's name)")
-    export.add_argument("--size", type=int, default=224, help="input pixels a side (%(default)s)")
+    export.add_argument(
+        "--img-size", type=int, default=224, help="input pixels a side (%(default)s)"
+    )
     export.add_argument(
         "--dynamic-size", action="store_true", help="let height and width vary (batch always does)"
     )
@@ -120,7 +122,7 @@ def _parser() -> _Parser:
         "network", help="a bundled one (hire_mlp_pico.imagenette), a run's folder, or a checkpoint"
     )
     evaluate.add_argument("--data", help="a data set's name, a folder or a zip (default: its own)")
-    evaluate.add_argument("--size", type=int, help="pixels a side (default: its own)")
+    evaluate.add_argument("--img-size", type=int, help="pixels a side (default: its own)")
     evaluate.add_argument("--by-class", action="store_true", help="also every class's accuracy")
 
     release = command("release", _release, "Put a finished run's weights into data/weights.")
@@ -205,7 +207,7 @@ def _export(options: argparse.Namespace) -> None:
         else:
             model = load(source)
         out = options.out or Path(Path(source).stem)
-        print(export(model, out, options.format, options.size, options.dynamic_size))
+        print(export(model, out, options.format, options.img_size, options.dynamic_size))
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise HirelabError(str(error)) from error
 
@@ -240,7 +242,7 @@ def _recipes(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from hirelab.training.evaluation import evaluate_checkpoint
 
-    found = evaluate_checkpoint(options.network, options.data, options.size)
+    found = evaluate_checkpoint(options.network, options.data, options.img_size)
     print(found)
     for name, share in found.by_class().items() if options.by_class else ():
         print(f"{share:6.1f} %  {name}")

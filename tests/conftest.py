@@ -38,3 +38,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if BUSY:
         shares = ", ".join(f"{worker} {seconds:.0f} s" for worker, seconds in sorted(BUSY.items()))
         terminalreporter.write_line(f"workers were busy for {shares}")
+
+
+# Files whose fixtures cost more than their tests: they stay with one worker.
+WHOLE = ("notebooks/", "tests/browser/", "tests/training/", "tests/notebooks/")
+
+
+@pytest.hookimpl(optionalhook=True)  # there is no such hook without pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Hand out test functions one by one, not file by file: no worker waits for a long file.
+
+    A notebook is one kernel and its cells follow each other, so a notebook is handed out whole; and
+    so are files with expensive fixtures.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFunction(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path, _, _ = nodeid.partition("::")
+            return path if path.startswith(WHOLE) else nodeid.partition("[")[0]
+
+    return ByFunction(config, log)

@@ -478,7 +478,7 @@ def points(
 class Probed:
     """Mix-in: the functions of this file as methods of a network."""
 
-    in_chans: int
+    # No annotations of attributes here: TorchScript, which scripts the networks, cannot read them.
 
     def _network(self) -> nn.Module:
         assert isinstance(self, nn.Module)
@@ -488,7 +488,8 @@ class Probed:
         self, patterns: str | Iterable[str] = "*", input_size: Sequence[int] | None = None
     ) -> Table:
         """The table of named points, see `hirelab.hooks.points.points`; 224 x 224 by default."""
-        return points(self._network(), patterns, input_size or (self.in_chans, 224, 224))
+        own = (getattr(self, "in_chans", 3), 224, 224)
+        return points(self._network(), patterns, input_size or own)
 
     def run_with_cache(
         self,

@@ -47,7 +47,7 @@ def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
         links = _neighbours(cards, position)
         page = _page(cards[position].title, f"{links}<main>{body}</main>{links}")
         write_atomic(folder / cards[position].page, page)
-    from ..widgets import frozen_pages
+    from .frozen import frozen_pages
 
     write_atomic(folder / "index.html", _index(cards, frozen_pages(folder)))
     return folder / "index.html"

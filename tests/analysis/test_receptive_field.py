@@ -259,11 +259,11 @@ def test_shifts_and_circular_padding_cross_the_border_and_others_do_not():
 
 def reached(model, place, size, paths) -> np.ndarray:
     """Pixels that can reach a token of a one-stage network, from the index maps."""
-    heard = np.zeros((size, size), dtype=bool)
-    heard[place] = True
+    reached = np.zeros((size, size), dtype=bool)
+    reached[place] = True
     for block in reversed(model.stages[0].blocks):
         down, along = (getattr(block.hire, axis) for axis in ("height", "width"))
-        before = heard.copy()
+        before = reached.copy()
         shift = {"shift": 0} if paths == "shift off" else {}
         for branch, axis in ((down, "height"), (along, "width")):
             if paths in ("height", "width", "channel") and paths != axis:
@@ -271,10 +271,10 @@ def reached(model, place, size, paths) -> np.ndarray:
             line = {"shift": branch.shift, **shift}["shift"]
             settings = (branch.padding, branch.cross_region, branch.restore)
             reach = hl.Rearrangement(size, branch.region, line, *settings).reach.astype(int)
-            before |= (reach.T @ heard if axis == "height" else heard @ reach) > 0
-        heard = before
+            before |= (reach.T @ reached if axis == "height" else reached @ reach) > 0
+        reached = before
     pixels = np.zeros((4 * size, 4 * size), dtype=bool)
-    for i, j in np.argwhere(heard):  # the stem: 7 pixels, a step of 4, two before
+    for i, j in np.argwhere(reached):  # the stem: 7 pixels, a step of 4, two before
         pixels[max(4 * i - 2, 0) : 4 * i + 5, max(4 * j - 2, 0) : 4 * j + 5] = True
     return pixels
 

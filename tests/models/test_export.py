@@ -15,8 +15,9 @@ from hirelab.models.export import SMALLEST, export
 
 @pytest.fixture(scope="module")
 def model():
-    """A small network whose norms are not at rest, so that a fold left out would show."""
-    return randomise(hl.create("hire_mlp_atto", seed=0, num_classes=5, depths=(2, 2, 3, 2)))
+    """A small network whose norms are not at rest, so that a fold left out would show. Its first
+    stage has a shifted block; exporting takes time by the block."""
+    return randomise(hl.create("hire_mlp_atto", seed=0, num_classes=5, depths=(2, 1, 1, 1)))
 
 
 def run(path, x):
@@ -66,7 +67,7 @@ def test_refusals_name_the_cure_and_leave_nothing(model, tmp_path):
 def test_command_exports_a_checkpoint(model, tmp_path, capsys):
     torch.save(model.state_dict(), tmp_path / "mine.pth")
     command = ["export", str(tmp_path / "mine.pth"), "--format", "exported-program"]
-    assert not main([*command, "--size", "64", "--out", str(tmp_path / "out")])
+    assert not main([*command, "--img-size", "64", "--out", str(tmp_path / "out")])
     x = random_images(1, 3, 64, 64)
     assert np.allclose(run(tmp_path / "out.pt2", x), model(x).detach(), rtol=1e-4, atol=1e-5)
     assert "out.pt2" in capsys.readouterr().out

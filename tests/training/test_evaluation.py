@@ -115,13 +115,3 @@ def test_evaluate_gives_the_mode_back_also_after_an_error():
     with pytest.raises(RuntimeError, match="odd"):
         evaluate(model, stored_images(), 32)
     assert model.training
-
-
-def test_bytes_are_normalised_as_everywhere():
-    pixels = stored_images(2).pixels
-    x = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    before = x.clone()
-    assert torch.equal(normalise(x), normalise(list(pixels)))
-    assert torch.equal(x, before)
-    with pytest.raises(HirelabError, match=r"takes uint8, not torch\.float32"):
-        normalise(x.float())

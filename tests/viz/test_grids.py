@@ -162,11 +162,11 @@ def test_drawings_of_equal_slots_have_cells_of_equal_size():
 
 
 def test_the_cone_is_the_table_of_who_is_heard():
-    heard = np.random.default_rng(0).random((4, 9)) < 0.5
+    reached = np.random.default_rng(0).random((4, 9)) < 0.5
     canvas = Canvas(400, 200)
-    grids.draw_cone(canvas, list(heard), ["a", "b", "c", "d"], 6, (100, 20, 370, 140))
+    grids.draw_cone(canvas, list(reached), ["a", "b", "c", "d"], 6, (100, 20, 370, 140))
     drawn = np.asarray(canvas.image)
     for row, column in itertools.product(range(4), range(9)):
         seen = drawn[(20 + row * 30 + 15) * 2, (100 + column * 30 + 15) * 2]
-        wanted = theme.FOCUS if column == 6 else theme.REACHED if heard[row, column] else None
+        wanted = theme.FOCUS if column == 6 else theme.REACHED if reached[row, column] else None
         assert tuple(seen) == theme.rgb(wanted or theme.UNREACHED)
