@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+
+from hirelab.results import Result
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -91,3 +94,14 @@ def counted_by_hooks(model: nn.Module, x: torch.Tensor) -> tuple[int, int]:
     for handle in handles:
         handle.remove()
     return sum(p.numel() for p in model.parameters()), sum(macs)
+
+
+def check_kept(made: Result, folder: Path) -> None:
+    """A result that is saved and loaded says and draws what it did."""
+    made.save(folder / "result.npz")
+    kept = type(made).load(folder / "result.npz")
+    assert repr(kept) == repr(made)
+    assert kept.versions == made.versions
+    if hasattr(made, "plot"):
+        assert kept.plot().text == made.plot().text
+        assert kept.plot().data.startswith(b"\x89PNG")
