@@ -80,7 +80,7 @@ def main() -> None:
         time = rounds.median(name)
         share = "" if name == "training step" else f"{100 * time / (time + step_time):.1f}"
         rows.append([name, f"{1000 * time:.0f}", f"{1e6 * time / RECIPE.batch_size:.0f}", share])
-    head = ["batch of 64 at 64 px", "ms", "µs an image", "share of loading and step, %"]
+    head = ["batch of 64 at 64 px", "ms", "µs per image", "share of loading and step, %"]
     report("loading", table(head, rows))
 
 

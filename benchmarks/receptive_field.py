@@ -81,11 +81,11 @@ def main() -> None:
         model = hl.create("hire_mlp_tiny", seed=0)
         images = torch.randn(IMAGES, 3, 224, 224, generator=torch.manual_seed(0))
         candidates = {
-            "a pass an image": partial(one_by_one, model, images),
+            "one pass per image": partial(one_by_one, model, images),
             "receptive_field": partial(at_once, model, images),
             "receptive_field, deploying first": lambda: at_once(hl.deploy(model), images),
         }
-        reference, apart = candidates["a pass an image"](), {}
+        reference, apart = candidates["one pass per image"](), {}
         for name, run in candidates.items():
             apart[name] = abs(run() - reference).max() / reference.max()
             assert apart[name] < 1e-6, f"{name} is {apart[name]:.1e} apart"
@@ -94,8 +94,8 @@ def main() -> None:
         macs = count_macs(hl.create("hire_mlp_tiny", device="meta"), meta)
         rows = []
         for name in candidates:
-            middle, low, high = rounds.faster(name, "a pass an image")
-            goal = f" (goal {GOAL:g})" if name != "a pass an image" and middle < GOAL else ""
+            middle, low, high = rounds.faster(name, "one pass per image")
+            goal = f" (goal {GOAL:g})" if name != "one pass per image" and middle < GOAL else ""
             seconds = rounds.median(name)
             rows.append(
                 [
