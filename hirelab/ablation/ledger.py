@@ -22,7 +22,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,9 @@ from .._shared.files import write_atomic
 FORMAT = 1
 """Version of the files; readers refuse others."""
 
+PROTOCOL = "protocol.json"
+"""What the runs of a folder have in common, see `protocols`; no entry."""
+
 LEASE_SECONDS = 300.0
 """Age at which a lease that nobody renews is given up. Renewed four times as often."""
 
@@ -45,7 +48,8 @@ class RunKey:
     """What a run is. Equal keys are the same run, and run once.
 
     Attributes:
-        model: name of the network; ``arguments``: those that differ from its defaults.
+        model: name of the network; ``arguments``: what it is built with, defaults of the design
+            included, so that a change of a default makes other runs.
         recipe: every setting of the recipe.
         data: fingerprints of the train and val images.
         seed: of weights, order and augmentation.
@@ -137,44 +141,67 @@ class Ledger:
         """The file of a run, there or not."""
         return self.folder / f"{key.name}.json"
 
+    def get(self, key: RunKey) -> Entry | None:
+        """The entry of a run; None where there is none that can be read."""
+        return self._entry(self.path(key))[0]
+
+    def _entry(self, path: Path) -> tuple[Entry | None, str]:
+        """The entry that a file holds, or None and why it cannot be read."""
+        try:
+            entry = Entry.from_json(path.read_text(encoding="utf-8"))
+        except (HirelabError, OSError, UnicodeDecodeError) as error:
+            return None, str(error)
+        if entry.key.name != path.stem:
+            return None, "its name is not that of its content"
+        return entry, ""
+
     def read(self) -> tuple[list[Entry], dict[Path, str]]:
         """Every entry, sorted by file, and {file that cannot be read: why}."""
         entries, damaged = [], {}
         for path in sorted(self.folder.glob("*.json")):
-            try:
-                entry = Entry.from_json(path.read_text(encoding="utf-8"))
-            except (HirelabError, OSError, UnicodeDecodeError) as error:
-                damaged[path] = str(error)
+            if path.name == PROTOCOL:
                 continue
-            if entry.key.name != path.stem:
-                damaged[path] = "its name is not that of its content"
-                continue
-            entries.append(entry)
+            entry, why = self._entry(path)
+            if entry:
+                entries.append(entry)
+            else:
+                damaged[path] = why
         return entries, damaged
 
     def write(self, entry: Entry) -> Path:
-        """Write an entry; the file is there whole or not at all.
+        """Write an entry; the file is there whole or not at all. What stands in its place and
+        cannot be read is kept beside it, as KEY.damaged.
 
         Raises:
             HirelabError: the folder cannot be written to; nothing of what is there is lost.
         """
         path = self.path(entry.key)
-        try:
+        with self._writing():
+            if path.exists() and self.get(entry.key) is None:
+                os.replace(path, path.with_suffix(".damaged"))
             write_atomic(path, entry.to_json())
+        return path
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what the disk refuses in the block into a sentence with the cure."""
+        try:
+            yield
         except OSError as error:
             raise HirelabError(
                 f"The ledger {self.folder} cannot be written ({error}); make room or choose "
                 "another folder, and run the same command again."
             ) from error
-        return path
 
     @contextmanager
     def lease(self, key: RunKey, seconds: float = LEASE_SECONDS) -> Iterator[bool]:
         """Whether the run is ours to do while the block lasts: False if another process has it."""
         path = self.folder / f"{key.name}.lease"
         token = uuid.uuid4().hex
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not _take(path, token, seconds):
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            taken = _take(path, token, seconds)
+        if not taken:
             yield False
             return
         over = threading.Event()
@@ -198,15 +225,20 @@ class Ledger:
         """Names of the runs that some living process works on now."""
         return {p.stem for p in self.folder.glob("*.lease") if not _abandoned(p, seconds)}
 
-    def compile(self, path: Path) -> int:
-        """Write all readable entries as a csv, one line per run, sorted; returns how many."""
-        entries, _ = self.read()
-        rows = sorted([_cell(v) for v in _flat(e).values()] for e in entries)
-        head = list(_flat(entries[0])) if entries else ["run"]
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows([head, *rows])
-        write_atomic(path, buffer.getvalue())
-        return len(rows)
+
+def compile_csv(ledgers: Sequence[Ledger], path: Path) -> int:
+    """Write all readable entries as one csv, a line per run, sorted; returns how many."""
+    rows = [
+        {"ledger": ledger.folder.name, **_flat(entry)}
+        for ledger in ledgers
+        for entry in ledger.read()[0]
+    ]
+    head = list(rows[0]) if rows else ["ledger", "run"]
+    buffer = io.StringIO()
+    lines = sorted([_cell(v) for v in row.values()] for row in rows)
+    csv.writer(buffer, lineterminator="\n").writerows([head, *lines])
+    write_atomic(path, buffer.getvalue())
+    return len(rows)
 
 
 def stale(entry: Entry, source: str) -> bool:

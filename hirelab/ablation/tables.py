@@ -5,14 +5,13 @@ cell, which is trained once. What the paper concludes from a table stands beside
 one-sided statements about differences of accuracy, fixed here before anything is trained.
 
 The rows are those of arXiv 2108.13341 v1 (pages 13 and 14, the only version whose ablation figures
-are known to us), three rows and one table that v2 adds without known figures, and one table of our
-own (fusion). The layer shapes of the variants with 1, 3 and 4 linear layers are our reading.
+are known to us), three rows and one table that v2 adds without known figures, and two tables of our
+own: fusion, and peers (networks of other designs and of like cost in the same training). The layer
+shapes of the variants with 1, 3 and 4 linear layers are our reading.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -43,25 +42,22 @@ class Cell:
 
     Attributes:
         arguments: ((name, value), ...) of every name in `DEFAULTS`, made canonical: no shift in
-            any stage is no cross-region step, and then nothing is to be restored.
+            any stage is no cross-region step, and then nothing is to be restored. Of a peer: its
+            own arguments.
+        model: the timm network of a peer; "" for a Hire-MLP, of whatever size is trained.
     """
 
     arguments: tuple[tuple[str, Any], ...]
+    model: str = ""
 
     @property
     def changes(self) -> dict[str, Any]:
         """The arguments that differ from `DEFAULTS`; empty for the default."""
-        return {name: value for name, value in self.arguments if value != DEFAULTS[name]}
-
-    @property
-    def key(self) -> str:
-        """Ten hexadecimal digits of the hash of the arguments."""
-        text = json.dumps(self.arguments, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        return {name: value for name, value in self.arguments if value != DEFAULTS.get(name)}
 
     def __str__(self) -> str:
         words = (f"{name}={_text(value)}" for name, value in self.changes.items())
-        return " ".join(words) or "default"
+        return " ".join([self.model, *words]).strip() or "default"
 
 
 def cell(**changes: Any) -> Cell:
@@ -112,10 +108,15 @@ class Contrast:
 
 @dataclass(frozen=True)
 class AblationTable:
-    """A table: rows in the paper's order, and the contrasts that were fixed for it."""
+    """A table: rows in the paper's order, and the contrasts that were fixed for it.
+
+    Attributes:
+        reference: the row that the others are held to; in the paper's tables the best one.
+    """
 
     name: str
     title: str
+    reference: str
     rows: tuple[Row, ...]
     contrasts: tuple[Contrast, ...] = field(default=())
 
@@ -146,6 +147,7 @@ def tables() -> dict[str, AblationTable]:
         AblationTable(
             "region",
             "Region size in each stage, all shifts 1",
+            "4,3,3,2",
             tuple(
                 _row("region", text, region=_numbers(text), shift=(1, 1, 1, 1))
                 for text, *_ in paper.ablation("region").rows
@@ -158,6 +160,7 @@ def tables() -> dict[str, AblationTable]:
         AblationTable(
             "shift",
             "Shift step in each stage",
+            "2,2,1,1",
             tuple(
                 _row("shift", text, shift=_numbers(text))
                 for text, *_ in paper.ablation("shift").rows
@@ -171,6 +174,7 @@ def tables() -> dict[str, AblationTable]:
         AblationTable(
             "padding",
             "What fills the last region",
+            "circular",
             tuple(
                 _row("padding", text, padding=text) for text, *_ in paper.ablation("padding").rows
             ),
@@ -182,6 +186,7 @@ def tables() -> dict[str, AblationTable]:
         AblationTable(
             "components",
             "What each component gives",
+            "full",
             (
                 _row("components", "full"),
                 _row("components", "without cross-region rearrangement", cross_region="none"),
@@ -209,6 +214,7 @@ def tables() -> dict[str, AblationTable]:
         AblationTable(
             "cross_region",
             "How regions exchange tokens",
+            "shift",
             tuple(
                 _row("cross_region", text, cross_region=text)
                 for text, *_ in paper.ablation("cross_region").rows
@@ -221,6 +227,7 @@ def tables() -> dict[str, AblationTable]:
         AblationTable(
             "fc_layers",
             "Linear layers that mix a region",
+            "2",
             tuple(Row(str(n), cell(fc_layers=n)) for n in (1, 2, 3, 4)),
             tuple(
                 better(f"2 layers lose at most {MARGIN} points against {n}", "2", n, MARGIN, "v2")
@@ -230,6 +237,7 @@ def tables() -> dict[str, AblationTable]:
         AblationTable(
             "fusion",
             "How the branches are joined, with and without shift (ours)",
+            "gate, shift",
             tuple(
                 Row(f"{fusion}, {words}", cell(fusion=fusion, **change))
                 for fusion in ("gate", "sum")
@@ -247,13 +255,58 @@ def tables() -> dict[str, AblationTable]:
     return {table.name: table for table in found}
 
 
-def find_tables(names: Sequence[str] = ("all",)) -> list[AblationTable]:
+PEERS: Mapping[str, Sequence[tuple[str, str, Mapping[str, Any]]]] = {
+    "hire_mlp_atto": (
+        (
+            "ResNet",
+            "resnet18",
+            {"channels": (12, 24, 48, 96), "stem_type": "deep", "stem_width": 6},
+        ),
+        ("ConvNeXt", "convnext_atto", {"dims": (14, 28, 56, 112)}),
+        ("PVT v2", "pvt_v2_b0", {"embed_dims": (12, 24, 60, 96)}),
+    ),
+    "hire_mlp_pico": (
+        (
+            "ResNet",
+            "resnet18",
+            {"channels": (32, 64, 160, 256), "stem_type": "deep", "stem_width": 16},
+        ),
+        ("ConvNeXt", "convnext_atto", {}),
+        ("PVT v2", "pvt_v2_b0", {}),
+    ),
+}
+"""{Hire-MLP: (row, timm network, its arguments), ...}: of at most 1.3 times its multiply-adds. Swin
+and Mixer are built for one size of image, and the recipes grow the images while they train."""
+
+
+def peers(model: str) -> AblationTable:
+    """The table of a Hire-MLP beside its `PEERS`; the paper makes no such claim at this scale.
+
+    Raises:
+        HirelabError: for a network that has none here.
+    """
+    if model not in PEERS:
+        raise HirelabError(
+            f"No peers of {model!r} are chosen; there are some of {', '.join(PEERS)}: leave the "
+            "table out, or train one of these."
+        )
+    others = (Row(name, Cell(tuple(args.items()), timm)) for name, timm, args in PEERS[model])
+    rows = (Row("Hire-MLP", DEFAULT), *others)
+    return AblationTable("peers", "Other designs in the same training (ours)", "Hire-MLP", rows)
+
+
+def find_tables(names: Sequence[str] = ("all",), model: str = "") -> list[AblationTable]:
     """The tables of those names; all of them for "all".
+
+    Args:
+        model: the Hire-MLP that is trained; "peers" is a table where it has `PEERS`.
 
     Raises:
         HirelabError: for a name that is no table, with near names.
     """
     known = tables()
+    if model in PEERS or "peers" in names:
+        known = {**known, "peers": peers(model)}
     chosen = list(known) if "all" in names else list(dict.fromkeys(names))
     for name in chosen:
         if name not in known:

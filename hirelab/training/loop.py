@@ -37,13 +37,20 @@ from .._shared.files import atomic
 from ..datasets.cache import DecodedImages, decode
 from ..datasets.subsets import LabelledImages, open_images
 from .data import AugmentedDataset, EpochSampler, collate, position_seed, set_seed
-from .evaluation import evaluate
+from .evaluation import Evaluation, evaluate
 from .network import build_network
 from .recipes import Recipe
 from .runs import EVALUATION, WEIGHTS, History, RunConfig, check_folder, start_or_resume
 from .trainer import Trainer
 
-__all__ = ["Run", "train"]
+__all__ = ["LOOP", "DivergedError", "Run", "train"]
+
+LOOP = 1
+"""Version of the loop: raised when the same configuration would train to other weights."""
+
+
+class DivergedError(HirelabError):
+    """The loss is no longer a number: the recipe does not suit the network."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ def train(
     stop_after: int = 0,
     tensorboard: bool = False,
     command: str = "",
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> Run:
     """Train ``model`` (any of timm's, ours among them) on ``data``, into the folder ``out``.
 
@@ -94,11 +102,13 @@ def train(
         stop_after: stop, with a checkpoint, after so many steps of this call; 0 for never.
         tensorboard: also write the history for TensorBoard, into ``out``/tensorboard.
         command: written into run.json.
+        on_epoch: called with each epoch's row of the history, instead of printing it and the
+            final evaluation.
 
     Raises:
         HirelabError: what the user can put right: an unknown network, data, a folder that holds
-            another run, a batch that does not divide over the processes, a loss that is not
-            finite, a full disk.
+            another run, a batch that does not divide over the processes, a full disk.
+        DivergedError: the loss is not finite.
     """
     out = Path(out)
     # one graph for each size: shapes that vary make slower code, and there are three at most
@@ -157,14 +167,19 @@ def train(
             row = _close_epoch(trainer, epoch, val_set)
             if main:
                 trainer.save(out)
-                _say(row, recipe)
+                if on_epoch:
+                    on_epoch(row)
+                else:
+                    _say(row, recipe)
                 for name, value in row.items() if board else ():
                     board.add_scalar(name, value, row["step"])
             over = epoch + 1 == recipe.total_epochs
             if not over and clock.stops(stopped()):
                 return Run(out, History(trainer.progress.history), done=False)
     if main:
-        _finish(trainer, val_set, out)
+        found = _finish(trainer, val_set, out)
+        if not on_epoch:
+            print(found, flush=True)
     accelerator.wait_for_everyone()
     return Run(out, History(trainer.progress.history), done=True)
 
@@ -236,7 +251,7 @@ def _train_epoch(
     for x, y in bar:
         loss, asked = trainer.step(x, y, stopped)
         if not math.isfinite(loss):
-            raise HirelabError(_not_finite(loss, progress.step, sampler, images))
+            raise DivergedError(_not_finite(loss, progress.step, sampler, images))
         progress.count(loss, clock.tick())
         bar.set_postfix_str(f"loss {progress.loss:.3f}, {_speed(trainer):.0f} images/s")
         if progress.step % len(sampler) == 0:
@@ -279,7 +294,7 @@ def _close_epoch(trainer: Trainer, epoch: int, val_set: DecodedImages) -> dict[s
     return row
 
 
-def _finish(trainer: Trainer, val_set: DecodedImages, out: Path) -> None:
+def _finish(trainer: Trainer, val_set: DecodedImages, out: Path) -> Evaluation:
     """Weights, their evaluation and the curves, in a finished run's folder."""
     with atomic(out / WEIGHTS) as temporary:
         # contiguous, since safetensors keeps no strides
@@ -288,7 +303,7 @@ def _finish(trainer: Trainer, val_set: DecodedImages, out: Path) -> None:
     result = evaluate(trainer.evaluated, val_set, trainer.recipe.img_size)
     result.save(out / EVALUATION)
     History(trainer.progress.history).plot().save(out / "curves.png")
-    print(result, flush=True)
+    return result
 
 
 def _not_finite(loss: float, step: int, sampler: EpochSampler, images: DecodedImages) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from hirelab._shared.errors import HirelabError
-from hirelab.ablation.ledger import Entry, Ledger, RunKey, pack, source_hash, stale
+from hirelab.ablation.ledger import Entry, Ledger, RunKey, compile_csv, pack, source_hash, stale
 
 
 def key(seed=0, **arguments) -> RunKey:
@@ -77,10 +77,10 @@ def json_key(one: RunKey) -> RunKey:
 def test_the_csv_is_sorted_and_does_not_depend_on_the_order_of_writing(tmp_path):
     runs = [entry(key(seed, shift=shift)) for seed in (1, 0) for shift in (2, 0)]
     for name, order in (("a", runs), ("b", runs[::-1])):
-        ledger = Ledger(tmp_path / name)
+        ledger = Ledger(tmp_path / name / "sweep")
         for one in order:
             ledger.write(one)
-        assert ledger.compile(tmp_path / f"{name}.csv") == 4
+        assert compile_csv([ledger], tmp_path / f"{name}.csv") == 4
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
     with open(tmp_path / "a.csv", newline="") as file:
         rows = list(csv.DictReader(file))

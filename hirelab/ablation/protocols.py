@@ -1,0 +1,266 @@
+"""How the networks of a sweep are trained, and the folder that remembers it.
+
+    Protocol         network, data, recipe, seeds: all that the runs of a sweep have in common
+    PROFILES         protocols by what they need: smoke (seconds), cpu (hours), gpu, imagenet
+    recall           the protocol as a ledger knows it, without its data
+    settle           make a folder the ledger of a protocol, or make sure that it is
+    read_protocol    what the runs of a ledger have in common
+
+A ledger holds the runs of one protocol, so that no table ever mixes two. Its protocol.json says
+which, and whose data: a fingerprint of the images that changes when any of them does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from .._shared.checks import check_choice, check_whole
+from .._shared.errors import HirelabError
+from .._shared.files import PACKAGED, data_folder, write_atomic
+from ..datasets.subsets import open_images
+from ..training.loop import LOOP
+from ..training.recipes import PRESETS, Recipe
+from .ledger import PROTOCOL, RunKey
+from .tables import DEFAULT, Cell
+
+__all__ = [
+    "PROFILES",
+    "Protocol",
+    "default_ledger",
+    "protocol",
+    "read_protocol",
+    "recall",
+    "results_folder",
+    "settle",
+]
+
+LOOKED = ("fingerprints", "images", "classes")
+"""What `Protocol.look` finds out."""
+
+FORMAT = 1
+"""Version of protocol.json; readers refuse others."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a sweep trains.
+
+    Attributes:
+        model: the Hire-MLP whose design is varied.
+        data: a data set's name, a folder or a zip.
+        recipe: what every training does.
+        seeds: trainings of each cell; ``default_factor``: times as many of the default design,
+            which every difference is taken to.
+        gpu: whether it is refused on a machine without one.
+        fingerprints, images: of the splits train and val, see `LabelledImages`, and ``classes``
+            how many; empty until `look` has opened the data.
+    """
+
+    model: str
+    data: str
+    recipe: Recipe
+    seeds: int
+    default_factor: int = 1
+    gpu: bool = False
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, int] = field(default_factory=dict)
+    classes: int = 0
+
+    def look(self) -> Self:
+        """The same with the data's fingerprints.
+
+        Raises:
+            HirelabError: the data is not here, or lacks a split; the message says what brings it.
+        """
+        train = open_images(self.data, "train")
+        splits = {"train": train, "val": open_images(self.data, "val", train.classes)}
+        return dataclasses.replace(
+            self,
+            fingerprints={name: split.fingerprint for name, split in splits.items()},
+            images={name: len(split) for name, split in splits.items()},
+            classes=len(train.classes),
+        )
+
+    def key(self, cell: Cell, seed: int) -> RunKey:
+        """What the run of a cell is."""
+        return RunKey(
+            cell.model or self.model,
+            _plain(dict(cell.arguments)),
+            _plain(dataclasses.asdict(self.recipe)),
+            dict(self.fingerprints),
+            seed,
+            LOOP,
+        )
+
+    def seeds_of(self, cell: Cell, turn: int) -> range:
+        """The seeds of a cell in a turn of the sweep, of which there are ``seeds``."""
+        factor = self.default_factor if cell == DEFAULT else 1
+        return range(turn * factor, (turn + 1) * factor)
+
+    def to_json(self) -> dict[str, Any]:
+        """What its runs have in common, as values that JSON knows."""
+        own = ("model", "data", "recipe", *LOOKED)
+        return {name: _plain(dataclasses.asdict(self)[name]) for name in own}
+
+
+CPU = dataclasses.replace(
+    PRESETS["subset"],
+    epochs=40,
+    img_size=96,
+    start_img_size=64,
+    drop_path=0.0,
+    precision="no",  # half precision is slower on processors that do not have it
+    evaluate_every=10,
+)
+
+PROFILES: dict[str, Protocol] = {
+    # Seconds a run, to see the engine at work; its accuracies mean nothing.
+    "smoke": Protocol(
+        "hire_mlp_atto",
+        "photo-crops",
+        dataclasses.replace(
+            PRESETS["quick"], epochs=1, warmup_epochs=0, batch_size=16, img_size=32, ema_decay=0.0
+        ),
+        seeds=2,
+    ),
+    # Two cores, a night and a day.
+    "cpu": Protocol("hire_mlp_atto", "imagenette", CPU, seeds=3, default_factor=3),
+    # One GPU, hours.
+    "gpu": Protocol(
+        "hire_mlp_pico",
+        "imagenette",
+        dataclasses.replace(PRESETS["subset"], evaluate_every=10),
+        seeds=5,
+        default_factor=5,
+        gpu=True,
+    ),
+    # The paper's own setting.
+    "imagenet": Protocol("hire_mlp_small", "imagenet", PRESETS["imagenet"], seeds=1, gpu=True),
+}
+
+
+def protocol(
+    profile: str,
+    *,
+    data: str | None = None,
+    model: str | None = None,
+    seeds: int | None = None,
+    **recipe: Any,
+) -> Protocol:
+    """The protocol of a profile with changes.
+
+    Args:
+        recipe: settings of `Recipe`, such as ``img_size`` and ``epochs``; None changes nothing.
+
+    Raises:
+        HirelabError: an unknown profile, a network that is no Hire-MLP, an impossible setting.
+    """
+    check_choice("profile", profile, PROFILES)
+    found = PROFILES[profile]
+    if seeds is not None:
+        check_whole("seeds", seeds, 1)
+    changes = {name: value for name, value in recipe.items() if value is not None}
+    if "img_size" in changes and found.recipe.start_img_size:
+        changes["start_img_size"] = min(found.recipe.start_img_size, changes["img_size"])
+    return dataclasses.replace(
+        found,
+        data=data or found.data,
+        model=model or found.model,
+        seeds=seeds or found.seeds,
+        recipe=dataclasses.replace(found.recipe, **changes),
+    )
+
+
+# ------------------------------------------------------------------ its folder
+
+
+def results_folder() -> Path:
+    """The folder of ledgers: ``data/results/ablations`` of a checkout, else ``ablations`` here."""
+    return Path("ablations") if PACKAGED.is_dir() else data_folder("results") / "ablations"
+
+
+def default_ledger(data: str, profile: str) -> Path:
+    """The ledger of a data set and a profile, such as ``imagenette-cpu``, in `results_folder`."""
+    return results_folder() / f"{Path(data).stem}-{profile}"
+
+
+def read_protocol(folder: Path) -> dict[str, Any] | None:
+    """What the runs of a ledger have in common, as `Protocol.to_json` gives it; None for a folder
+    that is no ledger yet.
+
+    Raises:
+        HirelabError: the file is damaged, or of another version.
+    """
+    path = folder / PROTOCOL
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found.pop("format") != FORMAT:
+            raise ValueError("it is of another version of hirelab's ledger")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise HirelabError(
+            f"{path} cannot be read ({error}); bring it back, or choose another --ledger."
+        ) from error
+    return found
+
+
+def recall(folder: Path, chosen: Protocol) -> Protocol:
+    """The protocol with the data's fingerprints: those of its ledger where that exists, so that it
+    can be read without the data; else those of the data.
+
+    Raises:
+        HirelabError: as `read_protocol` and `Protocol.look`.
+    """
+    found = read_protocol(folder)
+    if found is None:
+        return chosen.look()
+    return dataclasses.replace(chosen, **{name: found[name] for name in LOOKED})
+
+
+def settle(folder: Path, chosen: Protocol) -> None:
+    """Make ``folder`` the ledger of a protocol whose data was looked at, or make sure that it is.
+
+    Raises:
+        HirelabError: it holds runs of another protocol (naming what differs), the data has changed
+            since, or it cannot be written.
+    """
+    wanted, found = chosen.to_json(), read_protocol(folder)
+    if found is None:
+        try:
+            text = json.dumps({"format": FORMAT, **wanted}, indent=1, sort_keys=True) + "\n"
+            write_atomic(folder / PROTOCOL, text)
+        except OSError as error:
+            raise HirelabError(
+                f"The ledger {folder} cannot be written ({error}); choose another --ledger."
+            ) from error
+        return
+    same_images = found["fingerprints"] == wanted["fingerprints"]
+    if not same_images and found["data"] == wanted["data"]:
+        raise HirelabError(
+            f"The images of {chosen.data} are not those that {folder} was trained on; bring them "
+            "back, or choose another --ledger."
+        )
+    # the same images under another name are the same images
+    but = (*LOOKED, *(("data",) if same_images else ()))
+    theirs, ours = ({**one.pop("recipe"), **one} for one in (dict(found), dict(wanted)))
+    differing = [
+        f"{name} {theirs.get(name)!r}, not {value!r}"
+        for name, value in ours.items()
+        if name not in but and theirs.get(name) != value
+    ]
+    if differing:
+        raise HirelabError(
+            f"{folder} holds runs of another protocol ({'; '.join(differing[:3])}); give the same, "
+            "or choose another --ledger."
+        )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back: lists for tuples."""
+    return json.loads(json.dumps(value))

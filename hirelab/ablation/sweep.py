@@ -1,0 +1,387 @@
+"""A sweep: what of an ablation is missing in its ledger is run, until nothing is.
+
+    Job          something with a key and a `run`: a `Training`, or a diagnostic
+    plan         the trainings of a protocol, seed by seed over all cells
+    work_through runs what is missing; any number of processes may do so in one folder
+    status       what is done, missing, stale, failed, and what the rest will take
+
+Wherever a sweep is stopped the tables are balanced, and the same command goes on: a run that was
+cut off resumes from its checkpoint, one that is in the ledger is not done again. A run that fails
+keeps its reason and the sweep goes on; what is wrong with the disk or the data stops it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol as Interface
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from .._shared.errors import HirelabError
+from .._shared.files import ROOT
+from .._shared.tables import table
+from ..analysis.cost import count_macs
+from ..results import hardware, versions
+from ..training.evaluation import Evaluation
+from ..training.loop import DivergedError, train
+from ..training.network import build_network
+from ..training.recipes import PRESETS, Recipe
+from ..training.runs import EVALUATION
+from .ledger import Entry, Ledger, RunKey, pack, stale
+from .protocols import Protocol
+from .source import training_source
+from .tables import Cell
+
+__all__ = ["Job", "Status", "Training", "plan", "status", "work_through"]
+
+POLL_SECONDS = 2.0
+"""Between looks at runs that other processes have."""
+
+
+class Job(Interface):
+    """What a sweep runs: it can be pickled, and its key says what it is."""
+
+    @property
+    def key(self) -> RunKey: ...
+
+    @property
+    def label(self) -> str:
+        """What it is called on the screen."""
+        ...
+
+    @property
+    def cost(self) -> float:
+        """How much it computes, in multiply-adds; only ratios matter."""
+        ...
+
+    def run(self, out: Path, progress: Callable[[str], None]) -> Entry | None:
+        """Do it, or go on with it, with ``out`` as its own folder; None if it was asked to stop.
+
+        Args:
+            progress: called with a few words now and then.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training of a cell with a seed, by a protocol whose data was looked at."""
+
+    cell: Cell
+    seed: int
+    protocol: Protocol
+
+    @property
+    def key(self) -> RunKey:
+        return self.protocol.key(self.cell, self.seed)
+
+    @property
+    def label(self) -> str:
+        return f"{self.cell}, seed {self.seed}"
+
+    @property
+    def cost(self) -> float:
+        recipe = self.protocol.recipe
+        shares = [
+            (recipe.img_size_at(epoch) / recipe.img_size) ** 2
+            for epoch in range(recipe.total_epochs)
+        ]
+        try:
+            _, macs = _size(self.key.model, self.cell, recipe.img_size, self.protocol.classes)
+        except HirelabError:  # it fails when its turn comes, with this reason
+            return 0.0
+        return macs * self.protocol.images.get("train", 1) * sum(shares)
+
+    def command(self, out: str = "runs/again") -> str:
+        """The command that trains this network alone."""
+        recipe, chosen = self.protocol.recipe, self.protocol
+        preset = min(PRESETS, key=lambda name: len(recipe.differences(PRESETS[name])))
+        changes = {k: mine for k, (_, mine) in recipe.differences(PRESETS[preset]).items()}
+        changes |= {f"model.{name}": value for name, value in self.cell.changes.items()}
+        sets = [f"{k}={v}" for k, v in changes.items()]
+        return shlex.join(
+            ["hirelab", "train", "--data", chosen.data, "--model", self.key.model]
+            + ["--preset", preset, *(["--set", *sets] if sets else [])]
+            + ["--seed", str(self.seed), "--out", out]
+        )
+
+    def run(self, out: Path, progress: Callable[[str], None]) -> Entry | None:
+        recipe, about = self.protocol.recipe, _about(self.command())
+        failed = Entry(self.key, "failed", source=training_source(), about=about)
+        try:
+            parameters, macs = _size(
+                self.key.model, self.cell, recipe.img_size, self.protocol.classes
+            )
+        except HirelabError as error:
+            return dataclasses.replace(failed, reason=str(error))
+        try:
+            done = train(
+                self.key.model,
+                self.protocol.data,
+                recipe,
+                out,
+                model_arguments=dict(self.cell.arguments),
+                seed=self.seed,
+                command=about["command"],
+                on_epoch=lambda row: progress(_epoch(row, recipe)),
+            )
+        except DivergedError as error:
+            return dataclasses.replace(failed, reason=str(error))
+        except (HirelabError, OSError):
+            raise  # the disk or the data: it would fail for every cell
+        except Exception as error:  # of this network, on this machine: memory, an operation
+            return dataclasses.replace(failed, reason=f"{type(error).__name__}: {error}")
+        if not done.done:
+            return None
+        found = Evaluation.load(out / EVALUATION)
+        rows = done.history.rows
+        seconds = sum(row["seconds"] for row in rows)
+        images = sum(row["seconds"] * row["images_per_second"] for row in rows)
+        return Entry(
+            self.key,
+            "done",
+            source=training_source(),
+            top1=found.accuracy(1),
+            loss=found.loss,
+            correct=pack(found.predicted == found.labels),
+            images=len(found.labels),
+            parameters=parameters,
+            macs=macs,
+            seconds=round(seconds, 1),
+            images_per_second=round(images / seconds, 1),
+            about=about,
+        )
+
+
+def _epoch(row: dict[str, float], recipe: Recipe) -> str:
+    return (
+        f"epoch {row['epoch']:.0f}/{recipe.total_epochs}, {row['images_per_second']:.0f} images/s"
+    )
+
+
+def plan(chosen: Protocol, cells: Sequence[Cell]) -> list[Training]:
+    """Every training of the cells, a seed of all of them before the next seed."""
+    return [
+        Training(cell, seed, chosen)
+        for turn in range(chosen.seeds)
+        for cell in cells
+        for seed in chosen.seeds_of(cell, turn)
+    ]
+
+
+# ------------------------------------------------------------------ running
+
+
+def work_through(
+    jobs: Sequence[Job],
+    ledger: Ledger,
+    out: Path,
+    *,
+    retry: bool = False,
+    keep: bool = False,
+) -> bool:
+    """Run the jobs that the ledger lacks, in order; whether all of them have an entry now.
+
+    Runs that other processes have are waited for, and taken over if their process dies.
+
+    Args:
+        out: folder for the folders of the runs that are going on.
+        retry: run again what failed.
+        keep: keep the folder of every run, with its weights.
+
+    Raises:
+        HirelabError: the disk or the data refuses; nothing of what is done is lost.
+    """
+    _warn_of_damage(ledger)
+    tried: set[str] = set()
+
+    def is_open(job: Job) -> bool:
+        found = ledger.get(job.key)
+        again = retry and found is not None and found.status == "failed"
+        return found is None or (again and job.key.name not in tried)
+
+    left = [job for job in jobs if is_open(job)]
+    with tqdm(total=len(jobs), initial=len(jobs) - len(left), unit="run", disable=None) as bar:
+        while left:
+            for job in left:
+                with ledger.lease(job.key) as ours:
+                    # another process may have ended it between the look and the lease
+                    if not ours or not is_open(job):
+                        continue
+                    bar.set_description(job.label)
+                    entry = job.run(out / job.key.name, bar.set_postfix_str)
+                    if entry is None:
+                        return False
+                    ledger.write(entry)
+                    tried.add(job.key.name)
+                if not keep:
+                    shutil.rmtree(out / job.key.name, ignore_errors=True)
+                break
+            else:
+                time.sleep(POLL_SECONDS)  # all that is left is in other hands
+                job = None
+            left = [one for one in jobs if is_open(one)]
+            bar.n = len(jobs) - len(left)
+            bar.refresh()
+            if job:
+                bar.write(_line(job, entry, jobs, left, ledger))
+    return True
+
+
+def _line(job: Job, entry: Entry, jobs: Sequence[Job], left: Sequence[Job], ledger: Ledger) -> str:
+    """What is said of a run that came to its end, with what the rest will take."""
+    what = (
+        f"top-1 {entry.top1:.2f} %, {entry.images_per_second:.0f} images/s"
+        if entry.status == "done"
+        else f"failed: {entry.reason}"
+    )
+    rate = seen_rate(jobs, ledger)
+    rest = f"; about {_duration(sum(j.cost for j in left) / rate)} left" if rate and left else ""
+    return f"{len(jobs) - len(left)}/{len(jobs)} {job.label}: {what}{rest}"
+
+
+def _warn_of_damage(ledger: Ledger) -> None:
+    for path, why in ledger.read()[1].items():
+        tqdm.write(f"warning: {path} does not count: {why}; its run is done again, and it is kept")
+
+
+def seen_rate(jobs: Sequence[Job], ledger: Ledger) -> float:
+    """Cost a second of the jobs that this machine has done; 0 where it has done none."""
+    costs = {job.key.name: job.cost for job in jobs}
+    here = hardware()
+    done = [
+        (costs[entry.key.name], entry.seconds)
+        for entry in ledger.read()[0]
+        if entry.status == "done"
+        and entry.key.name in costs
+        and entry.about.get("hardware") == here
+    ]
+    seconds = sum(s for _, s in done)
+    return sum(c for c, _ in done) / seconds if seconds else 0.0
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min" if minutes else "1 min"
+
+
+# ------------------------------------------------------------------ where it stands
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a sweep stands.
+
+    Attributes:
+        rows: for each group of jobs (cell, done, wanted, failed, stale, running).
+        reasons: {job: why it failed}.
+        damaged: {file: why it does not count}.
+        seconds_left: what the rest will take in one process on this machine; NaN where this machine
+            has run nothing to judge by.
+    """
+
+    rows: tuple[tuple[str, int, int, int, int, int], ...]
+    reasons: dict[str, str]
+    damaged: dict[str, str]
+    seconds_left: float
+
+    @property
+    def missing(self) -> int:
+        """Runs without an entry."""
+        return sum(wanted - done - failed for _, done, wanted, failed, _, _ in self.rows)
+
+    def __str__(self) -> str:
+        head = ("cell", "done", "of", "failed", "stale", "running")
+        shown = [(row[0], *(count or "" for count in row[1:])) for row in self.rows]
+        lines = [table([head, *shown], "lr")]
+        lines += [f"failed: {job}: {why}" for job, why in self.reasons.items()]
+        lines += [f"does not count: {path}: {why}" for path, why in self.damaged.items()]
+        if not self.missing:
+            lines.append("all runs are done")
+        elif self.seconds_left == self.seconds_left:
+            left = _duration(self.seconds_left)
+            lines.append(f"{self.missing} runs are missing: about {left} of one process here")
+        else:
+            lines.append(f"{self.missing} runs are missing; their time is known after the first")
+        return "\n".join(lines)
+
+
+def status(jobs: Sequence[Job], ledger: Ledger) -> Status:
+    """Where the jobs stand in a ledger; nothing is run or written."""
+    source, running = training_source(), ledger.leased()
+    entries = {job.key.name: ledger.get(job.key) for job in jobs}
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.label.rpartition(", seed")[0], []).append(job)
+
+    def count(group: Sequence[Job], holds: Callable[[Entry], bool]) -> int:
+        found = (entries[job.key.name] for job in group)
+        return sum(entry is not None and holds(entry) for entry in found)
+
+    rows = tuple(
+        (
+            name,
+            count(group, lambda e: e.status == "done"),
+            len(group),
+            count(group, lambda e: e.status == "failed"),
+            count(group, lambda e: stale(e, source)),
+            sum(job.key.name in running for job in group),
+        )
+        for name, group in groups.items()
+    )
+    failures = {
+        job.label: entry.reason
+        for job in jobs
+        if (entry := entries[job.key.name]) is not None and entry.status == "failed"
+    }
+    rate = seen_rate(jobs, ledger)
+    rest = sum(job.cost for job in jobs if entries[job.key.name] is None)
+    damaged = {path.name: why for path, why in ledger.read()[1].items()}
+    return Status(rows, failures, damaged, rest / rate if rate else float("nan"))
+
+
+# ------------------------------------------------------------------ what a run is made of
+
+
+def _about(command: str) -> dict[str, str]:
+    """Circumstances of a run."""
+    return {
+        "command": command,
+        "commit": _commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": hardware(),
+        **{f"version of {name}": version for name, version in versions().items()},
+    }
+
+
+@lru_cache(maxsize=1)
+def _commit() -> str:
+    """The checkout's commit; "" where there is none."""
+    try:
+        call = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+        return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+@lru_cache(maxsize=256)
+def _size(model: str, cell: Cell, img_size: int, classes: int) -> tuple[int, int]:
+    """(parameters, multiply-adds of an image) of a cell's network, counted on it.
+
+    Raises:
+        HirelabError: it cannot be built.
+    """
+    network: nn.Module = build_network(model, classes, 0.0, dict(cell.arguments)).eval()
+    with torch.no_grad():
+        macs = count_macs(network, torch.zeros(1, 3, img_size, img_size))
+    return sum(p.numel() for p in network.parameters()), macs
