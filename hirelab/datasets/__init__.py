@@ -3,6 +3,7 @@
 images      opens one image, whatever it comes as
 transforms  from images to a network's input, and back
 samples     many images, ready for a network
+crops       a small labelled set, cut here from photographs
 subsets     labelled images: data sets by name, folders of class folders, zips
 download    brings a data set from its publisher
 check       reads a whole data set and says what is wrong with it

@@ -1,6 +1,6 @@
 """What data sets there are, and whether one is whole.
 
-listing  what is known by name, what it costs, and where it is
+listing  what is known by name, what it costs, where it is, and its terms
 check    a name, folder or zip -> `DatasetReport`: what it holds and what is wrong with it
 """
 
@@ -20,14 +20,17 @@ __all__ = ["DatasetReport", "check", "listing"]
 
 
 def listing() -> str:
-    """A table of the data sets known by name: what they are, what they cost, where they are."""
+    """The data sets known by name: what they are, what they cost, where they are; their terms."""
     rows = [("name", "what", "classes", "images", "MB", "where")]
+    terms: dict[str, list[str]] = {}
     for data in DATA_SETS.values():
-        where = find_data_set(data)
+        terms.setdefault(data.terms, []).append(data.name)
+        absent = "made here when first used" if data.make else "not here"
         classes, images, mb = data.classes, data.train + data.val, data.megabytes
         counts = (f"{classes:,}", f"{images:,}", f"{mb:,}")
-        rows.append((data.name, data.title, *counts, str(where) if where else "not here"))
-    return table(rows, "llrrrl")
+        rows.append((data.name, data.title, *counts, str(find_data_set(data) or absent)))
+    notes = [f"terms of {', '.join(names)}: {text}" for text, names in terms.items()]
+    return "\n".join([table(rows, "llrrrl"), "", *notes])
 
 
 @dataclass(frozen=True)

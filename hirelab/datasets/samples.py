@@ -129,7 +129,8 @@ def _is_data_set(name: str | os.PathLike[str]) -> bool:
     """Whether a data set is called so; an error with near names where one nearly is."""
     from .subsets import DATA_SETS  # torchvision, which only labelled sets need
 
-    if isinstance(name, str) and get_close_matches(name, DATA_SETS, 1) and name not in DATA_SETS:
+    near = isinstance(name, str) and not Path(name).suffix and get_close_matches(name, DATA_SETS, 1)
+    if near and name not in DATA_SETS:
         cure = f"Known by name: {', '.join((*PHOTOGRAPHS, *DATA_SETS))}; or give a path."
         raise HirelabError(unknown("file, photograph or data set", name, DATA_SETS, cure))
     return name in DATA_SETS

@@ -1,4 +1,4 @@
-"""Labelled images: subsets of ImageNet by name, any folder of class folders, a zip of one.
+"""Labelled images: data sets by name, any folder of class folders, a zip of one.
 
     DATA_SETS      what is known by name: classes, counts, publisher's address, hash, megabytes
     locate         a name or path -> where it lies on this machine, or how to get it
@@ -10,7 +10,7 @@ folders above it. Without the split folders, all images are one split, called "a
 are read in place. Tiny-ImageNet is read as published too, where a table names the classes of val.
 
 `HIRELAB_DATA` names folders (separated as in PATH) that are searched before hirelab's own, which
-is where `hirelab data get` puts what it brings.
+is where `hirelab data get` puts what it brings and where a set lies that is made here (`crops`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import hashlib
 import os
 import warnings
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -27,7 +27,9 @@ import numpy as np
 from torchvision.datasets.imagenette import Imagenette
 
 from .._shared.errors import HirelabError, unknown
+from .._shared.files import locked, write_atomic, writing
 from .._shared.imagenette import WORDS
+from .crops import photo_crops
 from .images import suffixes
 
 __all__ = [
@@ -43,23 +45,25 @@ __all__ = [
     "search_folders",
 ]
 
-_IMAGENET_TERMS = "ImageNet's terms: research and teaching only, not to be passed on"
+_IMAGENET_TERMS = "ImageNet's, research and teaching only, not to be passed on"
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A published data set: what it holds, where it comes from, how to tell that it is whole.
+    """A data set known by name: what it holds, where it comes from, how to tell that it is whole.
 
     Attributes:
         name: the name on the command line.
         title: what it is, in a line.
-        classes: how many; folders are named by WordNet id.
+        classes: how many; ImageNet's folders are named by WordNet id.
         train, val: images of each split.
-        url: the publisher's archive; "" where the publisher wants a signature first.
-        md5: of that archive, by the publisher (by this project's own download where he gives none).
+        url: the publisher's archive; "" where he wants a signature first, or it is made here.
+        md5: of that archive, by the publisher (by this project's own download where he gives none),
+            or of the one that is made here.
         megabytes: of that archive.
         files: patterns of files and folders that are taken for it in `search_folders`.
         terms: what its owner allows.
+        make: gives the bytes of the archive where it is made here; it is then called ``files[0]``.
     """
 
     name: str
@@ -72,6 +76,7 @@ class DataSet:
     megabytes: int
     files: tuple[str, ...]
     terms: str = _IMAGENET_TERMS
+    make: Callable[[], bytes] | None = None
 
 
 def _imagenette(size: str, suffix: str, megabytes: int, *packs: str) -> DataSet:
@@ -111,6 +116,15 @@ DATA_SETS: dict[str, DataSet] = {
             *(1000, 1_281_167, 50_000),
             *("", "", 150_000),
             ("imagenet", "imagenet-1k", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"),
+        ),
+        DataSet(
+            "photo-crops",
+            "crops of four photographs that come with scikit-image, to try things out",
+            *(4, 128, 32),
+            *("", "986f8ea9bb04bdace09583d4928fb406", 1),
+            ("photo-crops.zip",),
+            "public domain (astronaut), CC0 (cat, coffee), no known restrictions (tissue)",
+            photo_crops,
         ),
     )
 }
@@ -159,6 +173,8 @@ def find_data_set(data: DataSet) -> Path | None:
 def locate(source: str | os.PathLike[str]) -> Path:
     """The archive or folder of a data set's name, or the given path where one lies there.
 
+    What is made here (`DataSet.make`) is made where it is not there yet.
+
     Raises:
         HirelabError: for a name that is unknown, or known and not here (the message says which
             command brings it and how many megabytes that is), and for a path with nothing there.
@@ -168,6 +184,8 @@ def locate(source: str | os.PathLike[str]) -> Path:
     known = known_data_set(str(source), "; or give the path of a folder or zip")
     if found := find_data_set(known):
         return found
+    if known.make:
+        return _made(known, known.make())
     looked = ", ".join(str(folder) for folder in search_folders())
     if not known.url:
         raise HirelabError(
@@ -179,6 +197,17 @@ def locate(source: str | os.PathLike[str]) -> Path:
         f"{known.name} is not here (looked in {looked}): `hirelab data get {known.name}` downloads "
         f"{known.megabytes:,} MB, or name the folder that has it in HIRELAB_DATA"
     )
+
+
+def _made(data: DataSet, archive: bytes) -> Path:
+    """The archive of a data set that is made here, written once by however many processes."""
+    path = own_folder() / "data" / data.files[0]
+    with writing(path.parent, data.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_name(f".{data.name}.lock")):
+            if not path.exists():
+                write_atomic(path, archive)
+    return path
 
 
 # --- reading it --------------------------------------------------------------------------------

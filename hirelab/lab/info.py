@@ -77,7 +77,8 @@ def _data_sets() -> Iterator[tuple[str, str]]:
     """The data sets known by name: where each lies, then those that are not here."""
     found = {name: find_data_set(data) for name, data in DATA_SETS.items()}
     rows = [f"{name}: {path}" for name, path in found.items() if path]
-    if absent := [name for name, path in found.items() if not path]:
+    # what is made here when it is first used is never missing
+    if absent := [name for name, path in found.items() if not path and not DATA_SETS[name].make]:
         rows.append(f"not here: {', '.join(absent)}")
     for i, row in enumerate(rows):
         yield "" if i else "data sets", row

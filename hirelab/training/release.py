@@ -24,7 +24,13 @@ from safetensors.torch import save_file
 
 from .._shared.errors import HirelabError
 from .._shared.files import atomic, write_atomic
-from .._shared.statistics import mcnemar, wilson_interval
+from .._shared.statistics import (
+    TRAINING_SHARE,
+    compare_trainings,
+    mcnemar,
+    training_deviation,
+    wilson_interval,
+)
 from .._shared.tables import table
 from ..models import pretrained
 from .evaluation import Evaluation, evaluate, validation_images
@@ -242,10 +248,21 @@ def _compared(found: Mapping[str, Evaluation]) -> list[str]:
 def _difference(name: str, first: Evaluation, other: str, second: Evaluation) -> str:
     right, too = (one.predicted == one.labels for one in (first, second))
     only_first, only_second = int((right & ~too).sum()), int((too & ~right).sum())
+    count = len(right)
+    better, worse = sorted((1 - right.mean(), 1 - too.mean()))
+    spread = training_deviation((better + worse) / 2, count)
+    z, p = compare_trainings(worse, better, count)
+    z_two, p_two = compare_trainings(worse, better, count, share=0.5)
     return (
         f"Image by image: {only_first} are right with {name} alone, {only_second} with {other} "
-        f"alone. Were the two equally good, so uneven a split had probability "
-        f"{mcnemar(only_first, only_second):.2g} (McNemar's exact test). This compares two "
-        f"networks as they were trained, once each; it does not compare their designs, for which "
-        f"several trainings of each, with other seeds, would be needed."
+        f"alone. Were these two networks equally good, so uneven a split had probability "
+        f"{mcnemar(only_first, only_second):.2g} (McNemar's exact test). That compares the two "
+        f"networks, trained once each, on these images; it does not compare their designs. "
+        f"Another training of either design would differ by about {100 * spread:.2g} points: the "
+        f"standard deviation over seeds is estimated as sqrt({TRAINING_SHARE} err / n) for an "
+        f"error rate err on n images, after Jordan (ICLR 2024, arXiv 2304.01910). So between the "
+        f"designs, with one seed each, the difference of {100 * (worse - better):.2f} points is "
+        f"z = {z:.1f}, p = {p:.2g} (with 0.5 in place of {TRAINING_SHARE}, which he derives for "
+        f"two classes, z = {z_two:.1f}, p = {p_two:.2g}). Several trainings of each would be "
+        f"needed to tell."
     )

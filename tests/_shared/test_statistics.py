@@ -8,7 +8,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from hirelab._shared.statistics import mcnemar, wilson_interval
+from hirelab._shared.statistics import (
+    compare_trainings,
+    mcnemar,
+    training_deviation,
+    wilson_interval,
+)
 
 
 def test_wilsons_interval():
@@ -27,3 +32,36 @@ def test_mcnemars_test():
         expected = float(min(Fraction(1), Fraction(2 * tail, 2**cases)))
         assert mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
         assert mcnemar(second, first) == mcnemar(first, second)
+
+
+def simulated_errors(images: int, trainings: int) -> np.ndarray:
+    """Error rates of trainings on two classes whose ensemble is calibrated: where a share p of
+    trainings answers one class, a share p of such images is of it (Jordan 2024)."""
+    rng = np.random.default_rng(0)
+    p = rng.beta(0.3, 0.3, images)
+    label = rng.random(images) < p
+    return np.array([((rng.random(images) < p) != label).mean() for _ in range(trainings)])
+
+
+def test_the_deviation_over_trainings_is_that_of_simulated_ones():
+    """With the share that is derived for two classes."""
+    errors = simulated_errors(4000, 2000)
+    expected = training_deviation(errors.mean(), 4000, share=0.5)
+    assert errors.std() == pytest.approx(expected, rel=0.08)
+    assert training_deviation(0.1, 1000) == pytest.approx(math.sqrt(0.4 * 0.1 / 1000))
+
+
+def test_two_trainings_of_one_design_are_as_often_apart_as_said():
+    errors = simulated_errors(4000, 2000)
+    pairs = [compare_trainings(a, b, 4000, 0.5) for a, b in errors.reshape(-1, 2)]
+    assert np.std([z for z, _ in pairs]) == pytest.approx(1, abs=0.08)
+    assert np.mean([p < 0.1 for _, p in pairs]) == pytest.approx(0.1, abs=0.03)
+
+
+def test_designs_compared_by_one_training_of_each():
+    z, p = compare_trainings(0.14, 0.13, 3925)
+    assert z == pytest.approx(0.01 / math.sqrt(0.4 * 0.27 / 3925))
+    assert p == pytest.approx(math.erfc(z / math.sqrt(2)))  # both tails of the normal law
+    assert compare_trainings(0.13, 0.14, 3925) == pytest.approx((-z, p))
+    assert compare_trainings(0.0, 0.0, 100) == (0.0, 1.0)
+    assert compare_trainings(0.2, 0.2, 100) == (0.0, 1.0)

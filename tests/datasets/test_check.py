@@ -32,14 +32,17 @@ PNG = png(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
 def test_the_listing_is_a_table_that_says_what_costs_what_and_where_it_is(tmp_path, monkeypatch):
     monkeypatch.setenv("HIRELAB_DATA", str(tmp_path))
     (tmp_path / "imagenette2-320").mkdir()
-    head, *rows = listing().splitlines()
+    shown, _, notes = listing().partition("\n\n")
+    head, *rows = shown.splitlines()
     assert [row.split()[0] for row in rows] == list(DATA_SETS)
     where = head.index("where")
     for row, data in zip(rows, DATA_SETS.values(), strict=True):
         here = data.name == "imagenette-320"
-        assert row[where:] == (str(tmp_path / "imagenette2-320") if here else "not here")
+        absent = "made here when first used" if data.make else "not here"
+        assert row[where:] == (str(tmp_path / "imagenette2-320") if here else absent)
         for fact in (data.classes, data.train + data.val, data.megabytes):
             assert f" {fact:,} " in row
+        assert any(data.name in note and note.endswith(data.terms) for note in notes.splitlines())
 
 
 def pets(folder: Path) -> Path:

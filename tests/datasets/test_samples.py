@@ -295,3 +295,6 @@ def test_a_data_set_that_is_not_here_says_what_brings_it(tmp_path, monkeypatch):
         samples(1, 4, "imagenete")
     with pytest.raises(FileNotFoundError, match="did you mean 'cat'"):
         samples(1, 4, "caat")
+    # near to "photo-crops", and yet plainly a file
+    with pytest.raises(FileNotFoundError, match=r"There is no file 'photo\.jpg'"):
+        samples(1, 4, "photo.jpg")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import hirelab as hl
+from hirelab._shared.statistics import compare_trainings, mcnemar, training_deviation
 from hirelab.analysis.attribution import beside
 from hirelab.analysis.faithfulness import interval
 from hirelab.lab import exercises
@@ -99,11 +100,18 @@ def test_where_the_randomisation_check_falls(prose, model):
     assert f"it enters the band when `{enters}` is noise" in prose
 
 
-def test_what_the_shift_was_worth(prose):
+def test_how_far_the_two_networks_are_apart_and_how_far_their_designs(prose):
     shifted, isolated = (release.evaluation(f"hire_mlp_pico.{tag}") for tag in TAGS)
     gain = (shifted.predicted == shifted.labels) * 1.0 - (isolated.predicted == isolated.labels)
-    assert f"worth {100 * gain.mean():.1f} points of accuracy" in prose
+    assert f"the network that shifts is {100 * gain.mean():.1f} points better" in prose
     assert interval(gain).low > 0
+    p = mcnemar(int((gain > 0).sum()), int((gain < 0).sum()))
+    assert f"the test under the tables with its {p:.2g}" in prose
+    errors = [(one.predicted != one.labels).mean() for one in (isolated, shifted)]
+    deviation = 100 * training_deviation(np.mean(errors), len(gain))
+    assert f"would differ by about {deviation:.2g} points" in prose
+    z, p = compare_trainings(*errors, len(gain))
+    assert f"the difference is z = {z:.1f}, p = {p:.2g}:" in prose
 
 
 def test_the_signs_of_a_map_are_those_of_its_score_place_by_place(model, x):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,13 @@ def test_every_network_is_compared_with_the_first_that_answered_the_same_images(
         p = binomtest(0, lost).pvalue
         sentence = f"{lost} are right with one alone, 0 with {other} alone"
         assert sentence in text
-        assert f"probability {p:.2g} (McNemar" in text.split(sentence)[1]
+        said = text.split(sentence)[1]
+        assert f"probability {p:.2g} (McNemar" in said
+        error = lost / 40
+        for share in (0.4, 0.5):
+            z = error / math.sqrt(share * error / 40)
+            assert f"z = {z:.1f}, p = {math.erfc(z / math.sqrt(2)):.2g}" in said
+        assert f"about {100 * math.sqrt(0.4 * error / 2 / 40):.2g} points" in said
     assert text.count("Image by image") == text.count("it does not compare their designs") == 2
     # "one" and "alone" are always right: there is no table of what they take for what
     assert "taken for" not in text
@@ -131,3 +138,8 @@ def test_many_classes_are_summed_up_by_the_best_and_the_worst_five(card):
 
 def test_a_card_without_weights_is_empty(shelf):
     assert release.card_tables() == ""
+
+
+def test_the_card_that_comes_with_the_weights_is_what_its_tables_are_now():
+    card = (pretrained.FOLDER / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- tables -->\n{release.card_tables()}\n<!-- end -->" in card
