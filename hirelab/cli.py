@@ -117,6 +117,35 @@ def _parser() -> _Parser:
 
     command("recipes", _recipes, "Print the paper's recipe, and how the presets differ from it.")
 
+    ablate = command("ablate", _ablate, "Train what is missing of the paper's ablation tables.")
+    ablate.add_argument(
+        "--table",
+        nargs="+",
+        default=["all"],
+        metavar="NAME",
+        help="tables of networks to train, or `diagnostics` (all tables)",
+    )
+    ablate.add_argument(
+        "--profile", default="cpu", help="smoke, cpu, gpu or imagenet (%(default)s)"
+    )
+    ablate.add_argument("--data", help="a data set's name, a folder or a zip (the profile's)")
+    ablate.add_argument("--model", help="the Hire-MLP to vary (the profile's)")
+    ablate.add_argument("--seeds", type=int, help="trainings of a cell (the profile's)")
+    ablate.add_argument("--img-size", type=int, help="pixels a side (the profile's)")
+    ablate.add_argument("--epochs", type=int, help="(the profile's)")
+    ablate.add_argument(
+        "--ledger", type=Path, help="folder of results (data/results/ablations/DATA-PROFILE)"
+    )
+    ablate.add_argument(
+        "--out", type=Path, default=Path("runs/ablations"), help="runs going on (%(default)s)"
+    )
+    ablate.add_argument("--status", action="store_true", help="say where it stands, run nothing")
+    ablate.add_argument("--retry", action="store_true", help="run again what failed")
+    ablate.add_argument("--keep", action="store_true", help="keep run folders, with their weights")
+    ablate.add_argument(
+        "--on", metavar="ray[:ADDRESS]", help="run on a Ray cluster; ADDRESS is host:port"
+    )
+
     evaluate = command("evaluate", _evaluate, "Accuracy of a network on validation images.")
     evaluate.add_argument(
         "network", help="a bundled one (hire_mlp_pico.imagenette), a run's folder, or a checkpoint"
@@ -231,6 +260,29 @@ def _train(options: argparse.Namespace) -> int:
         command=shlex.join(["hirelab", *sys.argv[1:]]),
     )
     return 0 if run.done else 130
+
+
+def _ablate(options: argparse.Namespace) -> int:
+    from hirelab.ablation.ablate import ablate, ablation_status
+    from hirelab.ablation.protocols import default_ledger, protocol
+
+    chosen = protocol(
+        options.profile,
+        data=options.data,
+        model=options.model,
+        seeds=options.seeds,
+        img_size=options.img_size,
+        epochs=options.epochs,
+    )
+    ledger = options.ledger or default_ledger(options.table, chosen.data, options.profile)
+    if options.status:
+        print(ablation_status(options.table, chosen, ledger))
+        return 0
+    more = {"retry": options.retry, "keep": options.keep, "on": options.on or ""}
+    if ablate(options.table, chosen, ledger, options.out, **more):
+        return 0
+    print("stopped; the same command goes on", file=sys.stderr)
+    return 130
 
 
 def _recipes(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -41,6 +41,9 @@ __all__ = [
 
 LOOKED = ("fingerprints", "images", "classes")
 """What `Protocol.look` finds out."""
+
+DIAGNOSTICS = "diagnostics"
+"""What stands for the generated tasks where tables are named, and their ledger."""
 
 FORMAT = 1
 """Version of protocol.json; readers refuse others."""
@@ -184,9 +187,11 @@ def results_folder() -> Path:
     return Path("ablations") if PACKAGED.is_dir() else data_folder("results") / "ablations"
 
 
-def default_ledger(data: str, profile: str) -> Path:
-    """The ledger of a data set and a profile, such as ``imagenette-cpu``, in `results_folder`."""
-    return results_folder() / f"{Path(data).stem}-{profile}"
+def default_ledger(names: Sequence[str], data: str, profile: str) -> Path:
+    """The ledger of what is asked for, in `results_folder`: ``diagnostics``, or the data set and
+    the profile, such as ``imagenette-cpu``."""
+    own = DIAGNOSTICS if DIAGNOSTICS in names else f"{Path(data).stem}-{profile}"
+    return results_folder() / own
 
 
 def read_protocol(folder: Path) -> dict[str, Any] | None:

@@ -97,10 +97,14 @@ class Training:
             for epoch in range(recipe.total_epochs)
         ]
         try:
-            _, macs = _size(self.key.model, self.cell, recipe.img_size, self.protocol.classes)
+            _, macs = self._size()
         except HirelabError:  # it fails when its turn comes, with this reason
             return 0.0
         return macs * self.protocol.images.get("train", 1) * sum(shares)
+
+    def _size(self) -> tuple[int, int]:
+        chosen = self.protocol
+        return _size(self.key.model, self.cell, chosen.recipe.img_size, chosen.classes)
 
     def command(self, out: str = "runs/again") -> str:
         """The command that trains this network alone."""
@@ -109,11 +113,9 @@ class Training:
         changes = {k: mine for k, (_, mine) in recipe.differences(PRESETS[preset]).items()}
         changes |= {f"model.{name}": value for name, value in self.cell.changes.items()}
         sets = [f"{k}={v}" for k, v in changes.items()]
-        return shlex.join(
-            ["hirelab", "train", "--data", chosen.data, "--model", self.key.model]
-            + ["--preset", preset, *(["--set", *sets] if sets else [])]
-            + ["--seed", str(self.seed), "--out", out]
-        )
+        words = ["hirelab", "train", "--data", chosen.data, "--model", self.key.model]
+        words += ["--preset", preset, "--seed", str(self.seed), "--out", out]
+        return shlex.join([*words, *(["--set", *sets] if sets else [])])
 
     def run(self, out: Path, progress: Callable[[str], None]) -> Entry | None:
         recipe, about = self.protocol.recipe, _about(self.command())
@@ -223,18 +225,17 @@ def work_through(
                     if entry is None:
                         return False
                     ledger.write(entry)
-                    tried.add(job.key.name)
+                tried.add(job.key.name)
                 if not keep:
                     shutil.rmtree(out / job.key.name, ignore_errors=True)
+                left = [one for one in jobs if is_open(one)]
+                bar.write(_line(job, entry, jobs, left, ledger))
                 break
             else:
                 time.sleep(POLL_SECONDS)  # all that is left is in other hands
-                job = None
-            left = [one for one in jobs if is_open(one)]
+                left = [one for one in jobs if is_open(one)]
             bar.n = len(jobs) - len(left)
             bar.refresh()
-            if job:
-                bar.write(_line(job, entry, jobs, left, ledger))
     return True
 
 

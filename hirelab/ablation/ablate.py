@@ -1,0 +1,101 @@
+"""`hirelab ablate`: tables and a protocol become jobs, a ledger and a csv.
+
+ablate            run what is missing of some tables, here or on a cluster
+ablation_status   where they stand
+ablation_jobs     what there is to run for them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from .._shared.errors import HirelabError
+from .ledger import Ledger, compile_csv
+from .protocols import DIAGNOSTICS, Protocol, recall, results_folder, settle
+from .sweep import Job, Status, plan, status, work_through
+from .tables import cells, find_tables
+
+__all__ = ["ablate", "ablation_jobs", "ablation_status"]
+
+
+def ablation_jobs(names: Sequence[str], chosen: Protocol) -> list[Job]:
+    """What there is to run, in order.
+
+    Args:
+        names: tables, "all" of them, or "diagnostics" alone.
+        chosen: whose data was looked at; of it the diagnostics take nothing but ``seeds``.
+
+    Raises:
+        HirelabError: an unknown table, or diagnostics beside others.
+    """
+    if DIAGNOSTICS not in names:
+        return list(plan(chosen, cells(find_tables(names, chosen.model))))
+    if len(names) > 1:
+        raise HirelabError(
+            f"{DIAGNOSTICS} have a ledger of their own; give --table {DIAGNOSTICS} alone."
+        )
+    from .diagnostics import diagnostic_jobs
+
+    return list(diagnostic_jobs(cells(find_tables()), range(chosen.seeds)))
+
+
+def ablation_status(names: Sequence[str], chosen: Protocol, folder: Path) -> Status:
+    """Where tables stand in a ledger; needs no data where the ledger exists.
+
+    Raises:
+        HirelabError: an unknown table, a protocol that is not the ledger's, no ledger and no data.
+    """
+    if DIAGNOSTICS not in names:
+        chosen = recall(folder, chosen)
+    return status(ablation_jobs(names, chosen), Ledger(folder))
+
+
+def ablate(
+    names: Sequence[str],
+    chosen: Protocol,
+    folder: Path,
+    out: Path,
+    *,
+    retry: bool = False,
+    keep: bool = False,
+    on: str = "",
+) -> bool:
+    """Run what a ledger lacks of some tables, and write its csv; whether nothing is missing now.
+
+    The csv of all ledgers in `results_folder` is ``ablations.csv`` beside that folder, that of
+    another ledger has its name.
+
+    Args:
+        names, chosen: see `ablation_jobs`; the data is looked at here.
+        folder: of the ledger. Several processes may share it.
+        out: folder for the folders of the runs that are going on.
+        retry, keep: see `work_through`.
+        on: "" for this process, else "ray" or "ray:ADDRESS", see `cluster`.
+
+    Raises:
+        HirelabError: what the user can put right; nothing of what is done is lost.
+    """
+    if DIAGNOSTICS not in names:
+        if chosen.gpu and not torch.cuda.is_available():
+            raise HirelabError(
+                "This profile wants a GPU and PyTorch sees none; choose --profile cpu or smoke."
+            )
+        find_tables(names, chosen.model)  # before images are read
+        chosen = chosen.look()
+        settle(folder, chosen)
+    jobs, ledger = ablation_jobs(names, chosen), Ledger(folder)
+    if on:
+        from .cluster import work_on_ray
+
+        finished = work_on_ray(jobs, ledger, out, on, retry=retry, keep=keep)
+    else:
+        finished = work_through(jobs, ledger, out, retry=retry, keep=keep)
+    if folder.parent.resolve() == results_folder().resolve():
+        ledgers = [Ledger(one) for one in sorted(folder.parent.iterdir()) if one.is_dir()]
+        compile_csv(ledgers, folder.parent.with_suffix(".csv"))
+    else:
+        compile_csv([ledger], folder.with_name(f"{folder.name}.csv"))
+    return finished

@@ -1,0 +1,426 @@
+"""What a ledger says: a table of the paper with our figures, intervals and verdicts beside it.
+
+    ablation_table     one table
+    ablation_summary   all contrasts together, and how far the order of rows is the paper's
+    ledgers            the ledgers there are
+
+Nothing is trained here, and no data is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._shared.checks import check_choice
+from .._shared.errors import HirelabError, unknown
+from .._shared.files import data_folder
+from .._shared.tables import table as aligned
+from ..results import Result
+from .ledger import PROTOCOL, Entry, Ledger
+from .protocols import read_protocol
+from .statistics import (
+    Agreement,
+    Verdict,
+    agreement,
+    difference_over_images,
+    differences,
+    excess_spread,
+    independent_spread,
+    pool,
+    verdicts,
+)
+from .tables import PEERS, AblationTable, Cell, Row, find_tables
+
+__all__ = ["METRICS", "AblationResult", "AblationSummary", "ablation_summary", "ablation_table",
+           "ledgers"]  # fmt: skip
+
+METRICS = ("top1", "loss")
+"""Top-1 in percent, of which more is better; mean loss in nats, of which less is."""
+
+
+@dataclass(frozen=True, eq=False)
+class AblationResult(Result):
+    """A table of the paper with our figures beside it.
+
+    Differences are to the reference row, in the metric's unit. NaN stands where there is nothing:
+    a row that was not trained, an interval without a second seed, a figure that the paper lacks.
+
+    Attributes:
+        table, title: of the `AblationTable`; ``reference``: its row that others are held to.
+        ledger: the folder's name; ``about``: network, data, image size, epochs.
+        metric: one of `METRICS`.
+        rows: their names, in the paper's order.
+        values: for each row the metric of every seed.
+        mean, difference: (rows,), over seeds.
+        low, high: (rows,) Dunnett's simultaneous 95 % interval of the difference, for another
+            training on the same images; over all cells of the ledger together.
+        image_low, image_high: (rows,) the same for other validation images too, row by row; of
+            top-1 only.
+        paper: (rows,) the paper's top-1; ``versions_of_paper``: which version prints it.
+        parameters, macs: (rows,) of the trained network, at the size it was trained for.
+        deviation: pooled standard deviation of one training, ``freedom`` its degrees of freedom.
+        independent: what it would be, were errors independent between images; of top-1 only.
+        verdicts: rows (claim, source, estimate, low, high, p_holm, word, resolvable) of this
+            table's contrasts; Holm's correction is over those of all tables.
+    """
+
+    table: str
+    title: str
+    reference: str
+    ledger: str
+    about: str
+    metric: str
+    rows: list[str]
+    values: list[list[float]]
+    mean: np.ndarray
+    difference: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    image_low: np.ndarray
+    image_high: np.ndarray
+    paper: np.ndarray
+    versions_of_paper: list[str]
+    parameters: np.ndarray
+    macs: np.ndarray
+    deviation: float
+    freedom: int
+    independent: float
+    verdicts: list[dict[str, Any]]
+
+    @property
+    def paper_difference(self) -> np.ndarray:
+        """(rows,) the paper's differences to the reference row, in points of top-1."""
+        return self.paper - self.paper[self.rows.index(self.reference)]
+
+    @property
+    def seeds(self) -> list[int]:
+        """How often each row was trained."""
+        return [len(values) for values in self.values]
+
+    def __str__(self) -> str:
+        unit = "top-1, %" if self.metric == "top1" else "loss, nats"
+        digits = 2 if self.metric == "top1" else 3
+        head = [self.table, "seeds", unit, "difference", "95 %", "paper", "difference",
+                "params, M", "MMACs"]  # fmt: skip
+        lines = [
+            [
+                name,
+                len(self.values[i]) or "",
+                _shown(self.mean[i], digits),
+                _shown(self.difference[i], digits, "+"),
+                _interval(self.low[i], self.high[i], digits),
+                _shown(self.paper[i], 2),
+                _shown(self.paper_difference[i], 2, "+"),
+                f"{self.parameters[i] / 1e6:.2f}" if self.parameters[i] else "",
+                f"{self.macs[i] / 1e6:.1f}" if self.macs[i] else "",
+            ]
+            for i, name in enumerate(self.rows)
+        ]
+        judged = [verdict_line(one, digits) for one in self.verdicts]
+        return "\n".join([f"{self.title} ({self.about})", aligned([head, *lines], "lr"), *judged])
+
+
+def verdict_line(one: dict[str, Any], digits: int = 2) -> str:
+    """A verdict in words, with the figures that it stands on."""
+    interval = _interval(one["low"], one["high"], digits)
+    found = f"{one['claim']}: {one['word']}, {_shown(one['estimate'], digits, '+')} {interval}"
+    if one["word"] != "not resolved":
+        return found
+    return f"{found}; so many seeds would show {_shown(one['resolvable'], digits)} or more"
+
+
+@dataclass(frozen=True, eq=False)
+class AblationSummary(Result):
+    """All contrasts that a ledger can judge, and its order of rows beside the paper's.
+
+    Attributes:
+        ledger, about, metric: as in `AblationResult`.
+        verdicts: as there, with the name of the ``table``.
+        missing: claims that cannot be judged: a row was not trained, or no cell has two seeds.
+        tau, tau_low, tau_high, p: pooled Kendall's tau-b with the rows that v1 prints, its 95 %
+            interval over seeds, and the share of permutations within tables that agree as well.
+        ceiling: (low, mean, high) of the tau that our noise would allow, were the paper's
+            differences the truth here; all NaN where fewer than two rows of a table were trained.
+        compared: how many rows the tau is over.
+    """
+
+    ledger: str
+    about: str
+    metric: str
+    verdicts: list[dict[str, Any]]
+    missing: list[str]
+    tau: float
+    tau_low: float
+    tau_high: float
+    p: float
+    ceiling: tuple[float, float, float]
+    compared: int
+
+    def __str__(self) -> str:
+        words = [one["word"] for one in self.verdicts]
+        counts = [
+            f"{words.count(word)} {word}" for word in ("confirmed", "contradicted", "not resolved")
+        ]
+        low, mean, high = self.ceiling
+        lines = [f"{len(words)} claims ({self.about}): {', '.join(counts)}"]
+        if self.missing:
+            lines.append(
+                f"{len(self.missing)} claims cannot be judged: a row or a second seed lacks"
+            )
+        if self.compared:
+            lines.append(
+                f"order of {self.compared} rows against the paper's: tau {self.tau:.2f} "
+                f"[{self.tau_low:.2f}, {self.tau_high:.2f}], p = {self.p:.3f}; this noise would "
+                f"allow {mean:.2f} [{low:.2f}, {high:.2f}]"
+            )
+        return "\n".join(lines)
+
+
+# ------------------------------------------------------------------ reading
+
+
+def ledgers() -> list[str]:
+    """Names of the ledgers of trained networks that come with hirelab, sorted."""
+    return sorted(path.parent.name for path in _shipped().glob(f"*/{PROTOCOL}"))
+
+
+def _shipped() -> Path:
+    return data_folder("results") / "ablations"
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The finished runs of a ledger, by cell."""
+
+    ledger: str
+    about: str
+    model: str
+    entries: dict[Cell, list[Entry]]
+
+    def samples(self, metric: str) -> dict[str, list[float]]:
+        """{cell: metric of every seed}, in a form of which more is better."""
+        sign = 1.0 if metric == "top1" else -1.0
+        return {
+            str(cell): [sign * float(getattr(entry, metric)) for entry in entries]
+            for cell, entries in self.entries.items()
+        }
+
+
+def _runs(ledger: str | Path) -> _Runs:
+    """The finished runs of a ledger by its name, or of a folder.
+
+    Raises:
+        HirelabError: there is none, or none of it came to its end.
+    """
+    folder = Path(ledger)
+    if not (folder / PROTOCOL).exists():
+        known = ledgers()
+        if str(ledger) not in known:
+            cure = f"There are {', '.join(known) or 'none'}; or give the folder of one."
+            raise HirelabError(unknown("ledger", str(ledger), known, cure))
+        folder = _shipped() / str(ledger)
+    shared = read_protocol(folder)
+    assert shared is not None
+    found, _ = Ledger(folder).read()
+    done: dict[tuple[str, str], list[Entry]] = {}
+    for entry in sorted(found, key=lambda one: one.key.seed):
+        if entry.status == "done":
+            name = (entry.key.model, _text(entry.key.arguments))
+            done.setdefault(name, []).append(entry)
+    model = shared["model"]
+    every = {row.cell for table in find_tables(("all",), model) for row in table.rows}
+    entries = {
+        cell: done[name]
+        for cell in every
+        if (name := (cell.model or model, _text(dict(cell.arguments)))) in done
+    }
+    if not entries:
+        raise HirelabError(f"No run of {folder} has come to its end; `hirelab ablate` trains them.")
+    recipe = shared["recipe"]
+    about = (
+        f"{model} on {Path(shared['data']).stem} at {recipe['img_size']} px, "
+        f"{recipe['epochs']} epochs"
+    )
+    return _Runs(folder.name, about, model, entries)
+
+
+def _text(arguments: Any) -> str:
+    """Arguments as JSON gives them back, lists for tuples, in one order."""
+    return repr(sorted((k, _listed(v)) for k, v in arguments.items()))
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def ablation_table(
+    table: str, ledger: str | Path = "imagenette-cpu", metric: str = "top1"
+) -> AblationResult:
+    """A table of the paper beside what the runs of a ledger say.
+
+    Args:
+        table: region, shift, padding, components, cross_region, fc_layers, fusion or peers.
+        ledger: one of `ledgers`, or the folder of one.
+        metric: "top1" or "loss".
+
+    Raises:
+        HirelabError: an unknown table, ledger or metric; no run that came to its end.
+    """
+    check_choice("metric", metric, METRICS)
+    runs = _runs(ledger)
+    found = _table(table, runs.model)
+    samples = runs.samples(metric)
+    sign = 1.0 if metric == "top1" else -1.0
+    reference = found.row(found.reference).cell
+    count = len(found.rows)
+    columns: dict[str, Any] = {
+        name: np.full(count, np.nan)
+        for name in ("mean", "difference", "low", "high", "image_low", "image_high")
+    }
+    pooled = pool(samples)
+    simultaneous = {}
+    if pooled.freedom and str(reference) in samples:
+        simultaneous = {one.name: one for one in differences(samples, str(reference))}
+    answers = {cell: _answers(entries) for cell, entries in runs.entries.items()}
+    excess = excess_spread(list(answers.values()))
+    sizes = np.zeros((2, count), dtype=np.int64)
+    for i, row in enumerate(found.rows):
+        if row.cell not in runs.entries:
+            continue
+        first = runs.entries[row.cell][0]
+        sizes[:, i] = first.parameters, first.macs
+        columns["mean"][i] = sign * pooled.means[str(row.cell)]
+        if reference not in runs.entries:
+            continue
+        here, there = pooled.means[str(row.cell)], pooled.means[str(reference)]
+        columns["difference"][i] = sign * (here - there)
+        if one := simultaneous.get(str(row.cell)):
+            ends = sorted((sign * one.low, sign * one.high))
+            columns["low"][i], columns["high"][i] = ends
+        if metric == "top1" and row.cell != reference and pooled.freedom:
+            columns["image_low"][i], columns["image_high"][i] = difference_over_images(
+                answers[row.cell], answers[reference], excess
+            )
+    summary = _verdicts(runs, metric)[0]
+    return AblationResult(
+        table=found.name,
+        title=found.title,
+        reference=found.reference,
+        ledger=runs.ledger,
+        about=runs.about,
+        metric=metric,
+        rows=[row.name for row in found.rows],
+        values=[[sign * v for v in samples.get(str(row.cell), [])] for row in found.rows],
+        paper=np.array([np.nan if row.top1 is None else row.top1 for row in found.rows]),
+        versions_of_paper=[row.version for row in found.rows],
+        parameters=sizes[0],
+        macs=sizes[1],
+        deviation=pooled.deviation,
+        freedom=pooled.freedom,
+        independent=_independent(list(answers.values())) if metric == "top1" else float("nan"),
+        verdicts=[one for one in summary if one["table"] == found.name],
+        **columns,
+    )
+
+
+def ablation_summary(
+    ledger: str | Path = "imagenette-cpu", metric: str = "top1"
+) -> AblationSummary:
+    """All contrasts of all tables that a ledger can judge, and the agreement of ranks.
+
+    Raises:
+        HirelabError: as `ablation_table`.
+    """
+    check_choice("metric", metric, METRICS)
+    runs = _runs(ledger)
+    judged, missing = _verdicts(runs, metric)
+    order, compared = _order(runs, metric)
+    return AblationSummary(
+        ledger=runs.ledger,
+        about=runs.about,
+        metric=metric,
+        verdicts=judged,
+        missing=missing,
+        tau=order.tau,
+        tau_low=order.low,
+        tau_high=order.high,
+        p=order.p,
+        ceiling=order.ceiling,
+        compared=compared,
+    )
+
+
+def _table(name: str, model: str) -> AblationTable:
+    (found,) = find_tables((name,), model)
+    return found
+
+
+def _answers(entries: Sequence[Entry]) -> np.ndarray:
+    """(seeds, images) bool: what each network got right."""
+    return np.stack([entry.answers for entry in entries])
+
+
+def _independent(answers: Sequence[np.ndarray]) -> float:
+    """`independent_spread`, pooled over the cells that were trained twice."""
+    several = [one for one in answers if len(one) > 1]
+    if not several:
+        return float("nan")
+    weights = [len(one) - 1 for one in several]
+    squares = [independent_spread(one) ** 2 for one in several]
+    return float(np.sqrt(np.average(squares, weights=weights)))
+
+
+def _verdicts(runs: _Runs, metric: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Every contrast of every table that can be judged, corrected together; and the claims that
+    cannot. A margin in points means nothing for a loss."""
+    samples = runs.samples(metric)
+    asked, missing = [], []
+    for table in find_tables(("all",), runs.model if runs.model in PEERS else ""):
+        for contrast in table.contrasts:
+            weights = {str(table.row(name).cell): w for name, w in contrast.weights.items()}
+            possible = set(weights) <= set(samples) and not (contrast.margin and metric == "loss")
+            if possible:
+                asked.append((table.name, dataclasses.replace(contrast, weights=weights)))
+            else:
+                missing.append(contrast.claim)
+    if not asked or not pool(samples).freedom:
+        return [], missing + [contrast.claim for _, contrast in asked]
+    found = verdicts([contrast for _, contrast in asked], samples)
+    return [_plain(name, one) for (name, _), one in zip(asked, found, strict=True)], missing
+
+
+def _plain(table: str, verdict: Verdict) -> dict[str, Any]:
+    own = ("estimate", "low", "high", "p", "p_holm", "word", "resolvable")
+    about = {"table": table, "claim": verdict.contrast.claim, "source": verdict.contrast.source}
+    return about | {name: getattr(verdict, name) for name in own}
+
+
+def _order(runs: _Runs, metric: str) -> tuple[Agreement, int]:
+    """The agreement with v1 over the tables of which two rows or more were trained."""
+    samples = runs.samples(metric)
+    paper, ours = [], []
+    for table in find_tables():
+        rows: list[Row] = [
+            row for row in table.rows if row.top1 is not None and str(row.cell) in samples
+        ]
+        if len(rows) > 1:
+            paper.append({row.name: float(row.top1 or 0) for row in rows})
+            ours.append({row.name: samples[str(row.cell)] for row in rows})
+    if not paper:
+        nothing = float("nan")
+        return Agreement(nothing, nothing, nothing, nothing, (nothing,) * 3), 0
+    return agreement(paper, ours), sum(map(len, paper))
+
+
+def _shown(value: float, digits: int, sign: str = "") -> str:
+    return "" if np.isnan(value) else f"{value:{sign}.{digits}f}"
+
+
+def _interval(low: float, high: float, digits: int) -> str:
+    return "" if np.isnan(low) else f"[{low:+.{digits}f}, {high:+.{digits}f}]"
