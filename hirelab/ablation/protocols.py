@@ -23,6 +23,7 @@ from .._shared.checks import check_choice, check_whole
 from .._shared.errors import HirelabError
 from .._shared.files import PACKAGED, data_folder, write_atomic
 from ..datasets.subsets import open_images
+from ..models.factory import model_names
 from ..training.loop import LOOP
 from ..training.recipes import PAPER, PRESETS, Recipe
 from .ledger import PROTOCOL, RunKey
@@ -165,6 +166,8 @@ def protocol(
     """
     check_choice("profile", profile, PROFILES)
     found = PROFILES[profile]
+    if model is not None and model not in model_names():
+        raise HirelabError(f"{model!r} is no Hire-MLP; choose one of {', '.join(model_names())}.")
     if seeds is not None:
         check_whole("seeds", seeds, 1)
     changes = {name: value for name, value in recipe.items() if value is not None}
@@ -204,11 +207,11 @@ def read_protocol(folder: Path) -> dict[str, Any] | None:
     path = folder / PROTOCOL
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found.pop("format") != FORMAT:
+        if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
             raise ValueError("it is of another version of hirelab's ledger")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise HirelabError(
             f"{path} cannot be read ({error}); bring it back, or choose another --ledger."
         ) from error

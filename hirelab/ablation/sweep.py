@@ -48,6 +48,10 @@ POLL_SECONDS = 2.0
 """Between looks at runs that other processes have."""
 
 
+SAY_SECONDS = 60.0
+"""Between lines about a run that goes on, where there is no terminal to show a bar in."""
+
+
 class Job(Interface):
     """What a sweep runs: it can be pickled, and its key says what it is."""
 
@@ -221,7 +225,7 @@ def work_through(
                     if not ours or not is_open(job):
                         continue
                     bar.set_description(job.label)
-                    entry = job.run(out / job.key.name, bar.set_postfix_str)
+                    entry = job.run(out / job.key.name, _progress(bar, job))
                     if entry is None:
                         return False
                     ledger.write(entry)
@@ -237,6 +241,21 @@ def work_through(
             bar.n = len(jobs) - len(left)
             bar.refresh()
     return True
+
+
+def _progress(bar: tqdm, job: Job) -> Callable[[str], None]:
+    """Shows a job's words beside the bar; in a log, which has none, as a line now and then."""
+    if not bar.disable:
+        return bar.set_postfix_str
+    said = time.monotonic()
+
+    def line(text: str) -> None:
+        nonlocal said
+        if time.monotonic() - said > SAY_SECONDS:
+            said = time.monotonic()
+            bar.write(f"{job.label}: {text}")
+
+    return line
 
 
 def _line(job: Job, entry: Entry, jobs: Sequence[Job], left: Sequence[Job], ledger: Ledger) -> str:
