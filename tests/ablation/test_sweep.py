@@ -17,7 +17,7 @@ from hirelab.ablation.ablate import ablate, ablation_jobs, ablation_status
 from hirelab.ablation.ledger import Entry, Ledger, RunKey
 from hirelab.ablation.protocols import Protocol, protocol, recall, settle
 from hirelab.ablation.report import ablation_summary, ablation_table
-from hirelab.ablation.source import FILES, PACKAGE, code_of
+from hirelab.ablation.source import DIAGNOSTIC, PACKAGE, TRAINING, code_of
 from hirelab.ablation.sweep import Training, plan, seen_rate, status, work_through
 from hirelab.ablation.tables import DEFAULT, PEERS, cell, cells, find_tables
 from hirelab.analysis.cost import count_macs
@@ -36,6 +36,7 @@ class Stand:
     seed: int
     outcome: str = "done"
     cost: float = 1.0
+    source: str = "new"
 
     @property
     def key(self) -> RunKey:
@@ -295,7 +296,7 @@ def test_code_is_what_counts_as_source():
     assert code_of(text.replace("return ", "return not ", 1)) != code_of(text)
     assert code_of("if a:\n    b\nc\n") != code_of("if a:\n    b\n    c\n")
     assert code_of("x = 'a'\n") != code_of("x = 'b'\n")
-    assert all((PACKAGE / name).is_file() for name in FILES)
+    assert all((PACKAGE / name).is_file() for name in (*TRAINING, *DIAGNOSTIC))
 
 
 # ------------------------------------------------------------------ bad input
