@@ -302,17 +302,28 @@ def _holder(path: Path) -> dict[str, Any]:
 def _abandoned(path: Path, seconds: float) -> bool:
     """Whether nobody works under a lease: its process is gone, or it has grown old."""
     holder = _holder(path)
-    if holder.get("host") == socket.gethostname():
-        try:
-            os.kill(int(holder["process"]), 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            pass
+    if holder.get("host") == socket.gethostname() and not _runs(int(holder["process"])):
+        return True
     try:
         return time.time() - path.stat().st_mtime > seconds
     except FileNotFoundError:
         return False
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this machine runs. One that died and that its parent has not asked for
+    does not: in a container without an init there may be nobody to ask."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # not Linux
+        return True
+    return state != "Z"
 
 
 # ------------------------------------------------------------------ csv

@@ -125,6 +125,24 @@ def test_a_lease_that_nobody_renews_is_taken_over_and_one_that_is_renewed_is_not
             assert not second
 
 
+def test_a_lease_of_a_dead_process_is_taken_over_though_its_parent_does_not_know(tmp_path):
+    ledger = Ledger(tmp_path)
+    fork = multiprocessing.get_context("fork")
+
+    def die() -> None:
+        with ledger.lease(key()):
+            os._exit(0)
+
+    child = fork.Process(target=die)
+    child.start()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and stays a zombie
+    assert (tmp_path / f"{key().name}.lease").exists()
+    assert not ledger.leased()
+    with ledger.lease(key()) as mine:
+        assert mine
+    child.join()
+
+
 def work(folder: Path) -> None:
     """Twelve short runs, as a sweep does them."""
     ledger = Ledger(folder / "ledger")
