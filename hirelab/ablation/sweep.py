@@ -3,6 +3,7 @@
     Job          something with a key and a `run`: a `Training`, or a diagnostic
     plan         the trainings of a protocol, seed by seed over all cells
     work_through runs what is missing; any number of processes may do so in one folder
+    take         one run of it: its lease, its entry, its folder
     status       what is done, missing, stale, failed, and what the rest will take
 
 Wherever a sweep is stopped the tables are balanced, and the same command goes on: a run that was
@@ -16,9 +17,9 @@ import dataclasses
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -40,7 +41,18 @@ from .protocols import Protocol
 from .source import TRAINING, circumstances, code_hash
 from .tables import Cell
 
-__all__ = ["Job", "Status", "Training", "plan", "status", "work_through"]
+__all__ = [
+    "Job",
+    "Status",
+    "Training",
+    "line_of",
+    "open_jobs",
+    "plan",
+    "status",
+    "take",
+    "warn_of_damage",
+    "work_through",
+]
 
 POLL_SECONDS = 2.0
 """Between looks at runs that other processes have."""
@@ -215,43 +227,76 @@ def work_through(
     Raises:
         HirelabError: the disk or the data refuses; nothing of what is done is lost.
     """
-    _warn_of_damage(ledger)
+    warn_of_damage(ledger)
     tried: set[str] = set()
+    left = open_jobs(jobs, ledger, retry)
+    with tqdm(total=len(jobs), initial=len(jobs) - len(left), unit="run", disable=None) as bar:
+        while left:
+            for job in left:
+                show = partial(_progress, bar)
+                taken, entry = take(job, ledger, out, show, retry=retry, keep=keep)
+                if not taken:
+                    continue
+                if entry is None:
+                    return False
+                tried.add(job.key.name)
+                left = open_jobs(jobs, ledger, retry, tried)
+                bar.write(line_of(job, entry, jobs, left, seen_rate(jobs, ledger)))
+                break
+            else:
+                time.sleep(POLL_SECONDS)  # all that is left is in other hands
+                left = open_jobs(jobs, ledger, retry, tried)
+            bar.n = len(jobs) - len(left)
+            bar.refresh()
+    return True
+
+
+def open_jobs(
+    jobs: Sequence[Job], ledger: Ledger, retry: bool, tried: Container[str] = ()
+) -> list[Job]:
+    """The jobs without an entry; to ``retry``, also those that failed and are not ``tried``."""
 
     def is_open(job: Job) -> bool:
         found = ledger.get(job.key)
         again = retry and found is not None and found.status == "failed"
         return found is None or (again and job.key.name not in tried)
 
-    left = [job for job in jobs if is_open(job)]
-    with tqdm(total=len(jobs), initial=len(jobs) - len(left), unit="run", disable=None) as bar:
-        while left:
-            for job in left:
-                with ledger.lease(job.key) as ours:
-                    # another process may have ended it between the look and the lease
-                    if not ours or not is_open(job):
-                        continue
-                    bar.set_description(job.label)
-                    entry = job.run(out / job.key.name, _progress(bar, job))
-                    if entry is None:
-                        return False
-                    ledger.write(entry)
-                tried.add(job.key.name)
-                if not keep:
-                    shutil.rmtree(out / job.key.name, ignore_errors=True)
-                left = [one for one in jobs if is_open(one)]
-                bar.write(_line(job, entry, jobs, left, ledger))
-                break
-            else:
-                time.sleep(POLL_SECONDS)  # all that is left is in other hands
-                left = [one for one in jobs if is_open(one)]
-            bar.n = len(jobs) - len(left)
-            bar.refresh()
-    return True
+    return [job for job in jobs if is_open(job)]
+
+
+def take(
+    job: Job,
+    ledger: Ledger,
+    out: Path,
+    show: Callable[[Job], Callable[[str], None]],
+    *,
+    retry: bool = False,
+    keep: bool = False,
+) -> tuple[bool, Entry | None]:
+    """Take a job's lease, run it, write its entry and clear its folder away.
+
+    Args:
+        show: called when it begins; gives what its words go to meanwhile.
+
+    Returns:
+        whether it was ours to run, which it is not while another process has it or if one has ended
+        it since the look at the ledger; and its entry, None if it was asked to stop.
+    """
+    with ledger.lease(job.key) as ours:
+        if not ours or not open_jobs([job], ledger, retry):
+            return False, None
+        entry = job.run(out / job.key.name, show(job))
+        if entry is None:
+            return True, None
+        ledger.write(entry)
+    if not keep:
+        shutil.rmtree(out / job.key.name, ignore_errors=True)
+    return True, entry
 
 
 def _progress(bar: tqdm, job: Job) -> Callable[[str], None]:
     """Shows a job's words beside the bar; in a log, which has none, as a line now and then."""
+    bar.set_description(job.label)
     if not bar.disable:
         return bar.set_postfix_str
     said = time.monotonic()
@@ -265,19 +310,20 @@ def _progress(bar: tqdm, job: Job) -> Callable[[str], None]:
     return line
 
 
-def _line(job: Job, entry: Entry, jobs: Sequence[Job], left: Sequence[Job], ledger: Ledger) -> str:
-    """What is said of a run that came to its end, with what the rest will take."""
+def line_of(job: Job, entry: Entry, jobs: Sequence[Job], left: Sequence[Job], rate: float) -> str:
+    """What is said of a run that came to its end, with what the rest will take at ``rate``, a cost
+    a second; 0 where it is not known."""
     what = (
         f"top-1 {entry.top1:.2f} %, {entry.images_per_second:.0f} images/s"
         if entry.status == "done"
         else f"failed: {entry.reason}"
     )
-    rate = seen_rate(jobs, ledger)
     rest = f"; about {_duration(sum(j.cost for j in left) / rate)} left" if rate and left else ""
     return f"{len(jobs) - len(left)}/{len(jobs)} {job.label}: {what}{rest}"
 
 
-def _warn_of_damage(ledger: Ledger) -> None:
+def warn_of_damage(ledger: Ledger) -> None:
+    """Say which files of a ledger do not count."""
     for path, why in ledger.read()[1].items():
         tqdm.write(f"warning: {path} does not count: {why}; its run is done again, and it is kept")
 
