@@ -41,7 +41,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 # Files whose fixtures cost more than their tests: they stay with one worker.
-WHOLE = ("notebooks/", "tests/browser/", "tests/training/", "tests/notebooks/")
+WHOLE = (
+    "notebooks/",
+    "tests/browser/",
+    "tests/training/",
+    "tests/notebooks/",
+    "tests/ablation/test_cluster.py",
+)
 
 
 @pytest.hookimpl(optionalhook=True)  # there is no such hook without pytest-xdist

@@ -78,7 +78,7 @@ def ablate(
         HirelabError: what the user can put right; nothing of what is done is lost.
     """
     if DIAGNOSTICS not in names:
-        if chosen.gpu and not torch.cuda.is_available():
+        if chosen.gpu and not on and not torch.cuda.is_available():
             raise HirelabError(
                 "This profile wants a GPU and PyTorch sees none; choose --profile cpu or smoke."
             )
