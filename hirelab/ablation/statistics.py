@@ -12,6 +12,7 @@ scipy's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -239,8 +240,9 @@ def verdicts(
         )
         rows.append((contrast, estimate, float(spread)))
     law = stats.t(pooled.freedom)
-    p_for = [float(law.sf((e + c.margin) / s)) for c, e, s in rows]
-    p_against = [float(law.cdf((e + c.margin) / s)) for c, e, s in rows]
+    ratios = [_in_errors(e + c.margin, s) for c, e, s in rows]
+    p_for = [float(law.sf(ratio)) for ratio in ratios]
+    p_against = [float(law.cdf(ratio)) for ratio in ratios]
     found = []
     for (contrast, estimate, spread), p, holm, opposite in zip(
         rows, p_for, holm_corrected(p_for), holm_corrected(p_against), strict=True
@@ -255,6 +257,13 @@ def verdicts(
             )
         )  # fmt: skip
     return found
+
+
+def _in_errors(value: float, error: float) -> float:
+    """A value in standard errors; without any spread every value but 0 is beyond all of them."""
+    if error:
+        return value / error
+    return math.copysign(math.inf, value) if value else 0.0
 
 
 def holm_corrected(p: Sequence[float]) -> list[float]:

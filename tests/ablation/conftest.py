@@ -19,7 +19,7 @@ def _own_cache(tmp_path_factory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def swept(tmp_path_factory) -> Path:
-    """The ledger of `hirelab ablate --profile smoke`: every cell of every table, two seeds."""
+    """The ledger of `hirelab ablate --profile smoke`: all cells, the default three times."""
     folder = tmp_path_factory.mktemp("ablations")
     call = ["ablate", "--table", "all", "--profile", "smoke"]
     assert main([*call, "--ledger", str(folder / "smoke"), "--out", str(folder / "runs")]) == 0

@@ -221,3 +221,11 @@ def test_the_ceiling_is_what_the_papers_own_order_would_show():
 def test_what_cannot_be_computed_is_said(call, message):
     with pytest.raises(HirelabError, match=message):
         call()
+
+
+def test_seeds_that_agree_to_the_digit_leave_no_doubt():
+    samples = {"a": [80.0, 80.0], "b": [79.0, 79.0], "c": [80.0, 80.0]}
+    asked = [better("more", "a", "b"), better("less", "b", "a"), better("as much", "a", "c")]
+    found = verdicts(asked, samples)
+    assert [one.word for one in found] == ["confirmed", "contradicted", "not resolved"]
+    assert found[2].p == 0.5
