@@ -185,7 +185,7 @@ def verdict_line(one: dict[str, Any], digits: int = 2) -> str:
     found = f"{one['claim']}: {_shown(one['estimate'], digits, '+')} {interval}"
     if one["word"] != "not resolved":
         return found
-    return f"{found}; {_shown(one['resolvable'], digits)} would show"
+    return f"{found}; resolvable: {_shown(one['resolvable'], digits)}"
 
 
 @dataclass(frozen=True, eq=False)

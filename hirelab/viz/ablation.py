@@ -58,20 +58,21 @@ def differences(
     rows, columns = len(names), columns or {}
     heights = [1.25 + ROW * rows, 0.1 + LINE * len(verdicts)]
     with chart(10, sum(heights), **{"axes.grid": False}) as figure:
-        upper, lower = figure, None
+        upper = figure
         if verdicts:
             upper, lower = figure.subfigures(2, 1, height_ratios=heights)
+            _verdicts(lower, verdicts, heights[1])
         axes = upper.subplots()
         axes.set(ylim=(rows - 0.4, -0.6), xlim=_limits(ours, low, high, paper, seeds))
         axes.axvline(0, color=theme.INK, linewidth=1.2, zorder=1)
+        for row, values in enumerate(seeds):
+            # a little below the bar, which would hide them
+            axes.plot(values, [row + 0.24] * len(values), zorder=2, **_SEED)
         for row in range(rows):
             axes.axhline(row, color=theme.LINE, linewidth=0.6, zorder=0)
-        for row, values in enumerate(seeds):
-            axes.plot(values, [row] * len(values), zorder=2, **_SEED)
-        for row in range(rows):
             _bar(axes, row, float(low[row]), float(high[row]))
-        axes.plot(paper, range(rows), zorder=4, **_PAPER)
-        axes.plot(ours, range(rows), zorder=5, **_MEAN)
+        axes.plot(ours, range(rows), zorder=4, **_MEAN)
+        axes.plot(paper, range(rows), zorder=5, **_PAPER)
         axes.set_yticks(range(rows), names)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -80,9 +81,7 @@ def differences(
         _words(axes, columns, empty)
         axes.set_xlabel(xlabel)
         upper.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        _legend(upper, bool(np.isfinite(paper).any()), any(map(len, seeds)))
-        if lower is not None:
-            _verdicts(lower, verdicts, heights[1])
+        _legend(upper, *(np.isfinite(one).any() for one in (ours, low, paper)), any(map(len, seeds)))
         return finish(figure, text)
 
 
@@ -113,36 +112,50 @@ def _bar(axes: Any, row: int, low: float, high: float) -> None:
 
 
 def _words(axes: Any, columns: Mapping[str, Sequence[str]], empty: str) -> None:
-    """Columns of words to the right of the axes, right-aligned, a heading above each."""
-    place = axes.get_yaxis_transform()  # x in widths of the axes, y in rows
-    look: dict[str, Any] = {"transform": place, "va": "center", "fontsize": 10}
+    """Columns of words beside the axes, a heading above each: verdicts after their signs, all
+    else right-aligned."""
+
+    def write(row: float, points: float, word: str, **look: Any) -> None:
+        axes.annotate(
+            word, (1, row), (points, 0), xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points", va="center", fontsize=10, annotation_clip=False, **look,
+        )  # fmt: skip
+
     for number, (heading, words) in enumerate(columns.items(), 1):
-        x = 1.02 + number * 0.11
-        axes.text(x, -0.85, heading, color=theme.MUTED, ha="right", **look)
+        signs = [SIGNS[word] for word in words if word in SIGNS]
+        at, look = (24, {"ha": "left"}) if signs else (62 * number + 8, {"ha": "right"})
+        write(-0.85, at, heading, color=theme.MUTED, **look)
         for row, word in enumerate(words):
-            axes.text(x, row, word, ha="right", **look)
-    for row, words in enumerate(zip(*columns.values(), strict=True)):
-        if not any(words):
-            axes.text(1.03, row, empty, style="italic", color=theme.MUTED, **look)
+            write(row, at, word, **look)
+        for row, (sign, color) in enumerate(signs):
+            write(row, at - 14, sign, color=color, fontweight="bold", **look)
+    for row, all_words in enumerate(zip(*columns.values(), strict=True)):
+        if not any(all_words):
+            write(row, 14, empty, style="italic", color=theme.MUTED)
 
 
-def _legend(figure: Any, paper: bool, seeds: bool) -> None:
+def _legend(figure: Any, ours: bool, bars: bool, paper: bool, seeds: bool) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], label="ours: mean and 95 % interval", **{**_MEAN, **_BAR})]
-    handles[0].set_linestyle("-")
+    handles = []
+    if ours:
+        label = "ours: mean and 95 % interval" if bars else "ours: mean"
+        handles.append(Line2D([], [], label=label, **_MEAN))
+        if bars:
+            handles[0].set(linestyle="-", linewidth=_BAR["linewidth"])
     if seeds:
         handles.append(Line2D([], [], label="one training", **_SEED))
     if paper:
         handles.append(Line2D([], [], label="the paper's (ImageNet)", **_PAPER))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=10)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=10)
 
 
 def _verdicts(figure: Any, verdicts: Sequence[tuple[str, str]], inches: float) -> None:
+    look: dict[str, Any] = {"va": "center", "fontsize": 10}
     for number, (word, about) in enumerate(verdicts):
         sign, color = SIGNS[word]
         y = 1 - (number + 0.5) * LINE / inches
-        look: dict[str, Any] = {"va": "center", "fontsize": 10}
         figure.text(0.012, y, sign, color=color, fontweight="bold", **look)
-        figure.text(0.033, y, word, color=color, fontweight="bold", **look)
+        figure.text(0.033, y, word, fontweight="bold", **look)
         figure.text(0.145, y, about, **look)
