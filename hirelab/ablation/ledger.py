@@ -82,6 +82,7 @@ class Entry:
         correct: base64 of the packed bits, image by image, of what was right; ``images``: how many.
         parameters, macs: of the network, at the recipe's size.
         seconds: of training; ``images_per_second`` of it.
+        measured: what else was measured; of a diagnostic: for each question its accuracy and bound.
         about: hardware, versions, commit, date, command: what else a reader may ask.
     """
 
@@ -97,6 +98,7 @@ class Entry:
     macs: int = 0
     seconds: float = 0.0
     images_per_second: float = 0.0
+    measured: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
