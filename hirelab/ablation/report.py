@@ -420,7 +420,7 @@ def ablation_summary(
         about=runs.about,
         metric=metric,
         verdicts=_verdicts(runs, metric),
-        tau=order.tau,
+        tau=float(order.tau),
         tau_low=order.low,
         tau_high=order.high,
         p=order.p,

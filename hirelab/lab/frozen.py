@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..ablation.tables import find_tables
 from ..models import create
 from ..widgets import (
     AblationExplorer,
@@ -39,7 +40,7 @@ def frozen_pages(folder: str | Path) -> list[tuple[str, str]]:
     field = ReceptiveFieldExplorer(trained, "cat")
     attribution = AttributionExplorer(trained, "rocket", card["label_names"])
     ablation = AblationExplorer()
-    tables = ablation.controls["table"].options
+    tables = [table.name for table in find_tables()]
     pages: list[tuple[Explorer, str, dict[str, Iterable[Any]]]] = [
         (region, "regions.html", {"region_height": range(1, 9), "region_width": range(1, 9)}),
         (

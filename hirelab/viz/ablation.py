@@ -81,7 +81,7 @@ def differences(
         _words(axes, columns, empty)
         axes.set_xlabel(xlabel)
         upper.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        _legend(upper, *(np.isfinite(one).any() for one in (ours, low, paper)), any(map(len, seeds)))
+        _legend(upper, ours, low, paper, any(map(len, seeds)))
         return finish(figure, text)
 
 
@@ -134,18 +134,19 @@ def _words(axes: Any, columns: Mapping[str, Sequence[str]], empty: str) -> None:
             write(row, 14, empty, style="italic", color=theme.MUTED)
 
 
-def _legend(figure: Any, ours: bool, bars: bool, paper: bool, seeds: bool) -> None:
+def _legend(figure: Any, ours: np.ndarray, low: np.ndarray, paper: np.ndarray, seeds: bool) -> None:
+    """Of what is there."""
     from matplotlib.lines import Line2D
 
     handles = []
-    if ours:
-        label = "ours: mean and 95 % interval" if bars else "ours: mean"
-        handles.append(Line2D([], [], label=label, **_MEAN))
-        if bars:
-            handles[0].set(linestyle="-", linewidth=_BAR["linewidth"])
+    if np.isfinite(low).any():
+        bar = {**_MEAN, "linestyle": "-", "linewidth": _BAR["linewidth"]}
+        handles.append(Line2D([], [], label="ours: mean and 95 % interval", **bar))
+    elif np.isfinite(ours).any():
+        handles.append(Line2D([], [], label="ours: mean", **_MEAN))
     if seeds:
         handles.append(Line2D([], [], label="one training", **_SEED))
-    if paper:
+    if np.isfinite(paper).any():
         handles.append(Line2D([], [], label="the paper's (ImageNet)", **_PAPER))
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=10)
@@ -159,3 +160,67 @@ def _verdicts(figure: Any, verdicts: Sequence[tuple[str, str]], inches: float) -
         figure.text(0.012, y, sign, color=color, fontweight="bold", **look)
         figure.text(0.033, y, word, fontweight="bold", **look)
         figure.text(0.145, y, about, **look)
+
+
+# ------------------------------------------------------------------ diagnostics
+
+
+def learnt(
+    names: Sequence[str],
+    stages: Sequence[Sequence[str]],
+    questions: Sequence[str],
+    accuracy: Sequence[np.ndarray],
+    bound: Sequence[np.ndarray],
+    text: str,
+) -> Figure:
+    """What the stages of some networks got right of each question, beside what is possible.
+
+    A row for each network, a panel for each of its stages: bars reach up to the bound, dots are
+    trainings.
+
+    Args:
+        names: of the networks.
+        stages: for each network the title of every stage.
+        questions: "-6" to "+6" for distances in tokens, and words.
+        accuracy: for each network (seeds, stages, questions) percent, NaN where there is none.
+        bound: for each network (stages, questions) percent.
+    """
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    # words stand apart from the distances, and one distance (0) is not asked for
+    numbers = [int(one) for one in questions if one[0] in "+-"]
+    words = [one for one in questions if one[0] not in "+-"]
+    places = np.array([*numbers, *(max(numbers, default=0) + 2 + 2 * i for i in range(len(words)))])
+    columns = max(map(len, stages))
+    with chart(10, 0.9 + 1.75 * len(names), **{"axes.grid": False}) as figure:
+        grid = figure.subplots(len(names), columns, sharex=True, sharey=True, squeeze=False)
+        for row, name in enumerate(names):
+            grid[row, 0].set_ylabel(name, fontsize=10)
+            for column in range(len(stages[row])):
+                axes = grid[row, column]
+                axes.bar(places, bound[row][column], 0.82, color=theme.LINE)
+                for seed in accuracy[row][:, column]:
+                    axes.plot(places, seed, zorder=3, **{**_SEED, "color": theme.BLUE})
+                axes.axhline(50, color=theme.MUTED, linewidth=0.8, linestyle=":")
+                axes.set(ylim=(40, 104), yticks=(50, 75, 100))
+                axes.set_title(stages[row][column], fontsize=10)
+        ticks = [n for n in numbers if n % 3 == 0] + list(places[len(numbers) :])
+        shown = [f"{n:+}" for n in numbers if n % 3 == 0] + [word[0].upper() for word in words]
+        for axes in grid[-1]:
+            axes.set_xticks(ticks, shown, fontsize=9)
+        figure.supxlabel(
+            "distance in tokens; " + ", ".join(f"{word[0].upper()}: {word}" for word in words),
+            fontsize=10,
+        )
+        figure.supylabel("right answers, %", fontsize=10)
+        figure.legend(
+            handles=[
+                Patch(color=theme.LINE, label="possible, by the index maps"),
+                Line2D([], [], label="learnt, one training", **{**_SEED, "color": theme.BLUE}),
+            ],
+            loc="outside upper right",
+            ncols=2,
+            fontsize=10,
+        )
+        return finish(figure, text)

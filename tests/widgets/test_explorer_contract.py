@@ -39,8 +39,6 @@ from hirelab.widgets import Explorer
 from hirelab.widgets.controls import Choice, Slider, Toggle, choice, slider, toggle
 from hirelab.widgets.explorer import CACHED
 
-
-
 NETWORK = hl.create("hire_mlp_atto", seed=0)
 
 
