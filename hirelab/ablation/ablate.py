@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from .._shared.errors import HirelabError
+from .diagnostics import diagnostic_runs
 from .ledger import Ledger, compile_csv
 from .protocols import DIAGNOSTICS, Protocol, recall, results_folder, settle
 from .sweep import Job, Status, plan, status, work_through
@@ -37,9 +38,7 @@ def ablation_jobs(names: Sequence[str], chosen: Protocol) -> list[Job]:
         raise HirelabError(
             f"{DIAGNOSTICS} have a ledger of their own; give --table {DIAGNOSTICS} alone."
         )
-    from .diagnostics import diagnostic_jobs
-
-    return list(diagnostic_jobs(cells(find_tables()), range(chosen.seeds)))
+    return list(diagnostic_runs(cells(find_tables()), range(chosen.seeds)))
 
 
 def ablation_status(names: Sequence[str], chosen: Protocol, folder: Path) -> Status:

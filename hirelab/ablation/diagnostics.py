@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from ..results import Result
 from ..synthetic.learning import token_network, train_on_task
 from ..synthetic.tasks import CopyFromDistance, MeetAcrossBorder, Task, TextureInRegion
 from .ledger import Entry, RunKey
+from .source import DIAGNOSTIC, circumstances, code_hash
 from .tables import Cell
 
 RECIPE: Mapping[str, Any] = {
@@ -111,8 +113,24 @@ class Diagnostic:
         depth, dim = RECIPE["depth"], RECIPE["dim"]
         return token_network(self.task, depth, dim, cycle=depth, seed=key.seed, **key.arguments)
 
-    def run(self) -> Entry:
+    @property
+    def label(self) -> str:
+        settings = (f"{k}={_words(v)}" for k, v in self.settings)
+        return f"{type(self.task).__name__} {' '.join(settings)}, seed {self.task.seed}"
+
+    @property
+    def source(self) -> str:
+        return code_hash(DIAGNOSTIC)
+
+    @property
+    def cost(self) -> float:
+        return float(self.task.size**2)  # the same network and steps for every task
+
+    def run(self, out: Path | None = None, progress: object = None) -> Entry:
         """Train and measure: about 4 s on one core. The same on one kind of machine.
+
+        Args:
+            out, progress: of every job of a sweep; this one needs neither.
 
         Returns:
             An entry with ``top1`` over all positions asked, and in ``measured`` for each question
@@ -134,6 +152,8 @@ class Diagnostic:
             parameters=result.parameters,
             seconds=result.seconds,
             images_per_second=result.steps * result.batch_size / max(result.seconds, 0.01),
+            source=self.source,
+            about=circumstances(),
             measured={q: {"accuracy": accuracies[q], "bound": bounds[q]} for q in bounds},
         )
 
@@ -250,6 +270,10 @@ def diagnosis_of(cell: Cell, entries: Iterable[Entry]) -> Diagnosis:
         np.array(list(found.values())).reshape(len(found), *bound.shape),
         bound,
     )
+
+
+def _words(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _of_bound(accuracies: np.ndarray, bound: float) -> str:

@@ -50,7 +50,7 @@ class RunKey:
     Attributes:
         model: name of the network; ``arguments``: what it is built with, defaults of the design
             included, so that a change of a default makes other runs.
-        recipe: every setting of the recipe.
+        recipe: the settings that differ from the paper's recipe.
         data: fingerprints of the train and val images.
         seed: of weights, order and augmentation.
         loop: version of the training loop, raised when equal keys would train otherwise.
@@ -332,8 +332,7 @@ def _flat(entry: Entry) -> dict[str, Any]:
         "macs": entry.macs,
         "images_per_second": entry.images_per_second,
         "seconds": entry.seconds,
-        "epochs": key.recipe.get("epochs", ""),
-        "img_size": key.recipe.get("img_size", ""),
+        "recipe": " ".join(f"{k}={v}" for k, v in sorted(key.recipe.items()) if v != ""),
         "train": key.data.get("train", ""),
         "val": key.data.get("val", ""),
         "loop": key.loop,

@@ -23,8 +23,9 @@ from .._shared.checks import check_choice, check_whole
 from .._shared.errors import HirelabError
 from .._shared.files import PACKAGED, data_folder, write_atomic
 from ..datasets.subsets import open_images
+from ..models.factory import model_names
 from ..training.loop import LOOP
-from ..training.recipes import PRESETS, Recipe
+from ..training.recipes import PAPER, PRESETS, Recipe
 from .ledger import PROTOCOL, RunKey
 from .tables import DEFAULT, Cell
 
@@ -94,7 +95,7 @@ class Protocol:
         return RunKey(
             cell.model or self.model,
             _plain(dict(cell.arguments)),
-            _plain(dataclasses.asdict(self.recipe)),
+            {name: mine for name, (_, mine) in self.recipe.differences().items()},
             dict(self.fingerprints),
             seed,
             LOOP,
@@ -113,12 +114,12 @@ class Protocol:
 
 CPU = dataclasses.replace(
     PRESETS["subset"],
-    epochs=40,
+    epochs=24,
     img_size=96,
-    start_img_size=64,
+    start_img_size=0,  # growing images would change what is padded while a network trains
     drop_path=0.0,
     precision="no",  # half precision is slower on processors that do not have it
-    evaluate_every=10,
+    evaluate_every=8,
 )
 
 PROFILES: dict[str, Protocol] = {
@@ -165,6 +166,8 @@ def protocol(
     """
     check_choice("profile", profile, PROFILES)
     found = PROFILES[profile]
+    if model is not None and model not in model_names():
+        raise HirelabError(f"{model!r} is no Hire-MLP; choose one of {', '.join(model_names())}.")
     if seeds is not None:
         check_whole("seeds", seeds, 1)
     changes = {name: value for name, value in recipe.items() if value is not None}
@@ -204,11 +207,11 @@ def read_protocol(folder: Path) -> dict[str, Any] | None:
     path = folder / PROTOCOL
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found.pop("format") != FORMAT:
+        if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
             raise ValueError("it is of another version of hirelab's ledger")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise HirelabError(
             f"{path} cannot be read ({error}); bring it back, or choose another --ledger."
         ) from error
@@ -253,7 +256,9 @@ def settle(folder: Path, chosen: Protocol) -> None:
         )
     # the same images under another name are the same images
     but = (*LOOKED, *(("data",) if same_images else ()))
-    theirs, ours = ({**one.pop("recipe"), **one} for one in (dict(found), dict(wanted)))
+    # a setting that is younger than the ledger had the paper's value then
+    recipes = dataclasses.asdict(PAPER)
+    theirs, ours = (_plain({**recipes, **one.pop("recipe"), **one}) for one in (found, wanted))
     differing = [
         f"{name} {theirs.get(name)!r}, not {value!r}"
         for name, value in ours.items()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,6 @@ from .ledger import PROTOCOL, Entry, Ledger
 from .protocols import read_protocol
 from .statistics import (
     Agreement,
-    Difference,
     agreement,
     difference_over_images,
     differences,
@@ -361,8 +359,7 @@ def ablation_table(
     pooled = pool(samples)
     simultaneous = {}
     if pooled.freedom and str(reference) in samples:
-        frozen = tuple((name, tuple(values)) for name, values in samples.items())
-        simultaneous = _simultaneous(frozen, str(reference))
+        simultaneous = {one.name: one for one in differences(samples, str(reference))}
     answers = {cell: _answers(entries) for cell, entries in runs.entries.items()}
     excess = excess_spread(list(answers.values()))
     sizes = np.zeros((2, count), dtype=np.int64)
@@ -447,14 +444,6 @@ def _independent(answers: Sequence[np.ndarray]) -> float:
     weights = [len(one) - 1 for one in several]
     squares = [independent_spread(one) ** 2 for one in several]
     return float(np.sqrt(np.average(squares, weights=weights)))
-
-
-@lru_cache(maxsize=8)
-def _simultaneous(
-    samples: tuple[tuple[str, tuple[float, ...]], ...], reference: str
-) -> dict[str, Difference]:
-    """`differences` by name; they take a second, and most tables have the same reference."""
-    return {one.name: one for one in differences(dict(samples), reference)}
 
 
 def _verdicts(runs: _Runs, metric: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""Which source decides what a training comes to, as one short hash.
+"""Which source decides what a run comes to, as one short hash, and where a run took place.
 
-An entry of the ledger keeps it. One with another hash is called stale: what it says was true of
+An entry of the ledger keeps both. One with another hash is called stale: what it says was true of
 other code. It is shown and never deleted, since nobody but a reader can tell whether the change
 mattered. Comments, docstrings and layout do not count.
 """
@@ -8,15 +8,19 @@ mattered. Comments, docstrings and layout do not count.
 from __future__ import annotations
 
 import io
+import subprocess
+import time
 import tokenize
 from functools import cache
 from pathlib import Path
 
+from .._shared.files import ROOT
+from ..results import hardware, versions
 from .ledger import source_hash
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
-FILES = (
+TRAINING = (
     "rearrange.py",
     "models/hire_mlp.py",
     "models/arguments.py",
@@ -27,7 +31,16 @@ FILES = (
     "datasets/cache.py",
     "datasets/transforms.py",
 )
-"""What is hashed. Not the recipes: a run's key has every setting of its own."""
+"""What decides a training. Not the recipes: a run's key has every setting of its own."""
+
+DIAGNOSTIC = (
+    "rearrange.py",
+    "models/hire_mlp.py",
+    "models/arguments.py",
+    "synthetic/learning.py",
+    "synthetic/tasks.py",
+)
+"""What decides a diagnostic."""
 
 _LAYOUT = {
     tokenize.COMMENT,
@@ -59,8 +72,30 @@ def code_of(text: str) -> str:
 
 
 @cache
-def training_source() -> str:
-    """The hash of `FILES` as they are now."""
+def code_hash(files: tuple[str, ...]) -> str:
+    """The hash of some files of the package as they are now."""
     return source_hash(
-        {name: code_of((PACKAGE / name).read_text(encoding="utf-8")) for name in FILES}
+        {name: code_of((PACKAGE / name).read_text(encoding="utf-8")) for name in files}
     )
+
+
+def circumstances(command: str = "") -> dict[str, str]:
+    """Where and when a run takes place: the command that repeats it, commit, date, hardware,
+    versions."""
+    return {
+        "command": command,
+        "commit": _commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": hardware(),
+        **{f"version of {name}": version for name, version in versions().items()},
+    }
+
+
+@cache
+def _commit() -> str:
+    """The checkout's commit; "" where there is none."""
+    try:
+        call = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+        return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

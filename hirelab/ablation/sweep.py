@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,10 +27,9 @@ from torch import nn
 from tqdm import tqdm
 
 from .._shared.errors import HirelabError
-from .._shared.files import ROOT
 from .._shared.tables import table
 from ..analysis.cost import count_macs
-from ..results import hardware, versions
+from ..results import hardware
 from ..training.evaluation import Evaluation
 from ..training.loop import DivergedError, train
 from ..training.network import build_network
@@ -39,13 +37,17 @@ from ..training.recipes import PRESETS, Recipe
 from ..training.runs import EVALUATION
 from .ledger import Entry, Ledger, RunKey, pack, stale
 from .protocols import Protocol
-from .source import training_source
+from .source import TRAINING, circumstances, code_hash
 from .tables import Cell
 
 __all__ = ["Job", "Status", "Training", "plan", "status", "work_through"]
 
 POLL_SECONDS = 2.0
 """Between looks at runs that other processes have."""
+
+
+SAY_SECONDS = 60.0
+"""Between lines about a run that goes on, where there is no terminal to show a bar in."""
 
 
 class Job(Interface):
@@ -57,6 +59,11 @@ class Job(Interface):
     @property
     def label(self) -> str:
         """What it is called on the screen."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Hash of the code that decides what comes of it."""
         ...
 
     @property
@@ -90,6 +97,10 @@ class Training:
         return f"{self.cell}, seed {self.seed}"
 
     @property
+    def source(self) -> str:
+        return code_hash(TRAINING)
+
+    @property
     def cost(self) -> float:
         recipe = self.protocol.recipe
         shares = [
@@ -118,8 +129,8 @@ class Training:
         return shlex.join([*words, *(["--set", *sets] if sets else [])])
 
     def run(self, out: Path, progress: Callable[[str], None]) -> Entry | None:
-        recipe, about = self.protocol.recipe, _about(self.command())
-        failed = Entry(self.key, "failed", source=training_source(), about=about)
+        recipe, about = self.protocol.recipe, circumstances(self.command())
+        failed = Entry(self.key, "failed", source=self.source, about=about)
         try:
             parameters, macs = _size(
                 self.key.model, self.cell, recipe.img_size, self.protocol.classes
@@ -152,7 +163,7 @@ class Training:
         return Entry(
             self.key,
             "done",
-            source=training_source(),
+            source=self.source,
             top1=found.accuracy(1),
             loss=found.loss,
             correct=pack(found.predicted == found.labels),
@@ -221,7 +232,7 @@ def work_through(
                     if not ours or not is_open(job):
                         continue
                     bar.set_description(job.label)
-                    entry = job.run(out / job.key.name, bar.set_postfix_str)
+                    entry = job.run(out / job.key.name, _progress(bar, job))
                     if entry is None:
                         return False
                     ledger.write(entry)
@@ -237,6 +248,21 @@ def work_through(
             bar.n = len(jobs) - len(left)
             bar.refresh()
     return True
+
+
+def _progress(bar: tqdm, job: Job) -> Callable[[str], None]:
+    """Shows a job's words beside the bar; in a log, which has none, as a line now and then."""
+    if not bar.disable:
+        return bar.set_postfix_str
+    said = time.monotonic()
+
+    def line(text: str) -> None:
+        nonlocal said
+        if time.monotonic() - said > SAY_SECONDS:
+            said = time.monotonic()
+            bar.write(f"{job.label}: {text}")
+
+    return line
 
 
 def _line(job: Job, entry: Entry, jobs: Sequence[Job], left: Sequence[Job], ledger: Ledger) -> str:
@@ -319,23 +345,23 @@ class Status:
 
 def status(jobs: Sequence[Job], ledger: Ledger) -> Status:
     """Where the jobs stand in a ledger; nothing is run or written."""
-    source, running = training_source(), ledger.leased()
+    running = ledger.leased()
     entries = {job.key.name: ledger.get(job.key) for job in jobs}
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         groups.setdefault(job.label.rpartition(", seed")[0], []).append(job)
 
-    def count(group: Sequence[Job], holds: Callable[[Entry], bool]) -> int:
-        found = (entries[job.key.name] for job in group)
-        return sum(entry is not None and holds(entry) for entry in found)
+    def count(group: Sequence[Job], holds: Callable[[Entry, Job], bool]) -> int:
+        found = ((entries[job.key.name], job) for job in group)
+        return sum(entry is not None and holds(entry, job) for entry, job in found)
 
     rows = tuple(
         (
             name,
-            count(group, lambda e: e.status == "done"),
+            count(group, lambda e, _: e.status == "done"),
             len(group),
-            count(group, lambda e: e.status == "failed"),
-            count(group, lambda e: stale(e, source)),
+            count(group, lambda e, _: e.status == "failed"),
+            count(group, lambda e, job: stale(e, job.source)),
             sum(job.key.name in running for job in group),
         )
         for name, group in groups.items()
@@ -352,27 +378,6 @@ def status(jobs: Sequence[Job], ledger: Ledger) -> Status:
 
 
 # ------------------------------------------------------------------ what a run is made of
-
-
-def _about(command: str) -> dict[str, str]:
-    """Circumstances of a run."""
-    return {
-        "command": command,
-        "commit": _commit(),
-        "date": time.strftime("%Y-%m-%d"),
-        "hardware": hardware(),
-        **{f"version of {name}": version for name, version in versions().items()},
-    }
-
-
-@lru_cache(maxsize=1)
-def _commit() -> str:
-    """The checkout's commit; "" where there is none."""
-    try:
-        call = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-        return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 @lru_cache(maxsize=256)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import TorchDynamoPlugin
 from safetensors.torch import save_file
@@ -111,6 +112,8 @@ def train(
         DivergedError: the loss is not finite.
     """
     out = Path(out)
+    if recipe.compile:  # the graphs of networks trained before count against the compiler's limit
+        torch.compiler.reset()
     # one graph for each size: shapes that vary make slower code, and there are three at most
     compiler = TorchDynamoPlugin(backend="inductor" if recipe.compile else "no", dynamic=False)
     accelerator = Accelerator(mixed_precision=recipe.precision, dynamo_plugin=compiler)

@@ -42,6 +42,17 @@ def test_the_pooled_deviation_is_the_root_of_the_mean_variance():
     assert np.isnan(pool({"a": [1.0], "b": [2.0]}).deviation)
 
 
+def test_intervals_are_those_of_scipy_with_its_own_search():
+    generator = np.random.default_rng(5)
+    means, counts = {"default": 80.0, "a": 79.0, "b": 80.4}, {"default": 9, "a": 2, "b": 4}
+    samples = draw(generator, means, counts)
+    found = differences(samples, "default")
+    theirs = stats.dunnett(samples["a"], samples["b"], control=samples["default"])
+    theirs = theirs.confidence_interval(0.95)
+    np.testing.assert_allclose([d.low for d in found], theirs.low, atol=0.01)
+    np.testing.assert_allclose([d.high for d in found], theirs.high, atol=0.01)
+
+
 def test_all_intervals_together_hold_the_truth_as_often_as_they_say():
     generator = np.random.default_rng(1)
     means = {"default": 80.0, "a": 79.0, "b": 80.0, "c": 80.5, "d": 78.0}
