@@ -2,6 +2,7 @@
 
     ablation_table     one table
     ablation_summary   all contrasts together, and how far the order of rows is the paper's
+    table_diagnoses    what the rows of a table can reach and have learnt, on generated tasks
     ledgers            the ledgers there are
 
 Nothing is trained here, and no data is needed.
@@ -22,8 +23,9 @@ from .._shared.errors import HirelabError, unknown
 from .._shared.files import data_folder
 from .._shared.tables import table as aligned
 from ..results import Result
+from .diagnostics import Diagnosis, diagnosis_of
 from .ledger import PROTOCOL, Entry, Ledger
-from .protocols import read_protocol
+from .protocols import DIAGNOSTICS, read_protocol
 from .statistics import (
     Agreement,
     agreement,
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from ..viz.figures import Figure
 
 __all__ = ["METRICS", "AblationResult", "AblationSummary", "ablation_summary", "ablation_table",
-           "ledgers"]  # fmt: skip
+           "ledgers", "table_diagnoses"]  # fmt: skip
 
 METRICS = ("top1", "loss")
 """Top-1 in percent, of which more is better; mean loss in nats, of which less is."""
@@ -265,6 +267,26 @@ def ledgers() -> list[str]:
 
 def _shipped() -> Path:
     return data_folder("results") / "ablations"
+
+
+def table_diagnoses(
+    table: str, rows: Sequence[str] = (), ledger: str | Path = DIAGNOSTICS
+) -> list[Diagnosis]:
+    """What the cells of a table can reach, and what was learnt of it; see `diagnostics`.
+
+    Args:
+        rows: their names; all of the table without.
+        ledger: folder of a ledger of diagnostics; that of hirelab by default. Where it lacks a
+            training there is the bound alone.
+
+    Raises:
+        HirelabError: an unknown table or row.
+    """
+    found = _table(table, "")
+    folder = _shipped() / DIAGNOSTICS if ledger == DIAGNOSTICS else Path(ledger)
+    entries = Ledger(folder).read()[0]
+    chosen = [found.row(name) for name in rows] or found.rows
+    return [diagnosis_of(row.cell, entries) for row in chosen]
 
 
 @dataclass(frozen=True)

@@ -202,8 +202,7 @@ def learnt(
                 axes.bar(places, bound[row][column], 0.82, color=theme.LINE)
                 for seed in accuracy[row][:, column]:
                     axes.plot(places, seed, zorder=3, **{**_SEED, "color": theme.BLUE})
-                axes.axhline(50, color=theme.MUTED, linewidth=0.8, linestyle=":")
-                axes.set(ylim=(40, 104), yticks=(50, 75, 100))
+                axes.set(ylim=(0, 104), yticks=(0, 50, 100))
                 axes.set_title(stages[row][column], fontsize=10)
         ticks = [n for n in numbers if n % 3 == 0] + list(places[len(numbers) :])
         shown = [f"{n:+}" for n in numbers if n % 3 == 0] + [word[0].upper() for word in words]
