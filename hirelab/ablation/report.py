@@ -110,11 +110,24 @@ class AblationResult(Result):
         """How often each row was trained."""
         return [len(values) for values in self.values]
 
+    @property
+    def noise(self) -> str:
+        """The spread of one training in words."""
+        if not self.freedom:
+            return "spread of one training: unknown, as no network was trained twice"
+        points = self.metric == "top1"
+        said = f"spread of one training: {_shown(self.deviation, 2 if points else 4)} "
+        said += "points of top-1" if points else "nats"
+        said += f" (standard deviation, {self.freedom} degrees of freedom)"
+        if not points:
+            return said
+        return f"{said}; were errors independent between images: {_shown(self.independent, 2)}"
+
     def __str__(self) -> str:
         unit = "top-1, %" if self.metric == "top1" else "loss, nats"
         digits = 2 if self.metric == "top1" else 3
-        head = [self.table, "seeds", unit, "difference", "95 %", "paper", "difference",
-                "params, M", "MMACs"]  # fmt: skip
+        head = [self.table, "seeds", unit, "difference", "95 %", "95 %, new images", "paper",
+                "difference", "params, M", "MMACs"]  # fmt: skip
         lines = [
             [
                 name,
@@ -122,6 +135,7 @@ class AblationResult(Result):
                 _shown(self.mean[i], digits),
                 _shown(self.difference[i], digits, "+"),
                 _interval(self.low[i], self.high[i], digits),
+                _interval(self.image_low[i], self.image_high[i], digits),
                 _shown(self.paper[i], 2),
                 _shown(self.paper_difference[i], 2, "+"),
                 f"{self.parameters[i] / 1e6:.2f}" if self.parameters[i] else "",
