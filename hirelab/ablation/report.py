@@ -110,6 +110,20 @@ class AblationResult(Result):
         """How often each row was trained."""
         return [len(values) for values in self.values]
 
+    def _difference(self, row: int, digits: int) -> str:
+        value = _shown(self.difference[row], digits, "+")
+        return f"{value} {_interval(self.low[row], self.high[row], digits)}".strip()
+
+    @property
+    def new_images(self) -> str:
+        """The intervals for other validation images too, a line a row that has one."""
+        there = np.flatnonzero(np.isfinite(self.image_low))
+        if not len(there):
+            return "95 % for new images: of top-1 only, and of rows that were trained"
+        rows = [(self.table, "95 % for new images")]
+        rows += [(self.rows[i], _interval(self.image_low[i], self.image_high[i], 2)) for i in there]
+        return aligned(rows, "lr")
+
     @property
     def noise(self) -> str:
         """The spread of one training in words."""
@@ -121,21 +135,20 @@ class AblationResult(Result):
         said += f" (standard deviation, {self.freedom} degrees of freedom)"
         if not points:
             return said
-        return f"{said}; were errors independent between images: {_shown(self.independent, 2)}"
+        alone = f"were errors independent between images: {_shown(self.independent, 2)}"
+        return f"{said}\n{alone}"
 
     def __str__(self) -> str:
         unit = "top-1, %" if self.metric == "top1" else "loss, nats"
         digits = 2 if self.metric == "top1" else 3
-        head = [self.table, "seeds", unit, "difference", "95 %", "95 %, new images", "paper",
-                "difference", "params, M", "MMACs"]  # fmt: skip
+        head = [self.table, "seeds", unit, "difference, 95 %", "paper", "diff.", "params, M",
+                "MMACs"]  # fmt: skip
         lines = [
             [
                 name,
                 len(self.values[i]) or "",
                 _shown(self.mean[i], digits),
-                _shown(self.difference[i], digits, "+"),
-                _interval(self.low[i], self.high[i], digits),
-                _interval(self.image_low[i], self.image_high[i], digits),
+                self._difference(i, digits),
                 _shown(self.paper[i], 2),
                 _shown(self.paper_difference[i], 2, "+"),
                 f"{self.parameters[i] / 1e6:.2f}" if self.parameters[i] else "",
@@ -176,7 +189,7 @@ class AblationResult(Result):
             self.low,
             self.high,
             self.paper_difference if points else np.full(len(self.rows), np.nan),
-            title=f"{self.title}: {self.about}",
+            title=f"{self.title}\n{self.about}",
             xlabel=f"difference to {self.reference!r}: {what}",
             text=f"{self.title}, {sum(trained)} of {len(trained)} rows trained; "
             + "; ".join(
@@ -240,7 +253,7 @@ class AblationSummary(Result):
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {word}" for word, count in self.counts.items())
         lines = [f"{len(self.verdicts)} claims ({self.about}): {counts}"]
-        if self.compared:
+        if self.compared > 2:  # of two rows the order is a coin
             low, mean, high = self.ceiling
             lines.append(
                 f"order of {self.compared} rows against the paper's: tau {self.tau:.2f} "
@@ -264,7 +277,7 @@ class AblationSummary(Result):
             column("low"),
             column("high"),
             column("paper") if points else np.full(len(self.verdicts), np.nan),
-            title=f"All claims: {self.about}",
+            title=f"All claims\n{self.about}",
             xlabel=f"{what} in favour of the claim",
             text=str(self),
             columns={"verdict": [one["word"] for one in self.verdicts]},

@@ -185,10 +185,10 @@ def _block_macs(dim: int, region: int, size: int) -> int:
 # ------------------------------------------------------------------ 07, ablations
 
 rows_of_the_default = Exercise(
-    "Seven tables, the paper's and the two that it lacks. How many of their rows are one and the "
-    "same network, the default design?",
+    "find_tables() of hirelab.ablation.tables gives seven tables. How many of their rows are one "
+    "and the same network, the default design?",
     lambda: sum(row.cell == DEFAULT for table in find_tables() for row in table.rows),
-    "hirelab.ablation.tables.find_tables() has them; a row's cell is what its network is.",
+    "A row's cell says what its network is, whatever the row is called; tables.DEFAULT is one.",
 )
 trainings_for_a_tenth = Exercise(
     "One training of a design spreads by 0.4 points. Two designs are trained equally often. How "

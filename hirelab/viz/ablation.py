@@ -56,7 +56,7 @@ def differences(
         verdicts: (one of `SIGNS`, what it is about), lines below.
     """
     rows, columns = len(names), columns or {}
-    heights = [1.25 + ROW * rows, 0.1 + LINE * len(verdicts)]
+    heights = [1.45 + ROW * rows, 0.1 + LINE * len(verdicts)]
     with chart(10, sum(heights), **{"axes.grid": False}) as figure:
         upper = figure
         if verdicts:
@@ -80,9 +80,10 @@ def differences(
             axes.get_yticklabels()[reference].set_fontweight("bold")
         _words(axes, columns, empty)
         axes.set_xlabel(xlabel)
+        axes.locator_params(axis="x", nbins=6)
         upper.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         _legend(upper, ours, low, paper, any(map(len, seeds)))
-        return finish(figure, text)
+        return finish(figure, text, few_colors=True)
 
 
 def _limits(
@@ -222,4 +223,4 @@ def learnt(
             ncols=2,
             fontsize=10,
         )
-        return finish(figure, text)
+        return finish(figure, text, few_colors=True)
