@@ -333,6 +333,7 @@ def _flat(entry: Entry) -> dict[str, Any]:
         "images_per_second": entry.images_per_second,
         "seconds": entry.seconds,
         "recipe": " ".join(f"{k}={v}" for k, v in sorted(key.recipe.items()) if v != ""),
+        "task": key.data.get("task", ""),
         "train": key.data.get("train", ""),
         "val": key.data.get("val", ""),
         "loop": key.loop,

@@ -107,11 +107,15 @@ class Training:
             (recipe.img_size_at(epoch) / recipe.img_size) ** 2
             for epoch in range(recipe.total_epochs)
         ]
+        return self.macs * self.protocol.images.get("train", 1) * sum(shares)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of an image; 0 for a network that cannot be built."""
         try:
-            _, macs = self._size()
+            return self._size()[1]
         except HirelabError:  # it fails when its turn comes, with this reason
-            return 0.0
-        return macs * self.protocol.images.get("train", 1) * sum(shares)
+            return 0
 
     def _size(self) -> tuple[int, int]:
         chosen = self.protocol
@@ -297,6 +301,24 @@ def seen_rate(jobs: Sequence[Job], ledger: Ledger) -> float:
     return sum(c for c, _ in done) / seconds if seconds else 0.0
 
 
+def timed_rate(jobs: Sequence[Job], batch_size: int = 8) -> float:
+    """Cost a second of this machine in training, judged by a few steps on noise with the first
+    network that can be built; 0 where there is none. Loading images is not in it."""
+    for job in jobs:
+        if not isinstance(job, Training) or not job.cost:
+            continue
+        side, classes = job.protocol.recipe.img_size, job.protocol.classes
+        network = build_network(job.key.model, classes, 0.0, dict(job.cell.arguments))
+        x = torch.randn(batch_size, 3, side, side)
+        times = []
+        for _ in range(4):
+            began = time.perf_counter()
+            network(x).square().mean().backward()
+            times.append(time.perf_counter() - began)
+        return job.macs * batch_size / min(times)
+    return 0.0
+
+
 def _duration(seconds: float) -> str:
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min" if minutes else "1 min"
@@ -313,8 +335,8 @@ class Status:
         rows: for each group of jobs (cell, done, wanted, failed, stale, running).
         reasons: {job: why it failed}.
         damaged: {file: why it does not count}.
-        seconds_left: what the rest will take in one process on this machine; NaN where this machine
-            has run nothing to judge by.
+        seconds_left: what the rest will take in one process on this machine, by the runs that it
+            has done, else by a step of training; NaN where neither tells.
     """
 
     rows: tuple[tuple[str, int, int, int, int, int], ...]
@@ -371,8 +393,8 @@ def status(jobs: Sequence[Job], ledger: Ledger) -> Status:
         for job in jobs
         if (entry := entries[job.key.name]) is not None and entry.status == "failed"
     }
-    rate = seen_rate(jobs, ledger)
     rest = sum(job.cost for job in jobs if entries[job.key.name] is None)
+    rate = seen_rate(jobs, ledger) or (timed_rate(jobs) if rest else 0.0)
     damaged = {path.name: why for path, why in ledger.read()[1].items()}
     return Status(rows, failures, damaged, rest / rate if rate else float("nan"))
 

@@ -228,6 +228,8 @@ def test_speed_is_judged_by_this_machine_alone(tmp_path):
     ledger, jobs = Ledger(tmp_path), [Stand(0, cost=6.0), Stand(1)]
     assert seen_rate(jobs, ledger) == 0
     assert "after the first" in str(status(jobs, ledger))
+    trainings = plan(dataclasses.replace(SMOKE, seeds=2).look(), [DEFAULT])
+    assert 0 < status(trainings, ledger).seconds_left < 3600  # nothing was run: a step was timed
     elsewhere = {"hardware": "another machine"}
     ledger.write(Entry(jobs[0].key, "done", seconds=100.0, about=elsewhere))
     assert seen_rate(jobs, ledger) == 0
