@@ -252,12 +252,12 @@ class AblationSummary(Result):
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {word}" for word, count in self.counts.items())
-        lines = [f"{len(self.verdicts)} claims ({self.about}): {counts}"]
+        lines = [f"{len(self.verdicts)} claims ({self.about})", counts]
         if self.compared > 2:  # of two rows the order is a coin
             low, mean, high = self.ceiling
             lines.append(
                 f"order of {self.compared} rows against the paper's: tau {self.tau:.2f} "
-                f"[{self.tau_low:.2f}, {self.tau_high:.2f}], p = {self.p:.3f}; this noise would "
+                f"[{self.tau_low:.2f}, {self.tau_high:.2f}], p = {self.p:.3f}\nthis noise would "
                 f"allow {mean:.2f} [{low:.2f}, {high:.2f}]"
             )
         return "\n".join(lines)
