@@ -1,3 +1,5 @@
+from .ablation.report import ablation_summary as ablation_summary
+from .ablation.report import ablation_table as ablation_table
 from .analysis.advice import suggest_target_layer as suggest_target_layer
 from .analysis.attribution import attribute as attribute
 from .analysis.attribution import grad_cam as grad_cam
@@ -18,6 +20,7 @@ from .models.factory import create as create
 from .models.factory import load as load
 from .models.factory import model_names as model_names
 from .rearrange import Rearrangement as Rearrangement
+from .widgets.ablation import AblationExplorer as AblationExplorer
 from .widgets.attribution import AttributionExplorer as AttributionExplorer
 from .widgets.block import BlockExplorer as BlockExplorer
 from .widgets.cost import CostExplorer as CostExplorer

@@ -20,10 +20,11 @@ differ in these alone have the same diagnostics.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +39,9 @@ from ..synthetic.tasks import CopyFromDistance, MeetAcrossBorder, Task, TextureI
 from .ledger import Entry, RunKey
 from .source import DIAGNOSTIC, circumstances, code_hash
 from .tables import Cell
+
+if TYPE_CHECKING:
+    from ..viz.figures import Figure
 
 RECIPE: Mapping[str, Any] = {
     "depth": 2,
@@ -223,6 +227,10 @@ class Diagnosis(Result):
         short = self.bound - self.accuracy
         return float("nan") if np.isnan(short).all() else float(np.nanmax(short))
 
+    def plot(self) -> Figure:
+        """A panel a stage: what was learnt of every question beside what is possible."""
+        return side_by_side([self])
+
     def __str__(self) -> str:
         """A line a question, a column a stage: accuracy, the mean over seeds, of the bound."""
         settings = zip(self.regions, self.shifts, strict=True)
@@ -274,6 +282,30 @@ def diagnosis_of(cell: Cell, entries: Iterable[Entry]) -> Diagnosis:
 
 def _words(value: Any) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def side_by_side(diagnoses: Sequence[Diagnosis]) -> Figure:
+    """A row of panels for each cell, see `Diagnosis.plot`."""
+    from ..viz.ablation import learnt
+
+    def said(one: Diagnosis) -> str:
+        return f"{max(0, ceil(one.shortfall))}" if one.seeds else "not trained yet"
+
+    return learnt(
+        [one.cell for one in diagnoses],
+        [
+            [
+                f"stage {stage}: region {region}, shift {shift}"
+                for stage, (region, shift) in enumerate(zip(one.regions, one.shifts, strict=True))
+            ]
+            for one in diagnoses
+        ],
+        diagnoses[0].questions,
+        [one.accuracy for one in diagnoses],
+        [one.bound for one in diagnoses],
+        "below what is possible by at most so many points: "
+        + "; ".join(f"{one.cell} {said(one)}" for one in diagnoses),
+    )
 
 
 def _of_bound(accuracies: np.ndarray, bound: float) -> str:

@@ -2,6 +2,7 @@
 
     ablation_table     one table
     ablation_summary   all contrasts together, and how far the order of rows is the paper's
+    table_diagnoses    what the rows of a table can reach and have learnt, on generated tasks
     ledgers            the ledgers there are
 
 Nothing is trained here, and no data is needed.
@@ -13,7 +14,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,11 +23,11 @@ from .._shared.errors import HirelabError, unknown
 from .._shared.files import data_folder
 from .._shared.tables import table as aligned
 from ..results import Result
+from .diagnostics import Diagnosis, diagnosis_of
 from .ledger import PROTOCOL, Entry, Ledger
-from .protocols import read_protocol
+from .protocols import DIAGNOSTICS, read_protocol
 from .statistics import (
     Agreement,
-    Verdict,
     agreement,
     difference_over_images,
     differences,
@@ -35,13 +36,19 @@ from .statistics import (
     pool,
     verdicts,
 )
-from .tables import PEERS, AblationTable, Cell, Row, find_tables
+from .tables import PEERS, AblationTable, Cell, Contrast, Row, find_tables
+
+if TYPE_CHECKING:
+    from ..viz.figures import Figure
 
 __all__ = ["METRICS", "AblationResult", "AblationSummary", "ablation_summary", "ablation_table",
-           "ledgers"]  # fmt: skip
+           "ledgers", "table_diagnoses"]  # fmt: skip
 
 METRICS = ("top1", "loss")
 """Top-1 in percent, of which more is better; mean loss in nats, of which less is."""
+
+WORDS = ("confirmed", "contradicted", "not resolved", "not judged")
+"""What is said of a claim."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +73,8 @@ class AblationResult(Result):
         parameters, macs: (rows,) of the trained network, at the size it was trained for.
         deviation: pooled standard deviation of one training, ``freedom`` its degrees of freedom.
         independent: what it would be, were errors independent between images; of top-1 only.
-        verdicts: rows (claim, source, estimate, low, high, p_holm, word, resolvable) of this
-            table's contrasts; Holm's correction is over those of all tables.
+        verdicts: of this table's claims, see `AblationSummary`; Holm's correction is over the
+            claims of all tables.
     """
 
     table: str
@@ -103,18 +110,45 @@ class AblationResult(Result):
         """How often each row was trained."""
         return [len(values) for values in self.values]
 
+    def _difference(self, row: int, digits: int) -> str:
+        value = _shown(self.difference[row], digits, "+")
+        return f"{value} {_interval(self.low[row], self.high[row], digits)}".strip()
+
+    @property
+    def new_images(self) -> str:
+        """The intervals for other validation images too, a line a row that has one."""
+        there = np.flatnonzero(np.isfinite(self.image_low))
+        if not len(there):
+            return "95 % for new images: of top-1 only, and of rows that were trained"
+        rows = [(self.table, "95 % for new images")]
+        rows += [(self.rows[i], _interval(self.image_low[i], self.image_high[i], 2)) for i in there]
+        return aligned(rows, "lr")
+
+    @property
+    def noise(self) -> str:
+        """The spread of one training in words."""
+        if not self.freedom:
+            return "spread of one training: unknown, as no network was trained twice"
+        points = self.metric == "top1"
+        said = f"spread of one training: {_shown(self.deviation, 2 if points else 4)} "
+        said += "points of top-1" if points else "nats"
+        said += f" (standard deviation, {self.freedom} degrees of freedom)"
+        if not points:
+            return said
+        alone = f"were errors independent between images: {_shown(self.independent, 2)}"
+        return f"{said}\n{alone}"
+
     def __str__(self) -> str:
         unit = "top-1, %" if self.metric == "top1" else "loss, nats"
         digits = 2 if self.metric == "top1" else 3
-        head = [self.table, "seeds", unit, "difference", "95 %", "paper", "difference",
-                "params, M", "MMACs"]  # fmt: skip
+        head = [self.table, "seeds", unit, "difference, 95 %", "paper", "diff.", "params, M",
+                "MMACs"]  # fmt: skip
         lines = [
             [
                 name,
                 len(self.values[i]) or "",
                 _shown(self.mean[i], digits),
-                _shown(self.difference[i], digits, "+"),
-                _interval(self.low[i], self.high[i], digits),
+                self._difference(i, digits),
                 _shown(self.paper[i], 2),
                 _shown(self.paper_difference[i], 2, "+"),
                 f"{self.parameters[i] / 1e6:.2f}" if self.parameters[i] else "",
@@ -122,27 +156,76 @@ class AblationResult(Result):
             ]
             for i, name in enumerate(self.rows)
         ]
-        judged = [verdict_line(one, digits) for one in self.verdicts]
+        judged = [f"{one['word']}: {verdict_line(one, digits)}" for one in self.verdicts]
         return "\n".join([f"{self.title} ({self.about})", aligned([head, *lines], "lr"), *judged])
+
+    def plot(self, seeds: bool = True) -> Figure:
+        """Ours and the paper's differences to the reference row on one scale, and the verdicts.
+
+        The paper's are of top-1 and are left out beside a loss.
+
+        Args:
+            seeds: draw every single training as well.
+        """
+        from ..viz.ablation import differences as draw
+
+        points = self.metric == "top1"
+        digits = 2 if points else 3
+        here = self.rows.index(self.reference)
+        trained = [len(values) > 0 for values in self.values]
+        singles = [
+            np.array(values) - self.mean[here] if seeds else np.array([]) for values in self.values
+        ]
+        columns = {
+            "top-1, %" if points else "loss": [_shown(v, digits) for v in self.mean],
+            "seeds": [str(n or "") for n in self.seeds],
+            "params, M": [f"{n / 1e6:.2f}" if n else "" for n in self.parameters],
+            "MMACs": [f"{n / 1e6:.1f}" if n else "" for n in self.macs],
+        }
+        what = "points of top-1, more is better" if points else "nats of loss, less is better"
+        return draw(
+            self.rows,
+            self.difference,
+            self.low,
+            self.high,
+            self.paper_difference if points else np.full(len(self.rows), np.nan),
+            title=f"{self.title}\n{self.about}",
+            xlabel=f"difference to {self.reference!r}: {what}",
+            text=f"{self.title}, {sum(trained)} of {len(trained)} rows trained; "
+            + "; ".join(
+                f"{name} {_shown(self.difference[i], digits, '+')}".strip()
+                for i, name in enumerate(self.rows)
+                if trained[i] and i != here
+            ),
+            seeds=[one[np.isfinite(one)] for one in singles],
+            reference=here,
+            columns=columns,
+            verdicts=[(one["word"], verdict_line(one, digits)) for one in self.verdicts],
+        )
 
 
 def verdict_line(one: dict[str, Any], digits: int = 2) -> str:
-    """A verdict in words, with the figures that it stands on."""
+    """A claim with the figures that its verdict stands on."""
+    if one["word"] == "not judged":
+        return str(one["claim"])
     interval = _interval(one["low"], one["high"], digits)
-    found = f"{one['claim']}: {one['word']}, {_shown(one['estimate'], digits, '+')} {interval}"
+    found = f"{one['claim']}: {_shown(one['estimate'], digits, '+')} {interval}"
     if one["word"] != "not resolved":
         return found
-    return f"{found}; so many seeds would show {_shown(one['resolvable'], digits)} or more"
+    return f"{found}; resolvable: {_shown(one['resolvable'], digits)}"
 
 
 @dataclass(frozen=True, eq=False)
 class AblationSummary(Result):
-    """All contrasts that a ledger can judge, and its order of rows beside the paper's.
+    """All claims of the tables as a ledger judges them, and its order of rows beside the paper's.
 
     Attributes:
         ledger, about, metric: as in `AblationResult`.
-        verdicts: as there, with the name of the ``table``.
-        missing: claims that cannot be judged: a row was not trained, or no cell has two seeds.
+        verdicts: for each claim its ``table``, ``claim``, ``source``, ``margin``; ``estimate``,
+            ``low``, ``high``, ``p``, ``p_holm``, ``word`` and ``resolvable`` of a
+            `statistics.Verdict`, in a form of which more speaks for the claim; ``paper``: the same
+            difference of the paper's top-1. The word is "not judged" and figures are NaN where a
+            row was not trained, no cell has two seeds, or a margin in points is asked of a loss.
         tau, tau_low, tau_high, p: pooled Kendall's tau-b with the rows that v1 prints, its 95 %
             interval over seeds, and the share of permutations within tables that agree as well.
         ceiling: (low, mean, high) of the tau that our noise would allow, were the paper's
@@ -154,7 +237,6 @@ class AblationSummary(Result):
     about: str
     metric: str
     verdicts: list[dict[str, Any]]
-    missing: list[str]
     tau: float
     tau_low: float
     tau_high: float
@@ -162,24 +244,44 @@ class AblationSummary(Result):
     ceiling: tuple[float, float, float]
     compared: int
 
-    def __str__(self) -> str:
+    @property
+    def counts(self) -> dict[str, int]:
+        """{verdict: how many claims}."""
         words = [one["word"] for one in self.verdicts]
-        counts = [
-            f"{words.count(word)} {word}" for word in ("confirmed", "contradicted", "not resolved")
-        ]
-        low, mean, high = self.ceiling
-        lines = [f"{len(words)} claims ({self.about}): {', '.join(counts)}"]
-        if self.missing:
-            lines.append(
-                f"{len(self.missing)} claims cannot be judged: a row or a second seed lacks"
-            )
-        if self.compared:
+        return {word: words.count(word) for word in WORDS}
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {word}" for word, count in self.counts.items())
+        lines = [f"{len(self.verdicts)} claims ({self.about})", counts]
+        if self.compared > 2:  # of two rows the order is a coin
+            low, mean, high = self.ceiling
             lines.append(
                 f"order of {self.compared} rows against the paper's: tau {self.tau:.2f} "
-                f"[{self.tau_low:.2f}, {self.tau_high:.2f}], p = {self.p:.3f}; this noise would "
+                f"[{self.tau_low:.2f}, {self.tau_high:.2f}], p = {self.p:.3f}\nthis noise would "
                 f"allow {mean:.2f} [{low:.2f}, {high:.2f}]"
             )
         return "\n".join(lines)
+
+    def plot(self) -> Figure:
+        """Every claim as the difference that speaks for it, ours and the paper's."""
+        from ..viz.ablation import differences as draw
+
+        def column(name: str) -> np.ndarray:
+            return np.array([one[name] for one in self.verdicts], dtype=float)
+
+        points = self.metric == "top1"
+        what = "points of top-1" if points else "nats of loss"
+        return draw(
+            [one["claim"] for one in self.verdicts],
+            column("estimate"),
+            column("low"),
+            column("high"),
+            column("paper") if points else np.full(len(self.verdicts), np.nan),
+            title=f"All claims\n{self.about}",
+            xlabel=f"{what} in favour of the claim",
+            text=str(self),
+            columns={"verdict": [one["word"] for one in self.verdicts]},
+        )
 
 
 # ------------------------------------------------------------------ reading
@@ -192,6 +294,26 @@ def ledgers() -> list[str]:
 
 def _shipped() -> Path:
     return data_folder("results") / "ablations"
+
+
+def table_diagnoses(
+    table: str, rows: Sequence[str] = (), ledger: str | Path = DIAGNOSTICS
+) -> list[Diagnosis]:
+    """What the cells of a table can reach, and what was learnt of it; see `diagnostics`.
+
+    Args:
+        rows: their names; all of the table without.
+        ledger: folder of a ledger of diagnostics; that of hirelab by default. Where it lacks a
+            training there is the bound alone.
+
+    Raises:
+        HirelabError: an unknown table or row.
+    """
+    found = _table(table, "")
+    folder = _shipped() / DIAGNOSTICS if ledger == DIAGNOSTICS else Path(ledger)
+    entries = Ledger(folder).read()[0]
+    chosen = [found.row(name) for name in rows] or found.rows
+    return [diagnosis_of(row.cell, entries) for row in chosen]
 
 
 @dataclass(frozen=True)
@@ -299,7 +421,7 @@ def ablation_table(
         if reference not in runs.entries:
             continue
         here, there = pooled.means[str(row.cell)], pooled.means[str(reference)]
-        columns["difference"][i] = sign * (here - there)
+        columns["difference"][i] = sign * (here - there) + 0.0  # no -0.0
         if one := simultaneous.get(str(row.cell)):
             ends = sorted((sign * one.low, sign * one.high))
             columns["low"][i], columns["high"][i] = ends
@@ -307,7 +429,6 @@ def ablation_table(
             columns["image_low"][i], columns["image_high"][i] = difference_over_images(
                 answers[row.cell], answers[reference], excess
             )
-    summary = _verdicts(runs, metric)[0]
     return AblationResult(
         table=found.name,
         title=found.title,
@@ -324,7 +445,7 @@ def ablation_table(
         deviation=pooled.deviation,
         freedom=pooled.freedom,
         independent=_independent(list(answers.values())) if metric == "top1" else float("nan"),
-        verdicts=[one for one in summary if one["table"] == found.name],
+        verdicts=[one for one in _verdicts(runs, metric) if one["table"] == found.name],
         **columns,
     )
 
@@ -339,15 +460,13 @@ def ablation_summary(
     """
     check_choice("metric", metric, METRICS)
     runs = _runs(ledger)
-    judged, missing = _verdicts(runs, metric)
     order, compared = _order(runs, metric)
     return AblationSummary(
         ledger=runs.ledger,
         about=runs.about,
         metric=metric,
-        verdicts=judged,
-        missing=missing,
-        tau=order.tau,
+        verdicts=_verdicts(runs, metric),
+        tau=float(order.tau),
         tau_low=order.low,
         tau_high=order.high,
         p=order.p,
@@ -376,29 +495,54 @@ def _independent(answers: Sequence[np.ndarray]) -> float:
     return float(np.sqrt(np.average(squares, weights=weights)))
 
 
-def _verdicts(runs: _Runs, metric: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Every contrast of every table that can be judged, corrected together; and the claims that
-    cannot. A margin in points means nothing for a loss."""
+def _verdicts(runs: _Runs, metric: str) -> list[dict[str, Any]]:
+    """Every contrast of every table; those that can be judged are corrected together."""
     samples = runs.samples(metric)
-    asked, missing = [], []
-    for table in find_tables(("all",), runs.model if runs.model in PEERS else ""):
-        for contrast in table.contrasts:
-            weights = {str(table.row(name).cell): w for name, w in contrast.weights.items()}
-            possible = set(weights) <= set(samples) and not (contrast.margin and metric == "loss")
-            if possible:
-                asked.append((table.name, dataclasses.replace(contrast, weights=weights)))
-            else:
-                missing.append(contrast.claim)
-    if not asked or not pool(samples).freedom:
-        return [], missing + [contrast.claim for _, contrast in asked]
-    found = verdicts([contrast for _, contrast in asked], samples)
-    return [_plain(name, one) for (name, _), one in zip(asked, found, strict=True)], missing
-
-
-def _plain(table: str, verdict: Verdict) -> dict[str, Any]:
+    every = [
+        (table, contrast)
+        for table in find_tables(("all",), runs.model if runs.model in PEERS else "")
+        for contrast in table.contrasts
+    ]
+    # rows of several tables are one cell
+    by_cell = {
+        at: dataclasses.replace(
+            contrast,
+            weights={str(table.row(name).cell): w for name, w in contrast.weights.items()},
+        )
+        for at, (table, contrast) in enumerate(every)
+    }
+    asked = {
+        at: contrast
+        for at, contrast in by_cell.items()
+        # a margin in points means nothing for a loss
+        if set(contrast.weights) <= set(samples) and not (contrast.margin and metric == "loss")
+    }
+    found = {}
+    if asked and pool(samples).freedom:
+        judged = verdicts(list(asked.values()), samples)
+        found = dict(zip(asked, judged, strict=True))
     own = ("estimate", "low", "high", "p", "p_holm", "word", "resolvable")
-    about = {"table": table, "claim": verdict.contrast.claim, "source": verdict.contrast.source}
-    return about | {name: getattr(verdict, name) for name in own}
+    nothing = dict.fromkeys(own, float("nan")) | {"word": "not judged"}
+    return [
+        {
+            "table": table.name,
+            "claim": contrast.claim,
+            "source": contrast.source,
+            "margin": contrast.margin,
+            "paper": _of_paper(table, contrast),
+            **({name: getattr(found[at], name) for name in own} if at in found else nothing),
+        }
+        for at, (table, contrast) in enumerate(every)
+    ]
+
+
+def _of_paper(table: AblationTable, contrast: Contrast) -> float:
+    """The contrast of the paper's figures; NaN where it prints none."""
+    figures = {name: table.row(name).top1 for name in contrast.weights}
+    return sum(
+        float("nan") if figures[name] is None else weight * float(figures[name] or 0)
+        for name, weight in contrast.weights.items()
+    )
 
 
 def _order(runs: _Runs, metric: str) -> tuple[Agreement, int]:

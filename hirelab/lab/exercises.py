@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..ablation.statistics import holm_corrected
+from ..ablation.tables import DEFAULT, find_tables
 from ..analysis.cost import branch_cost, count_macs
 from ..analysis.pyramid import pyramid
 from ..analysis.reach import reach_growth, sources_of
@@ -178,3 +180,25 @@ def _block_macs(dim: int, region: int, size: int) -> int:
     whole = count_macs(block, torch.empty(1, dim, size, size, device="meta"))
     assert block.hire.gate is not None
     return whole - count_macs(block.hire.gate, torch.empty(1, dim, device="meta"))
+
+
+# ------------------------------------------------------------------ 07, ablations
+
+rows_of_the_default = Exercise(
+    "find_tables() of hirelab.ablation.tables gives seven tables. How many of their rows are one "
+    "and the same network, the default design?",
+    lambda: sum(row.cell == DEFAULT for table in find_tables() for row in table.rows),
+    "A row's cell says what its network is, whatever the row is called; tables.DEFAULT is one.",
+)
+trainings_for_a_tenth = Exercise(
+    "One training of a design spreads by 0.4 points. Two designs are trained equally often. How "
+    "often each, at least, until the difference of their means has a standard error of 0.1 points?",
+    lambda: next(n for n in range(1, 100) if 0.4**2 * 2 / n <= 0.1**2 + 1e-12),
+    "A mean of n trainings has variance 0.4 * 0.4 / n, and the variances of two means add up.",
+)
+confirmed_of_four = Exercise(
+    "Four claims are tested at once, with p = 0.004, 0.02, 0.03 and 0.04. How many does Holm's "
+    "correction leave below 0.05?",
+    lambda: sum(p < 0.05 for p in holm_corrected([0.004, 0.02, 0.03, 0.04])),
+    "The smallest p is multiplied by 4, the next by 3; where one fails, all larger ones do.",
+)

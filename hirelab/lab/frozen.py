@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..ablation.tables import find_tables
 from ..models import create
 from ..widgets import (
+    AblationExplorer,
     AttributionExplorer,
     BlockExplorer,
     CostExplorer,
@@ -37,6 +39,8 @@ def frozen_pages(folder: str | Path) -> list[tuple[str, str]]:
     card: Any = trained.pretrained_cfg
     field = ReceptiveFieldExplorer(trained, "cat")
     attribution = AttributionExplorer(trained, "rocket", card["label_names"])
+    ablation = AblationExplorer()
+    tables = [table.name for table in find_tables()]
     pages: list[tuple[Explorer, str, dict[str, Iterable[Any]]]] = [
         (region, "regions.html", {"region_height": range(1, 9), "region_width": range(1, 9)}),
         (
@@ -54,6 +58,7 @@ def frozen_pages(folder: str | Path) -> list[tuple[str, str]]:
             "attribution.html",
             {"point": ("block output", "height branch", "width branch"), "stage": range(4)},
         ),
+        (ablation, "ablation.html", {"table": tables, "metric": ("top1", "loss")}),
     ]
     for explorer, name, over in pages:
         explorer.freeze(folder / name, **over)

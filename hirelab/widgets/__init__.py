@@ -1,5 +1,6 @@
 """Explorers: objects that show themselves as live controls, as a still, or as a frozen page."""
 
+from .ablation import AblationExplorer
 from .attribution import AttributionExplorer
 from .block import BlockExplorer
 from .cost import CostExplorer
@@ -11,6 +12,7 @@ from .region import RegionExplorer
 from .shift import ShiftExplorer
 
 __all__ = [
+    "AblationExplorer",
     "AttributionExplorer",
     "BlockExplorer",
     "CostExplorer",

@@ -11,20 +11,25 @@ import itertools
 import json
 import re
 import struct
+import tempfile
 import tracemalloc
 import weakref
 from dataclasses import dataclass
+from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import ipywidgets as w
 import numpy as np
 import pytest
 import torch
+from _ablation import made_ledger
 from ipywidgets.widgets import widget as registry
 from PIL import Image
 
 import hirelab as hl
+from hirelab.ablation.tables import DEFAULT, cell
 from hirelab.datasets.images import open_image
 from hirelab.datasets.transforms import normalise, square
 from hirelab.lab.frozen import frozen_pages
@@ -49,6 +54,20 @@ def field_explorer(**settings):
     return hl.ReceptiveFieldExplorer(NETWORK, "cat", **settings)
 
 
+@cache
+def ledgers() -> tuple[Path, Path, tempfile.TemporaryDirectory]:
+    """Two small ledgers, and the folder that holds them as long as the tests run."""
+    folder = tempfile.TemporaryDirectory()
+    one, other = (Path(folder.name) / name for name in ("imagenette-cpu", "other"))
+    made_ledger(one, {DEFAULT: [75.5, 76.25], cell(restore=False): [74.0, 75.0]})
+    made_ledger(other, {DEFAULT: [70.0]})
+    return one, other, folder
+
+
+def ablation_explorer(**settings):
+    return hl.AblationExplorer(ledgers()[:2], **settings)
+
+
 # how it is made, one possible change, and a combination of possible values that is impossible
 CONTRACT = {
     "RegionExplorer": (hl.RegionExplorer, {"region_height": 5}, {"stage": 3, "pick": 20}),
@@ -59,6 +78,7 @@ CONTRACT = {
     "ReachExplorer": (hl.ReachExplorer, {"blocks": 2}, {"stage": 3, "row": 30}),
     "AttributionExplorer": (attribution_explorer, {"target": 3}, {"stage": 0, "block": 2}),
     "ReceptiveFieldExplorer": (field_explorer, {"block": 0}, {"stage": 0, "block": 2}),
+    "AblationExplorer": (ablation_explorer, {"table": "padding"}, None),
 }
 every = pytest.mark.parametrize(
     ("make", "change", "impossible"), CONTRACT.values(), ids=CONTRACT.keys()
@@ -140,7 +160,8 @@ def test_numbers_out_of_arrays_are_numbers(make, change, impossible):
         now = getattr(explorer.settings, field.name)
         assert now == value
         assert type(now) is type(value)
-    explorer.set(**{k: np.int32(v) for k, v in change.items()})
+    kinds = {int: np.int32, str: np.str_}
+    explorer.set(**{k: kinds[type(v)](v) for k, v in change.items()})
     json.dumps(explorer.state())
 
 
@@ -455,15 +476,21 @@ def test_the_cache_is_bounded_over_500_changes(make, change, impossible, view):
     explorer = make()
     seen = view(explorer)
     drawn = counted(explorer)
-    sliders = {k: c for k, c in explorer.controls.items() if isinstance(c, Slider)}
-    moving = max(sliders, key=lambda name: sliders[name].high - sliders[name].low)
-    span = seen.control(moving)
+    positions = {
+        k: range(c.low, c.high + 1) if isinstance(c, Slider) else c.options
+        for k, c in explorer.controls.items()
+        if not isinstance(c, Toggle)
+    }
+    moving = max(
+        positions, key=lambda k: (isinstance(explorer.controls[k], Slider), len(positions[k]))
+    )
+    span, values = seen.control(moving), positions[moving]
     explorer.measure = lambda settings: None
     explorer.facts = lambda settings, measured: {"moved": getattr(settings, moving)}
 
     def move(times: int) -> tuple[int, int]:
         for i in range(times):
-            span.value = span.min + i % (span.max - span.min + 1)
+            span.value = values[i % len(values)]
         drawn.clear()
         gc.collect()
         return len(gc.get_objects()), len(registry._instances)
@@ -710,7 +737,7 @@ def test_the_project_s_own_frozen_pages_are_possible(monkeypatch, tmp_path):
 
     monkeypatch.setattr(Explorer, "freeze", record)
     pages = frozen_pages(tmp_path)
-    assert len({name for _, name in pages}) == len(pages) == 8
+    assert len({name for _, name in pages}) == len(pages) == 9
     assert len(asked) > 100
 
 

@@ -1,0 +1,105 @@
+"""What notebook 07 says in prose is what the library computes; what a ledger decides stands in its
+outputs alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+from hirelab import paper
+from hirelab.ablation.diagnostics import TASKS
+from hirelab.ablation.protocols import PROFILES
+from hirelab.ablation.report import WORDS, table_diagnoses
+from hirelab.ablation.tables import MARGIN, cell, find_tables, tables
+from hirelab.analysis.pyramid import pyramid
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "07_ablations.ipynb"
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return nbformat.read(NOTEBOOK, as_version=4).cells
+
+
+@pytest.fixture(scope="module")
+def prose(cells) -> str:
+    return " ".join(c.source for c in cells if c.cell_type == "markdown").replace("*", "")
+
+
+@pytest.fixture(scope="module")
+def bounds(tmp_path_factory):
+    """{row of components: {question: the bounds of its stages}}."""
+    rows = [row.name for row in tables()["components"].rows]
+    found = table_diagnoses("components", ledger=tmp_path_factory.mktemp("none"))
+    return {
+        name: dict(zip(one.questions, one.bound.T, strict=True))
+        for name, one in zip(rows, found, strict=True)
+    }
+
+
+def test_what_the_paper_prints(prose):
+    top1 = {name: float(value) for name, value in paper.ablation("components").rows}
+    inside = top1["full"] - top1["without inner-region rearrangement"]
+    between = top1["full"] - top1["without cross-region rearrangement"]
+    assert (
+        f"inside regions is worth {inside:.2f} points, exchange between them {between:.2f}" in prose
+    )
+    lost = []
+    for table in find_tables():
+        best = table.row(table.reference).top1
+        lost += [best - row.top1 for row in table.rows if row.top1 and row.name != table.reference]
+    assert np.mean(np.array(lost) < between - 1e-9) > 0.5  # "most are smaller"
+    same = cell(shift=(1, 1, 1, 1))
+    figures = [row.top1 for t in find_tables() for row in t.rows if row.cell == same and row.top1]
+    assert "as {:.2f} and as {:.2f}".format(*figures) in prose
+
+
+def test_how_ours_differ(prose):
+    ours, theirs = (PROFILES[name] for name in ("cpu", "imagenet"))
+    assert (theirs.model, theirs.recipe.epochs) == ("hire_mlp_small", 300)
+    assert f"for {theirs.recipe.epochs} epochs" in prose
+    first = [pyramid(p.model, p.recipe.img_size).grids[0, 0] / 4 for p in (ours, theirs)]
+    words = {6: "sixth", 14: "fourteenth"}
+    one, other = (words[n] for n in first)
+    assert f"a region of 4 covers a {one} of our first map and a {other} of the paper's" in prose
+    padded = pyramid(ours.model, ours.recipe.img_size).padded
+    assert padded[-1].any()
+    assert not padded[:-1].any()  # "only our last stage pads"
+
+
+def test_what_the_index_maps_allow(prose, bounds):
+    full, none, alone, stays = (
+        bounds[name]
+        for name in (
+            "full", "without cross-region rearrangement", "without inner-region rearrangement",
+            "without restore",
+        )
+    )  # fmt: skip
+    assert (none["border"] == 50).all()  # "all that is left for B is a guess"
+    assert (full["border"] == 100).all()
+    assert f"possible in {none['+1'][0]:.1f} % of places in stage 0" in prose
+    assert (full["+1"] == 100).all()
+    guess = 100 * TASKS["texture"].chance
+    for question, bound in alone.items():
+        assert (bound == (guess if question == "texture" else 50)).all()
+    assert guess == 25
+    assert (
+        f"up to {stays['-3'][0]:.1f} % of copies from -3, but only {stays['+3'][0]:.1f} % from +3; "
+        f"the full design has {full['-3'][0]:.1f} and {full['+3'][0]:.1f} %" in prose
+    )
+    for question, bound in bounds["without the channel branch"].items():
+        np.testing.assert_array_equal(bound, full[question])
+
+
+def test_the_design_that_is_trained_live_is_in_no_table():
+    mine = cell(region=(5, 5, 2, 2))
+    assert mine not in {row.cell for table in find_tables() for row in table.rows}
+
+
+def test_words_of_verdicts_and_margins_are_explained(prose):
+    for word in WORDS:
+        assert word.capitalize() in prose
+    assert f"at most {MARGIN} points" in prose
