@@ -47,6 +47,7 @@ WHOLE = (
     "tests/training/",
     "tests/notebooks/",
     "tests/ablation/test_cluster.py",
+    "tests/ablation/test_sweep.py",
 )
 
 

@@ -39,7 +39,7 @@ def test_the_version_is_the_packages(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["evalute", "runs/a"], "no command 'evalute'. Did you mean 'evaluate' or 'ablate'? `hirelab --help`"),
+        (["evaluat", "runs/a"], "no command 'evaluat'. Did you mean 'evaluate'? `hirelab --help`"),
         (["data", "chek"], "no command 'chek'. Did you mean 'check'? `hirelab data --help`"),
         (["xyzzy"], "no command 'xyzzy'. `hirelab --help`"),
     ],
