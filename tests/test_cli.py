@@ -39,7 +39,7 @@ def test_the_version_is_the_packages(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["evaluat", "runs/a"], "no command 'evaluat'. Did you mean 'evaluate'? `hirelab --help`"),
+        (["expotr", "runs/a"], "no command 'expotr'. Did you mean 'export'? `hirelab --help`"),
         (["data", "chek"], "no command 'chek'. Did you mean 'check'? `hirelab data --help`"),
         (["xyzzy"], "no command 'xyzzy'. `hirelab --help`"),
     ],
