@@ -76,6 +76,12 @@ def test_intervals_are_dunnett_s_and_stand_where_there_is_a_difference(result):
     assert ((result.image_low[1:3] < inside) & (inside < result.image_high[1:3])).all()
 
 
+def test_the_noise_of_the_paper_stands_beside_ours(result):
+    region, shift = tables()["region"].row("4,3,3,2"), tables()["shift"].row("1,1,1,1")
+    assert f"{DEVIATION:.2f} points" in result.noise
+    assert f"{shift.top1} and as {region.top1}" in result.noise
+
+
 def test_a_loss_is_a_loss(folder, result):
     loss = ablation_table("components", folder, "loss")
     np.testing.assert_allclose(loss.mean, 3 - result.mean / 50)  # as the helper wrote it

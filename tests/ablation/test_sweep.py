@@ -6,13 +6,16 @@ import csv
 import dataclasses
 import json
 import shlex
+import shutil
 from collections import Counter
 
+import nbformat
 import pytest
 import torch
 
 from hirelab._shared.errors import HirelabError
-from hirelab.ablation import sweep
+from hirelab._shared.files import project_folder
+from hirelab.ablation import report, sweep
 from hirelab.ablation.ablate import ablate, ablation_jobs, ablation_status
 from hirelab.ablation.ledger import Entry, Ledger, RunKey
 from hirelab.ablation.protocols import Protocol, protocol, recall, settle
@@ -87,6 +90,18 @@ def test_every_cell_of_every_table_is_trained_once_per_seed(swept):
     claims = sum(len(table.contrasts) for table in tables)
     assert len(judged.verdicts) == claims
     assert judged.compared == 24
+
+
+def test_notebook_07_reads_such_a_ledger(swept, tmp_path, monkeypatch):
+    shutil.copytree(swept, tmp_path / "imagenette-cpu")
+    monkeypatch.setattr(report, "_shipped", lambda: tmp_path)
+    notebook = nbformat.read(project_folder("notebooks") / "07_ablations.ipynb", as_version=4)
+    code = [c.source for c in notebook.cells if c.cell_type == "code" and "live." not in c.source]
+    names: dict = {}
+    for source in code:
+        if "learnt." not in source:  # what its live cells have trained
+            exec(source, names)
+    assert names["components"].seeds == [3, 1, 1, 1, 1]
 
 
 def test_a_sweep_that_is_done_trains_nothing(swept, capsys, monkeypatch):
