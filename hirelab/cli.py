@@ -7,6 +7,7 @@ Every command is a few lines that import what they call only when they run, so t
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HirelabError as error:
         print(f"hirelab: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # who read the output, `head` say, has gone; so is said to the shell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         return 130
 
@@ -130,7 +134,9 @@ def _parser() -> _Parser:
     )
     ablate.add_argument("--data", help="a data set's name, a folder or a zip (the profile's)")
     ablate.add_argument("--model", help="the Hire-MLP to vary (the profile's)")
-    ablate.add_argument("--seeds", type=int, help="trainings of a cell (the profile's)")
+    ablate.add_argument(
+        "--seeds", type=int, help="trainings of a cell; the default design has more (the profile's)"
+    )
     ablate.add_argument("--img-size", type=int, help="pixels a side (the profile's)")
     ablate.add_argument("--epochs", type=int, help="(the profile's)")
     ablate.add_argument(
@@ -264,25 +270,32 @@ def _train(options: argparse.Namespace) -> int:
 
 def _ablate(options: argparse.Namespace) -> int:
     from hirelab.ablation.ablate import ablate, ablation_status
-    from hirelab.ablation.protocols import default_ledger, protocol
+    from hirelab.ablation.protocols import DIAGNOSTICS, default_ledger, protocol
 
+    own = {name: getattr(options, name) for name in ("data", "model", "img_size", "epochs")}
+    if DIAGNOSTICS in options.table and (given := [k for k, v in own.items() if v is not None]):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise HirelabError(f"--table {DIAGNOSTICS} trains on generated tasks; leave {flags} out.")
     chosen = protocol(
         options.profile,
-        data=options.data,
-        model=options.model,
         seeds=options.seeds,
-        img_size=options.img_size,
-        epochs=options.epochs,
+        **own,
     )
     ledger = options.ledger or default_ledger(options.table, chosen.data, options.profile)
     if options.status:
         print(ablation_status(options.table, chosen, ledger))
         return 0
     more = {"retry": options.retry, "keep": options.keep, "on": options.on or ""}
-    if ablate(options.table, chosen, ledger, options.out, **more):
-        return 0
-    print("stopped; the same command goes on", file=sys.stderr)
-    return 130
+    try:
+        finished = ablate(options.table, chosen, ledger, options.out, **more)
+    except KeyboardInterrupt:
+        finished = False
+    if not finished:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    found = ablation_status(options.table, chosen, ledger)
+    print(f"{found.rest}; they are in {ledger}")
+    return 1 if found.reasons else 0
 
 
 def _recipes(options: argparse.Namespace) -> None:

@@ -15,7 +15,14 @@ import torch
 from .._shared.errors import HirelabError
 from .diagnostics import diagnostic_runs
 from .ledger import Ledger, compile_csv
-from .protocols import DIAGNOSTICS, Protocol, recall, results_folder, settle
+from .protocols import (
+    DIAGNOSTICS,
+    Protocol,
+    check_no_protocol,
+    recall,
+    results_folder,
+    settle,
+)
 from .sweep import Job, Status, plan, status, work_through
 from .tables import cells, find_tables
 
@@ -47,7 +54,9 @@ def ablation_status(names: Sequence[str], chosen: Protocol, folder: Path) -> Sta
     Raises:
         HirelabError: an unknown table, a protocol that is not the ledger's, no ledger and no data.
     """
-    if DIAGNOSTICS not in names:
+    if DIAGNOSTICS in names:
+        check_no_protocol(folder)
+    else:
         chosen = recall(folder, chosen)
     return status(ablation_jobs(names, chosen), Ledger(folder))
 
@@ -65,7 +74,7 @@ def ablate(
     """Run what a ledger lacks of some tables, and write its csv; whether nothing is missing now.
 
     The csv of all ledgers in `results_folder` is ``ablations.csv`` beside that folder, that of
-    another ledger has its name.
+    another ledger ``runs.csv`` in it.
 
     Args:
         names, chosen: see `ablation_jobs`; the data is looked at here.
@@ -77,7 +86,9 @@ def ablate(
     Raises:
         HirelabError: what the user can put right; nothing of what is done is lost.
     """
-    if DIAGNOSTICS not in names:
+    if DIAGNOSTICS in names:
+        check_no_protocol(folder)
+    else:
         if chosen.gpu and not on and not torch.cuda.is_available():
             raise HirelabError(
                 "This profile wants a GPU and PyTorch sees none; choose --profile cpu or smoke."
@@ -92,9 +103,10 @@ def ablate(
         finished = work_on_ray(jobs, ledger, out, on, retry=retry, keep=keep)
     else:
         finished = work_through(jobs, ledger, out, retry=retry, keep=keep)
-    if folder.parent.resolve() == results_folder().resolve():
-        ledgers = [Ledger(one) for one in sorted(folder.parent.iterdir()) if one.is_dir()]
-        compile_csv(ledgers, folder.parent.with_suffix(".csv"))
-    else:
-        compile_csv([ledger], folder.with_name(f"{folder.name}.csv"))
+    with ledger.writing():
+        if folder.resolve().parent == results_folder().resolve():
+            ledgers = [Ledger(one) for one in sorted(results_folder().iterdir()) if one.is_dir()]
+            compile_csv(ledgers, results_folder().with_suffix(".csv"))
+        else:
+            compile_csv([ledger], folder / "runs.csv")
     return finished

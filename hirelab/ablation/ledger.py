@@ -121,11 +121,38 @@ class Entry:
         """
         try:
             values = json.loads(text)
-            if values.pop("format") != FORMAT:
-                raise HirelabError("it is of another version of hirelab's ledger")
-            return cls(RunKey(**values.pop("key")), **values)
+            if not isinstance(values, dict):
+                raise HirelabError(f"it holds a {type(values).__name__} and no run")
+            if (version := values.pop("format")) != FORMAT:
+                raise HirelabError(f"it is of another version, {version!r}, than {FORMAT}")
+            found = cls(RunKey(**values.pop("key")), **values)
         except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
             raise HirelabError(f"it is damaged: {error}") from error
+        if wrong := found._wrong():
+            raise HirelabError(f"it is damaged: {wrong}")
+        return found
+
+    def _wrong(self) -> str:
+        """What cannot be true of a run; "" where nothing is wrong."""
+        if self.status not in ("done", "failed"):
+            return f"its status is {self.status!r}"
+        for name in ("top1", "loss", "images", "parameters", "macs", "seconds"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return f"its {name} is {value!r}"
+        if self.status == "failed":
+            return ""
+        if not 0 <= self.top1 <= 100:
+            return f"its top1 is {self.top1}"
+        try:
+            packed = base64.b64decode(self.correct, validate=True)
+        except (TypeError, ValueError):
+            return "its answers cannot be read"
+        if len(packed) != -(-self.images // 8):
+            return f"it has {8 * len(packed)} answers to {self.images} images"
+        if self.images and abs(100 * self.answers.mean() - self.top1) > 1e-6:
+            return "its top1 is not that of its answers"
+        return ""
 
 
 def pack(correct: np.ndarray) -> str:
@@ -178,14 +205,14 @@ class Ledger:
             HirelabError: the folder cannot be written to; nothing of what is there is lost.
         """
         path = self.path(entry.key)
-        with self._writing():
+        with self.writing():
             if path.exists() and self.get(entry.key) is None:
                 os.replace(path, path.with_suffix(".damaged"))
             write_atomic(path, entry.to_json())
         return path
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
         """Turn what the disk refuses in the block into a sentence with the cure."""
         try:
             yield
@@ -200,7 +227,7 @@ class Ledger:
         """Whether the run is ours to do while the block lasts: False if another process has it."""
         path = self.folder / f"{key.name}.lease"
         token = uuid.uuid4().hex
-        with self._writing():
+        with self.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             taken = _take(path, token, seconds)
         if not taken:
@@ -292,17 +319,19 @@ def _create(path: Path, token: str) -> bool:
 
 
 def _holder(path: Path) -> dict[str, Any]:
-    """What a lease says; empty where it is gone or still being written."""
+    """What a lease says; empty where it is gone, still being written, or none of ours."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
         return {}
+    ours = isinstance(found, dict) and isinstance(found.get("process"), int)
+    return found if ours else {}
 
 
 def _abandoned(path: Path, seconds: float) -> bool:
     """Whether nobody works under a lease: its process is gone, or it has grown old."""
     holder = _holder(path)
-    if holder.get("host") == socket.gethostname() and not _runs(int(holder["process"])):
+    if holder.get("host") == socket.gethostname() and not _runs(holder["process"]):
         return True
     try:
         return time.time() - path.stat().st_mtime > seconds

@@ -26,12 +26,13 @@ from ..datasets.subsets import open_images
 from ..models.factory import model_names
 from ..training.loop import LOOP
 from ..training.recipes import PAPER, PRESETS, Recipe
-from .ledger import PROTOCOL, RunKey
+from .ledger import PROTOCOL, Ledger, RunKey
 from .tables import DEFAULT, Cell
 
 __all__ = [
     "PROFILES",
     "Protocol",
+    "check_no_protocol",
     "default_ledger",
     "protocol",
     "read_protocol",
@@ -176,8 +177,8 @@ def protocol(
         changes["start_img_size"] = min(found.recipe.start_img_size, changes["img_size"])
     return dataclasses.replace(
         found,
-        data=data or found.data,
-        model=model or found.model,
+        data=found.data if data is None else data,
+        model=found.model if model is None else model,
         seeds=seeds or found.seeds,
         recipe=dataclasses.replace(found.recipe, **changes),
     )
@@ -208,13 +209,20 @@ def read_protocol(folder: Path) -> dict[str, Any] | None:
     path = folder / PROTOCOL
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
-            raise ValueError("it is of another version of hirelab's ledger")
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
+        if (version := found.pop("format", None)) != FORMAT:
+            raise ValueError(f"it is of another version, {version!r}, than {FORMAT}")
+        kinds = {"model": str, "data": str, "recipe": dict, "fingerprints": dict, "images": dict}
+        for name, kind in {**kinds, "classes": int}.items():
+            if not isinstance(found.get(name), kind):
+                raise ValueError(f"its {name} is {found.get(name)!r}")
+        Recipe(**found["recipe"])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise HirelabError(
-            f"{path} cannot be read ({error}); bring it back, or choose another --ledger."
+            f"{path} cannot be read ({error}); bring it back as it was, or choose another --ledger."
         ) from error
     return found
 
@@ -224,11 +232,13 @@ def recall(folder: Path, chosen: Protocol) -> Protocol:
     can be read without the data; else those of the data.
 
     Raises:
-        HirelabError: as `read_protocol` and `Protocol.look`.
+        HirelabError: as `read_protocol` and `Protocol.look`; or it holds another protocol.
     """
     found = read_protocol(folder)
     if found is None:
+        _check_free(folder)
         return chosen.look()
+    _compare(folder, found, chosen, but=(*LOOKED, "data"))
     return dataclasses.replace(chosen, **{name: found[name] for name in LOOKED})
 
 
@@ -241,6 +251,7 @@ def settle(folder: Path, chosen: Protocol) -> None:
     """
     wanted, found = chosen.to_json(), read_protocol(folder)
     if found is None:
+        _check_free(folder)
         try:
             text = json.dumps({"format": FORMAT, **wanted}, indent=1, sort_keys=True) + "\n"
             write_atomic(folder / PROTOCOL, text)
@@ -256,10 +267,48 @@ def settle(folder: Path, chosen: Protocol) -> None:
             "back, or choose another --ledger."
         )
     # the same images under another name are the same images
-    but = (*LOOKED, *(("data",) if same_images else ()))
+    _compare(folder, found, chosen, but=(*LOOKED, *(("data",) if same_images else ())))
+
+
+def check_no_protocol(folder: Path) -> None:
+    """Make sure that a folder may hold diagnostics, which no table reads.
+
+    Raises:
+        HirelabError: it holds trainings.
+    """
+    if (folder / PROTOCOL).exists():
+        raise HirelabError(
+            f"{folder} holds trainings; {DIAGNOSTICS} have a ledger of their own: choose another "
+            "--ledger."
+        )
+
+
+def _check_free(folder: Path) -> None:
+    """Make sure that a folder without a protocol may become the ledger of one.
+
+    Raises:
+        HirelabError: it is a file, or holds runs already.
+    """
+    if folder.is_file():
+        raise HirelabError(f"The ledger {folder} is a file; choose another --ledger.")
+    if Ledger(folder).read()[0]:
+        raise HirelabError(
+            f"{folder} holds runs of no protocol, as {DIAGNOSTICS} are; choose another --ledger."
+        )
+
+
+def _compare(folder: Path, found: Mapping[str, Any], chosen: Protocol, but: Sequence[str]) -> None:
+    """Make sure that a ledger's protocol is the chosen one, but for the names in ``but``.
+
+    Raises:
+        HirelabError: it is not; the message names what differs.
+    """
     # a setting that is younger than the ledger had the paper's value then
-    recipes = dataclasses.asdict(PAPER)
-    theirs, ours = (_plain({**recipes, **one.pop("recipe"), **one}) for one in (found, wanted))
+    paper = dataclasses.asdict(PAPER)
+    theirs, ours = (
+        _plain({**paper, **one["recipe"], **{k: v for k, v in one.items() if k != "recipe"}})
+        for one in (found, chosen.to_json())
+    )
     differing = [
         f"{name} {theirs.get(name)!r}, not {value!r}"
         for name, value in ours.items()

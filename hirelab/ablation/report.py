@@ -36,7 +36,7 @@ from .statistics import (
     pool,
     verdicts,
 )
-from .tables import PEERS, AblationTable, Cell, Contrast, Row, find_tables
+from .tables import PEERS, AblationTable, Cell, Contrast, Row, find_tables, tables
 
 if TYPE_CHECKING:
     from ..viz.figures import Figure
@@ -231,7 +231,8 @@ class AblationSummary(Result):
         tau, tau_low, tau_high, p: pooled Kendall's tau-b with the rows that v1 prints, its 95 %
             interval over seeds, and the share of permutations within tables that agree as well.
         ceiling: (low, mean, high) of the tau that our noise would allow, were the paper's
-            differences the truth here; all NaN where fewer than two rows of a table were trained.
+            differences the truth here. All of these are NaN where fewer than two rows of a table
+            were trained, and the intervals also where nothing was trained twice.
         compared: how many rows the tau is over.
     """
 
@@ -255,7 +256,14 @@ class AblationSummary(Result):
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {word}" for word, count in self.counts.items())
         lines = [f"{len(self.verdicts)} claims ({self.about})", counts]
-        if self.compared > 2:  # of two rows the order is a coin
+        if self.compared > 2 and np.isnan(self.tau):  # of two rows the order is a coin
+            lines.append("order of the rows: not judged, they all came out equal")
+        elif self.compared > 2 and np.isnan(self.tau_low):
+            lines.append(
+                f"order of {self.compared} rows against the paper's: tau {self.tau:.2f}, "
+                f"p = {self.p:.3f}; its noise is unknown, as no network was trained twice"
+            )
+        elif self.compared > 2:
             low, mean, high = self.ceiling
             lines.append(
                 f"order of {self.compared} rows against the paper's: tau {self.tau:.2f} "
@@ -320,12 +328,16 @@ def table_diagnoses(
             training there is the bound alone.
 
     Raises:
-        HirelabError: an unknown table or row.
+        HirelabError: an unknown table or row, or no such folder.
     """
-    found = _table(table, "")
+    check_choice("ablation table", table, tables())  # of peers nothing is known
+    found = tables()[table]
     folder = _shipped() / DIAGNOSTICS if ledger == DIAGNOSTICS else Path(ledger)
+    if ledger != DIAGNOSTICS and not folder.is_dir():
+        raise HirelabError(f"There is no folder {folder}; give one with a ledger of diagnostics.")
     entries = Ledger(folder).read()[0]
-    chosen = [found.row(name) for name in rows] or found.rows
+    names = [rows] if isinstance(rows, str) else rows
+    chosen = [found.row(name) for name in names] or found.rows
     return [diagnosis_of(row.cell, entries) for row in chosen]
 
 
@@ -353,10 +365,17 @@ def _runs(ledger: str | Path) -> _Runs:
     Raises:
         HirelabError: there is none, or none of it came to its end.
     """
+    if not isinstance(ledger, str | Path):
+        raise HirelabError(f"ledger is {ledger!r}; give the name or the folder of one.")
     folder = Path(ledger)
     if not (folder / PROTOCOL).exists():
         known = ledgers()
         if str(ledger) not in known:
+            if folder.is_dir():
+                raise HirelabError(
+                    f"{folder} has no {PROTOCOL}: it is no ledger of trained networks; "
+                    "`hirelab ablate --ledger` makes one."
+                )
             cure = f"There are {', '.join(known) or 'none'}; or give the folder of one."
             raise HirelabError(unknown("ledger", str(ledger), known, cure))
         folder = _shipped() / str(ledger)
@@ -377,6 +396,12 @@ def _runs(ledger: str | Path) -> _Runs:
     }
     if not entries:
         raise HirelabError(f"No run of {folder} has come to its end; `hirelab ablate` trains them.")
+    counts = {entry.images for found in entries.values() for entry in found}
+    if len(counts) > 1:
+        raise HirelabError(
+            f"The runs of {folder} answered different numbers of images ({sorted(counts)}), which "
+            "cannot be compared; take out those that are not of its data."
+        )
     recipe = shared["recipe"]
     about = (
         f"{model} on {Path(shared['data']).stem} at {recipe['img_size']} px, "
@@ -489,8 +514,9 @@ def ablation_summary(
 
 
 def _table(name: str, model: str) -> AblationTable:
-    (found,) = find_tables((name,), model)
-    return found
+    known = {table.name: table for table in find_tables(("all",), model)}
+    check_choice("ablation table", name, known)
+    return known[name]
 
 
 def _answers(entries: Sequence[Entry]) -> np.ndarray:
@@ -561,18 +587,17 @@ def _of_paper(table: AblationTable, contrast: Contrast) -> float:
 def _order(runs: _Runs, metric: str) -> tuple[Agreement, int]:
     """The agreement with v1 over the tables of which two rows or more were trained."""
     samples = runs.samples(metric)
-    paper, ours = [], []
+    paper = []
     for table in find_tables():
         rows: list[Row] = [
             row for row in table.rows if row.top1 is not None and str(row.cell) in samples
         ]
         if len(rows) > 1:
-            paper.append({row.name: float(row.top1 or 0) for row in rows})
-            ours.append({row.name: samples[str(row.cell)] for row in rows})
+            paper.append({str(row.cell): float(row.top1 or 0) for row in rows})
     if not paper:
         nothing = float("nan")
         return Agreement(nothing, nothing, nothing, nothing, (nothing,) * 3), 0
-    return agreement(paper, ours), sum(map(len, paper))
+    return agreement(paper, samples), sum(map(len, paper))
 
 
 def _shown(value: float, digits: int, sign: str = "") -> str:

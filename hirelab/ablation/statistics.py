@@ -124,6 +124,8 @@ def _critical(counts: tuple[int, ...], control: int, confidence: float) -> float
     seconds with 20 cells, so it is done once for each set of counts, on samples of those sizes.
     """
     ladder = (np.arange(count, dtype=float) for count in (*counts, control))  # any spread will do
+    if len(counts) == 1:  # one comparison is Student's, which needs no search
+        return float(stats.t(counts[0] + control - 2).ppf((1 + confidence) / 2))
     *others, last = ladder
     found = stats.dunnett(*others, control=last, rng=np.random.default_rng(0))
     interval = found.confidence_interval(confidence)
@@ -284,8 +286,10 @@ class Agreement:
 
     Attributes:
         tau: Kendall's tau-b over all pairs of rows that stand in one table, -1 to 1.
-        p: share of permutations within tables that agree at least as well.
-        low, high: 95 % interval over seeds (parametric: means moved by the pooled spread).
+        p: share of permutations within tables that agree at least as well; NaN without a tau, as
+            where all rows came out equal.
+        low, high: 95 % interval over seeds (parametric: means moved by the pooled spread); NaN, as
+            the ceiling, where no cell has two seeds.
         ceiling: (low, mean, high) of the tau that would be seen were the paper's differences the
             truth here too, with our spread and seeds: no table of this noise could show more.
     """
@@ -299,49 +303,53 @@ class Agreement:
 
 def agreement(
     paper: Sequence[Mapping[str, float]],
-    ours: Sequence[Samples],
+    samples: Samples,
     draws: int = 2000,
     seed: int = 0,
 ) -> Agreement:
     """One pooled rank agreement with the paper.
 
+    A cell that is a row of several tables has one noise in all of them.
+
     Args:
-        paper: for each table {row: top-1 that the paper prints}.
-        ours: for each table {row: top-1 of every seed}; the same rows.
+        paper: for each table {cell: top-1 that the paper prints}.
+        samples: of every cell that a table names; the spread is pooled over all that are given.
+
+    Raises:
+        HirelabError: a cell of a table has no accuracy.
     """
-    if [set(t) for t in paper] != [set(t) for t in ours]:
-        raise HirelabError("The tables of the paper and ours have other rows; give the same ones.")
-    theirs = [np.array(list(t.values()), dtype=float) for t in paper]
-    rows = [[np.asarray(table[name], dtype=float) for name in t] for t, table in
-            zip(paper, ours, strict=True)]  # fmt: skip
-    means = [np.array([values.mean() for values in table]) for table in rows]
-    pooled = pool({f"{i}/{j}": v for i, table in enumerate(rows) for j, v in enumerate(table)})
-    deviation = 0.0 if np.isnan(pooled.deviation) else pooled.deviation
-    noise = [deviation / np.sqrt([len(v) for v in table]) for table in rows]
+    lacking = [name for table in paper for name in table if name not in samples]
+    if lacking:
+        raise HirelabError(
+            f"There is no accuracy of {lacking[0]!r}, which the paper's tables name."
+        )
+    pooled = pool(samples)
+    theirs = [np.array(list(table.values()), dtype=float) for table in paper]
+    means = [np.array([pooled.means[name] for name in table]) for table in paper]
+    place = {name: i for i, name in enumerate(samples)}
+    where = [np.array([place[name] for name in table], dtype=int) for table in paper]
+    error = pooled.deviation / np.sqrt([pooled.counts[name] for name in samples])
     generator = np.random.default_rng(seed)
 
-    def noisy(values: list[np.ndarray]) -> list[float]:
-        return [
-            _pooled_tau(
-                theirs,
-                [v + s * generator.standard_normal(len(v)) for v, s in
-                 zip(values, noise, strict=True)],
+    def noisy(values: list[np.ndarray]) -> tuple[float, float, float]:
+        """2.5 % quantile, mean and 97.5 % quantile of tau when means move by their noise."""
+        if not pooled.freedom:
+            return (float("nan"),) * 3
+        found = []
+        for _ in range(draws):
+            moved = error * generator.standard_normal(len(error))
+            found.append(
+                _pooled_tau(theirs, [v + moved[at] for v, at in zip(values, where, strict=True)])
             )
-            for _ in range(draws)
-        ]  # fmt: skip
+        low, high = np.quantile(found, [0.025, 0.975])
+        return float(low), float(np.mean(found)), float(high)
 
     tau = _pooled_tau(theirs, means)
     chance = [_pooled_tau(theirs, [generator.permutation(m) for m in means]) for _ in range(draws)]
-    around, best = np.array(noisy(means)), np.array(noisy(theirs))
-    low, high = np.quantile(around, [0.025, 0.975])
-    least, most = np.quantile(best, [0.025, 0.975])
-    return Agreement(
-        tau,
-        float((1 + sum(c >= tau - 1e-12 for c in chance)) / (1 + draws)),
-        float(low),
-        float(high),
-        (float(least), float(best.mean()), float(most)),
-    )
+    as_good = sum(one >= tau - 1e-12 for one in chance)
+    low, _, high = noisy(means)
+    p = float("nan") if np.isnan(tau) else (1 + as_good) / (1 + draws)
+    return Agreement(float(tau), float(p), low, high, noisy(theirs))
 
 
 def _pooled_tau(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:

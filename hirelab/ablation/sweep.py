@@ -14,6 +14,7 @@ keeps its reason and the sweep goes on; what is wrong with the disk or the data 
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 import shutil
 import time
@@ -233,6 +234,7 @@ def work_through(
     """
     warn_of_damage(ledger)
     tried: set[str] = set()
+    waiting = False
     left = open_jobs(jobs, ledger, retry)
     with tqdm(total=len(jobs), initial=len(jobs) - len(left), unit="run", disable=None) as bar:
         while left:
@@ -247,8 +249,11 @@ def work_through(
                 left = open_jobs(jobs, ledger, retry, tried)
                 bar.write(line_of(job, entry, jobs, left, seen_rate(jobs, ledger)))
                 break
-            else:
-                time.sleep(POLL_SECONDS)  # all that is left is in other hands
+            else:  # all that is left is in other hands
+                if not waiting:
+                    bar.write(f"waiting for {len(left)} runs that other processes have")
+                waiting = True
+                time.sleep(POLL_SECONDS)
                 left = open_jobs(jobs, ledger, retry, tried)
             bar.n = len(jobs) - len(left)
             bar.refresh()
@@ -289,7 +294,13 @@ def take(
     with ledger.lease(job.key) as ours:
         if not ours or not open_jobs([job], ledger, retry):
             return False, None
-        entry = job.run(out / job.key.name, show(job))
+        try:
+            entry = job.run(out / job.key.name, show(job))
+        except OSError as error:
+            raise HirelabError(
+                f"{job.label} cannot go on in {out} ({error}); make room or choose another --out, "
+                "and run the same command again."
+            ) from error
         if entry is None:
             return True, None
         ledger.write(entry)
@@ -329,7 +340,9 @@ def line_of(job: Job, entry: Entry, jobs: Sequence[Job], left: Sequence[Job], ra
 def warn_of_damage(ledger: Ledger) -> None:
     """Say which files of a ledger do not count."""
     for path, why in ledger.read()[1].items():
-        tqdm.write(f"warning: {path} does not count: {why}; its run is done again, and it is kept")
+        run = re.fullmatch("[0-9a-f]{16}", path.stem)
+        then = "its run is done again, and it is kept" if run else "it is left alone"
+        tqdm.write(f"warning: {path} does not count: {why}; {then}")
 
 
 def seen_rate(jobs: Sequence[Job], ledger: Ledger) -> float:
@@ -401,14 +414,20 @@ class Status:
         lines = [table([head, *shown], "lr")]
         lines += [f"failed: {job}: {why}" for job, why in self.reasons.items()]
         lines += [f"does not count: {path}: {why}" for path, why in self.damaged.items()]
+        return "\n".join([*lines, self.rest])
+
+    @property
+    def rest(self) -> str:
+        """What is left to do, in a line."""
+        failed = f"{len(self.reasons)} failed, which --retry runs again" if self.reasons else ""
         if not self.missing:
-            lines.append("all runs are done")
-        elif self.seconds_left == self.seconds_left:
-            left = _duration(self.seconds_left)
-            lines.append(f"{self.missing} runs are missing: about {left} of one process here")
+            return f"no run is missing; {failed}" if failed else "all runs are done"
+        if self.seconds_left == self.seconds_left:
+            time_left = f"about {_duration(self.seconds_left)} of one process here"
         else:
-            lines.append(f"{self.missing} runs are missing; their time is known after the first")
-        return "\n".join(lines)
+            time_left = "their time is known after the first"
+        lacks = f"{self.missing} runs are missing: {time_left}"
+        return f"{lacks}; {failed}" if failed else lacks
 
 
 def status(jobs: Sequence[Job], ledger: Ledger) -> Status:

@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any
 
 from .. import paper
+from .._shared.checks import check_whole
 from .._shared.errors import HirelabError, unknown
 
 DEFAULTS: Mapping[str, Any] = {
@@ -64,13 +65,22 @@ def cell(**changes: Any) -> Cell:
     """The cell of the default design with some arguments changed.
 
     Raises:
-        HirelabError: for an argument that the ablations do not vary.
+        HirelabError: for an argument that the ablations do not vary, or a region or shift that is
+            not a whole number for each of the four stages.
     """
     for name in changes:
         if name not in DEFAULTS:
             known = f"The ablations vary {', '.join(DEFAULTS)}."
             raise HirelabError(unknown("design argument", name, DEFAULTS, known))
     whole = {**DEFAULTS, **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}}
+    for name in ("region", "shift"):
+        stages = whole[name]
+        if not isinstance(stages, tuple) or len(stages) != len(DEFAULTS[name]):
+            raise HirelabError(
+                f"{name} is {stages!r}; give {len(DEFAULTS[name])} whole numbers, one a stage."
+            )
+        for number in stages:
+            check_whole(name, number, 0)
     if whole["cross_region"] == "none" or not any(whole["shift"]):
         whole |= {"cross_region": "shift", "shift": (0,) * len(whole["shift"]), "restore": True}
     return Cell(tuple((name, whole[name]) for name in DEFAULTS))
@@ -307,11 +317,11 @@ def find_tables(names: Sequence[str] = ("all",), model: str = "") -> list[Ablati
     known = tables()
     if model in PEERS or "peers" in names:
         known = {**known, "peers": peers(model)}
-    chosen = list(known) if "all" in names else list(dict.fromkeys(names))
-    for name in chosen:
-        if name not in known:
+    for name in names:
+        if name not in known and name != "all":
             cure = f"There are {', '.join(known)}, and all."
-            raise HirelabError(unknown("ablation table", name, known, cure))
+            raise HirelabError(unknown("ablation table", str(name), known, cure))
+    chosen = list(known) if "all" in names else list(dict.fromkeys(names))
     return [known[name] for name in chosen]
 
 

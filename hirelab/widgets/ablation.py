@@ -25,7 +25,7 @@ class AblationExplorer(Explorer):
     Nothing is trained for it: it reads ledgers, once; make another explorer to see new runs.
 
     Args:
-        folders: ledgers by name or folder; by default all that come with hirelab.
+        folders: ledgers by name or folder, one or several; by default all that come with hirelab.
         settings: see ``AblationExplorer.Settings``; ``ledger`` is the name of one, which says the
             data set.
 
@@ -42,9 +42,16 @@ class AblationExplorer(Explorer):
         ledger: str = choice("imagenette-cpu", ("imagenette-cpu",), "ledger")
         seeds: bool = toggle(True, "single trainings")
 
-    def __init__(self, folders: Iterable[str | Path] | None = None, **settings: Any) -> None:
+    def __init__(
+        self, folders: str | Path | Iterable[str | Path] | None = None, **settings: Any
+    ) -> None:
         chosen = ledgers() if folders is None else folders
-        self._folders = {Path(one).name: one for one in chosen}
+        given = [chosen] if isinstance(chosen, str | Path) else list(chosen)
+        self._folders = {Path(one).name: one for one in given}
+        if len(self._folders) < len(given):
+            raise HirelabError(
+                f"folders are {given}; give each ledger once, with another folder name each."
+            )
         if not self._folders:
             raise HirelabError("There is no ledger; `hirelab ablate` trains one, give its folder.")
         self._read = lru_cache(maxsize=None)(ablation_table)

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def test_a_run_is_what_it_is_and_not_how_it_was_typed():
 
 def test_what_is_written_is_read(tmp_path):
     ledger, correct = Ledger(tmp_path / "runs"), np.random.default_rng(0).random(3925) < 0.7
-    kept = entry(key(shift=(1, 1)), correct=pack(correct), images=3925, about={"commit": "abc"})
+    top1 = 100 * correct.mean()
+    kept = Entry(key(shift=(1, 1)), "done", top1=top1, loss=1.25, correct=pack(correct),
+                 images=3925, about={"commit": "abc"})  # fmt: skip
     failed = Entry(key(1), "failed", reason="the loss became nan")
     for one in (kept, failed):
         assert ledger.write(one) == ledger.path(one.key)
@@ -47,7 +50,7 @@ def test_what_is_written_is_read(tmp_path):
     found = {e.key.name: e for e in entries}
     assert len(kept.correct) == 656
     np.testing.assert_array_equal(found[kept.key.name].answers, correct)
-    assert found[kept.key.name].top1 == 50.0
+    assert found[kept.key.name].top1 == top1
     assert found[failed.key.name].reason == failed.reason
     assert np.isnan(found[failed.key.name].top1)
 
@@ -68,6 +71,43 @@ def test_damaged_files_are_named_and_the_rest_is_read(tmp_path):
     }  # fmt: skip
     assert "another version" in damaged[tmp_path / "old.json"]
     assert "name" in damaged[tmp_path / "other.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"top1": None}, "its top1 is None"),
+        ({"top1": "x"}, "its top1 is 'x'"),
+        ({"top1": 120.0, "loss": 1.0}, "its top1 is 120"),
+        ({"top1": 25.0}, "not that of its answers"),
+        ({"macs": True}, "its macs is True"),
+        ({"status": "running"}, "status is 'running'"),
+        ({"correct": "!!"}, "answers cannot be read"),
+        ({"correct": ""}, "0 answers to 8 images"),
+        ({"images": 100_000}, "8 answers to 100000 images"),
+        ({"extra": 1}, "extra"),
+        ({"format": 7}, "another version, 7, than 1"),
+    ],
+)
+def test_an_entry_that_cannot_be_true_does_not_count(tmp_path, change, why):
+    ledger = Ledger(tmp_path)
+    half = np.array([True, False] * 4)
+    path = ledger.write(entry(key(), correct=pack(half), images=8))
+    assert ledger.get(key()) is not None
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert ledger.get(key()) is None
+    assert why in ledger.read()[1][path]
+
+
+@pytest.mark.parametrize("text", ["[]", '""', "{", '{"host": "HERE"}', '{"process": "abc"}'])
+def test_a_lease_that_is_none_of_ours_grows_old_and_is_taken_over(tmp_path, text):
+    ledger, path = Ledger(tmp_path), tmp_path / f"{key().name}.lease"
+    path.write_text(text.replace("HERE", socket.gethostname()))
+    with ledger.lease(key()) as mine:
+        assert not mine
+    os.utime(path, (time.time() - 1000,) * 2)
+    with ledger.lease(key()) as mine:
+        assert mine
 
 
 def json_key(one: RunKey) -> RunKey:

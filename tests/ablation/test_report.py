@@ -221,3 +221,28 @@ def test_the_ledgers_that_come_along_can_be_read():
 def test_the_made_ledger_answers_as_it_says(folder):
     for entry in Ledger(folder).read()[0]:
         assert entry.answers.sum() * 100 / IMAGES == entry.top1
+
+
+def test_the_order_of_rows_without_a_spread_has_no_interval(tmp_path):
+    once = {row.cell: [75.0 + i] for i, row in enumerate(tables()["shift"].rows)}
+    found = ablation_summary(made_ledger(tmp_path / "once", once))
+    assert np.isnan([found.tau_low, found.tau_high, *found.ceiling]).all()
+    assert "its noise is unknown" in str(found)
+    equal = ablation_summary(made_ledger(tmp_path / "equal", {one: [75.0] for one in once}))
+    assert np.isnan([equal.tau, equal.p]).all()
+    assert "all came out equal" in str(equal)
+
+
+def test_the_ceiling_uses_the_spread_that_is_printed(full):
+    found, table = ablation_summary(full), ablation_table("shift", full)
+    cells = {row.cell for t in find_tables(("all",), "hire_mlp_atto") for row in t.rows}
+    assert table.freedom == len(cells)  # two seeds each, however many tables a cell stands in
+    assert found.ceiling[0] <= found.ceiling[1] <= found.ceiling[2]
+
+
+def test_runs_of_other_images_are_not_compared(tmp_path, monkeypatch):
+    folder = made_ledger(tmp_path / "ledger", {DEFAULT: [75.0, 76.0]})
+    other = Entry(made_protocol().key(NO_SHIFT, 0), "done", top1=100.0, correct="/w==", images=8)
+    Ledger(folder).write(other)
+    with pytest.raises(HirelabError, match=r"different numbers of images \(\[8, 400\]\)"):
+        ablation_table("shift", folder)

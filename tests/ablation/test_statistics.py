@@ -177,16 +177,28 @@ def test_the_excess_spread_is_what_trainings_differ_by_as_a_whole():
 def test_agreement_is_kendalls_tau_b_in_one_table_and_pools_several():
     one = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}
     seen = {"a": [1.0], "b": [3.0], "c": [2.0], "d": [2.0]}
-    found = agreement([one], [seen], draws=200)
+    found = agreement([one], seen, draws=200)
     expected = stats.kendalltau([1, 2, 3, 4], [1, 3, 2, 2]).statistic
     assert found.tau == pytest.approx(expected)
     right = {name: [value] for name, value in one.items()}
-    both = agreement([one, one], [right, {n: [-v[0]] for n, v in right.items()}], draws=200)
+    other = {f"{name}'": value for name, value in one.items()}
+    both = agreement([one, other], right | {n: [-v] for n, v in other.items()}, draws=200)
     assert both.tau == pytest.approx(0.0)  # all pairs of one agree, all of the other do not
-    perfect = agreement([one, one], [right, right], draws=2000)
+    perfect = agreement([one, other], right | {n: [v] for n, v in other.items()}, draws=2000)
     # 24 orders a table: both right in 1 of 576
     assert perfect.p == pytest.approx(1 / 576, abs=0.003)
-    assert perfect.ceiling == (1.0, 1.0, 1.0)  # no spread is known, so none is simulated
+    assert np.isnan([*perfect.ceiling, perfect.low, perfect.high]).all()  # no spread is known
+    equal = agreement([one], {name: [1.0, 2.0] for name in one})
+    assert np.isnan([equal.tau, equal.p]).all()
+
+
+def test_a_cell_of_two_tables_has_one_noise():
+    paper = {"a": 1.0, "b": 1.1}
+    seen = {"a": [0.0, 2.0], "b": [0.1, 2.1], "else": [5.0, 5.0, 5.0]}
+    eight = agreement([paper] * 8, seen)
+    # were the tables independent, all eight would hardly ever be wrong, or right, together
+    assert eight.ceiling[0] == -1.0
+    assert eight.ceiling[2] == 1.0
 
 
 def test_the_ceiling_is_what_the_papers_own_order_would_show():
@@ -195,7 +207,7 @@ def test_the_ceiling_is_what_the_papers_own_order_would_show():
     taus, ceilings = [], []
     for _ in range(60):
         seen = {name: value + 0.3 * generator.standard_normal(3) for name, value in paper.items()}
-        found = agreement([paper], [seen], draws=100)
+        found = agreement([paper], seen, draws=100)
         taus.append(found.tau)
         ceilings.append(found.ceiling[1])
         assert found.ceiling[0] <= found.ceiling[1] <= found.ceiling[2]
@@ -211,7 +223,7 @@ def test_the_ceiling_is_what_the_papers_own_order_would_show():
         (lambda: differences({"a": [1.0, 2.0]}, "default"), "no accuracy of 'default'"),
         (lambda: differences({"a": [1.0], "b": [2.0]}, "b"), "No cell has two seeds"),
         (lambda: verdicts([better("x", "a", "z")], {"a": [1.0, 2.0]}), "needs z"),
-        (lambda: agreement([{"a": 1.0}], [{"b": [1.0]}]), "other rows"),
+        (lambda: agreement([{"a": 1.0}], {"b": [1.0]}), "no accuracy of 'a'"),
         (
             lambda: difference_over_images(np.ones((2, 3), bool), np.ones((2, 4), bool), 0),
             "answered 3 images and the default 4",

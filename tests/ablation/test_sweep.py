@@ -79,7 +79,7 @@ def test_every_cell_of_every_table_is_trained_once_per_seed(swept):
     assert Counter(entry.key.seed for entry in entries) == {0: len(cells(tables)), 1: 1, 2: 1}
     assert len(cells(tables)) == 24 + 3
     assert not list((swept.parent / "runs").iterdir())  # the folders of runs are gone
-    with open(swept.with_name("smoke.csv"), newline="") as file:
+    with open(swept / "runs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["run"] for row in rows} == {entry.key.name for entry in entries}
     for table in tables:
@@ -105,11 +105,11 @@ def test_notebook_07_reads_such_a_ledger(swept, tmp_path, monkeypatch):
 
 
 def test_a_sweep_that_is_done_trains_nothing(swept, capsys, monkeypatch):
-    before = {path.name: path.stat().st_mtime_ns for path in swept.iterdir()}
+    before = {path.name: path.stat().st_mtime_ns for path in swept.glob("*.json")}
     monkeypatch.setattr(sweep, "train", None)
     call = ["ablate", "--profile", "smoke", "--ledger", str(swept)]
     assert main([*call, "--out", str(swept.parent / "runs")]) == 0
-    assert {path.name: path.stat().st_mtime_ns for path in swept.iterdir()} == before
+    assert {path.name: path.stat().st_mtime_ns for path in swept.glob("*.json")} == before
     capsys.readouterr()
     assert main([*call, "--status"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "all runs are done"
@@ -247,9 +247,9 @@ def test_speed_is_judged_by_this_machine_alone(tmp_path):
     trainings = plan(SMOKE.look(), [DEFAULT])
     assert 0 < status(trainings, ledger).seconds_left < 3600  # nothing was run: a step was timed
     elsewhere = {"hardware": "another machine"}
-    ledger.write(Entry(jobs[0].key, "done", seconds=100.0, about=elsewhere))
+    ledger.write(Entry(jobs[0].key, "done", top1=50.0, seconds=100.0, about=elsewhere))
     assert seen_rate(jobs, ledger) == 0
-    ledger.write(Entry(jobs[0].key, "done", seconds=3.0, about=ABOUT))
+    ledger.write(Entry(jobs[0].key, "done", top1=50.0, seconds=3.0, about=ABOUT))
     assert seen_rate(jobs, ledger) == pytest.approx(2.0)
 
 
@@ -286,7 +286,17 @@ def test_a_setting_younger_than_a_ledger_does_not_make_it_another(tmp_path):
     settle(tmp_path, chosen)
 
 
-@pytest.mark.parametrize("text", ["{", '{"format": 99}', "[]", '"x"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '{"format": 99}',
+        "[]",
+        '"x"',
+        '{"format": 1}',
+        '{"format": 1, "model": "m", "data": ""}',
+    ],
+)
 def test_a_protocol_that_cannot_be_read_is_said_and_left(tmp_path, text):
     path = tmp_path / "protocol.json"
     path.write_text(text)
@@ -330,6 +340,8 @@ def test_code_is_what_counts_as_source():
         (["--profile", "smoke", "--img-size", "8"], "at least 32 pixels"),
         (["--profile", "smoke", "--data", "nowhere"], "'nowhere'"),
         (["--profile", "smoke", "--table", "diagnostics", "shift"], "alone"),
+        (["--profile", "smoke", "--table", "all", "shfit"], "Did you mean 'shift'"),
+        (["--table", "diagnostics", "--img-size", "64", "--data", "x"], "leave --data, --img-size"),
         (["--profile", "smoke", "--table", "peers", "--model", "hire_mlp_tiny"], "No peers"),
         (["--profile", "smoke", "--model", "resnet18"], "no Hire-MLP"),
     ],
@@ -346,6 +358,40 @@ def test_a_profile_that_wants_a_gpu_says_so(tmp_path, monkeypatch):
     with pytest.raises(HirelabError, match=r"wants a GPU.*--profile cpu"):
         ablate(["shift"], protocol("gpu"), tmp_path / "ledger", tmp_path / "runs")
     assert not list(tmp_path.iterdir())
+
+
+def test_where_it_stands_is_said_of_its_own_protocol_alone(swept, tmp_path):
+    with pytest.raises(HirelabError, match="epochs 1, not 7"):
+        ablation_status(["all"], protocol("smoke", epochs=7), swept)
+    with pytest.raises(HirelabError, match="holds trainings"):
+        ablation_status(["diagnostics"], SMOKE, swept)
+    with pytest.raises(HirelabError, match="holds trainings"):
+        ablate(["diagnostics"], SMOKE, swept, tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(HirelabError, match="is a file"):
+        ablation_status(["all"], SMOKE, tmp_path / "file")
+    one = ablation_jobs(["diagnostics"], SMOKE)[0]
+    Ledger(tmp_path).write(Entry(one.key, "done", top1=50.0))
+    with pytest.raises(HirelabError, match="runs of no protocol"):
+        ablate(["shift"], SMOKE, tmp_path, tmp_path)
+
+
+def test_failed_runs_are_not_called_done(tmp_path, capsys):
+    folder, chosen = tmp_path / "ledger", SMOKE.look()
+    settle(folder, chosen)
+    jobs = ablation_jobs(["shift"], chosen)
+    for job in jobs:
+        Ledger(folder).write(Entry(job.key, "failed", reason="it did not fit"))
+    call = ["ablate", "--profile", "smoke", "--table", "shift", "--ledger", str(folder)]
+    assert main([*call, "--out", str(tmp_path / "runs")]) == 1
+    said = f"no run is missing; {len(jobs)} failed, which --retry runs again"
+    assert said in capsys.readouterr().out
+
+
+def test_what_the_disk_refuses_a_run_is_said_with_its_cure(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(HirelabError, match=r"cannot go on .*choose another --out"):
+        work_through([Stand(0)], Ledger(tmp_path / "ledger"), tmp_path / "file" / "runs")
 
 
 def test_a_ledger_in_the_way_of_a_file_is_said(tmp_path):

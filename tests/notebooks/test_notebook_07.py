@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hirelab import paper
-from hirelab.ablation.diagnostics import TASKS
+from hirelab.ablation.diagnostics import TASKS, diagnosis_of
 from hirelab.ablation.protocols import PROFILES
 from hirelab.ablation.report import WORDS, table_diagnoses
 from hirelab.ablation.tables import MARGIN, cell, find_tables, tables
@@ -82,6 +82,9 @@ def test_what_the_index_maps_allow(prose, bounds):
     assert (full["border"] == 100).all()
     assert f"possible in {none['+1'][0]:.1f} % of places in stage 0" in prose
     assert (full["+1"] == 100).all()
+    leaks = TASKS["copy"].size % 4 and none["+4"][0] > 50  # of regions of 4 that do not fill it
+    assert leaks
+    assert f"farther than a region reaches, are possible ({none['+4'][0]:.1f} %)" in prose
     guess = 100 * TASKS["texture"].chance
     for question, bound in alone.items():
         assert (bound == (guess if question == "texture" else 50)).all()
@@ -94,9 +97,13 @@ def test_what_the_index_maps_allow(prose, bounds):
         np.testing.assert_array_equal(bound, full[question])
 
 
-def test_the_design_that_is_trained_live_is_in_no_table():
+def test_the_design_that_is_trained_live_is_in_no_table(prose):
     mine = cell(region=(5, 5, 2, 2))
     assert mine not in {row.cell for table in find_tables() for row in table.rows}
+    found = diagnosis_of(mine, [])
+    three = {d: found.bound[:, found.distances[d]] for d in (-3, 3)}
+    assert f"it is {three[-3][0]:.1f} % from -3 and {three[3][0]:.1f} % from +3" in prose
+    assert three[-3][2] == three[3][2] == 50  # "with regions of 2 it is a guess"
 
 
 def test_words_of_verdicts_and_margins_are_explained(prose):

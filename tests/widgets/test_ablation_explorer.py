@@ -68,3 +68,10 @@ def test_a_ledger_is_read_once(folders, monkeypatch):
     explorer.set(seeds=False)
     explorer.set(metric="top1")
     assert explorer.state()["trained"] == "2 of 5 rows"
+
+
+def test_one_ledger_may_be_given_alone_and_two_of_one_name_may_not(folders):
+    one = folders[0]
+    assert hl.AblationExplorer(one).state() == hl.AblationExplorer([str(one)]).state()
+    with pytest.raises(HirelabError, match="another folder name each"):
+        hl.AblationExplorer([one, one.parent / "elsewhere" / one.name])
