@@ -39,6 +39,10 @@ RETRIES = 3
 ANSWER_SECONDS = 10.0
 """What a cluster may take to answer at all. Ray itself would try for a quarter of an hour."""
 
+CANCEL_SECONDS = 60.0
+"""After which what still runs is asked again to stop: Python may swallow an interrupt that comes in
+the wrong moment, and a step with its checkpoint is over by then."""
+
 ADDRESS = re.compile(r"(?:ray://)?(?P<host>[^\s/]+):(?P<port>\d{1,5})")
 
 
@@ -144,11 +148,13 @@ def _take_back(tasks: dict[Any, Job]) -> None:
     if tasks:
         text = "stopping when what runs has written its checkpoint; once more to leave at once"
         print(text, file=sys.stderr, flush=True)
-    for ref in tasks:
-        ray.cancel(ref)
     while tasks:
-        for ref in _ended(tasks, None):
-            del tasks[ref]
+        for ref in tasks:
+            ray.cancel(ref)
+        again = time.monotonic() + CANCEL_SECONDS
+        while tasks and time.monotonic() < again:
+            for ref in _ended(tasks, POLL_SECONDS):
+                del tasks[ref]
 
 
 # ------------------------------------------------------------------ on a node

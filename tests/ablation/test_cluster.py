@@ -169,7 +169,10 @@ def nodes() -> Iterator[Cluster]:
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
-def test_a_stop_takes_back_what_has_not_begun_and_keeps_checkpoints(nodes, tmp_path, capfd):
+def test_a_stop_takes_back_what_has_not_begun_and_keeps_checkpoints(
+    nodes, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(cluster, "CANCEL_SECONDS", 15.0)
     ledger, out = Ledger(tmp_path / "ledger"), tmp_path / "runs"
     longer = dataclasses.replace(SMOKE.recipe, epochs=500)
     training = Training(DEFAULT, 0, dataclasses.replace(SMOKE, recipe=longer).look())
@@ -187,6 +190,19 @@ def test_a_stop_takes_back_what_has_not_begun_and_keeps_checkpoints(nodes, tmp_p
     assert not ledger.read()[0]
     assert not list(ledger.folder.iterdir())  # no lease either
     assert "SIGTERM received" not in capfd.readouterr().err  # Ray's handler, which aborts
+
+
+def test_an_interrupt_that_was_swallowed_is_sent_again(monkeypatch):
+    sent, monotonic = Counter(), iter(range(100))
+    monkeypatch.setattr(cluster, "CANCEL_SECONDS", 3.0)
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: next(monotonic))
+    monkeypatch.setattr(ray, "cancel", lambda ref: sent.update([ref]))
+    # "deaf" comes to an end only when it was asked twice
+    monkeypatch.setattr(
+        ray, "wait", lambda refs, timeout: ([r for r in refs if sent[r] > (r == "deaf")], [])
+    )
+    cluster._take_back({"deaf": None, "heeds": None})
+    assert sent == {"deaf": 2, "heeds": 1}
 
 
 def test_a_node_that_cannot_train_stops_the_sweep_and_says_so(nodes, tmp_path, monkeypatch):
