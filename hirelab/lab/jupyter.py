@@ -19,8 +19,10 @@ def open_lab(
     The server listens on this machine only and asks for Jupyter's token, which is part of the
     address that it prints and opens. It takes the place of this process: what stops the one stops
     the other, and the memory of the libraries loaded so far is free for the notebooks. What it does
-    otherwise than the reader's own JupyterLab is said on its command line and in
-    ``jupyter_server_config.py``; no setting of the reader's changes.
+    otherwise than the reader's own JupyterLab is said on its command line and by the settings
+    beside this file: it saves images without their widgets (``jupyter_server_config.py``), and no
+    pop-up asks whether to fetch news (``labconfig``). The reader's own settings stay, and come
+    first in what they say of news.
 
     Args:
         folder: the folder to serve.
@@ -47,7 +49,6 @@ def lab_arguments(
     arguments = [
         f"--ServerApp.root_dir={folder.resolve()}",
         "--ServerApp.ip=127.0.0.1",
-        "--LabApp.news_url=None",  # or a pop-up asks at the first start whether to fetch news
     ]
     if (folder / FIRST).is_file():
         arguments.append(f"--LabApp.default_url=/lab/tree/{FIRST}")

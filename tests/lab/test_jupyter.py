@@ -17,7 +17,7 @@ from hirelab.lab import jupyter, jupyter_server_config
 VIEW = {jupyter_server_config.WIDGET_VIEW: {"model_id": "1", "version_major": 2}}
 
 
-def test_lab_listens_here_only_keeps_the_token_and_asks_for_no_news(tmp_path):
+def test_lab_listens_here_only_and_keeps_the_token(tmp_path):
     (tmp_path / jupyter.FIRST).touch()
     arguments = jupyter.lab_arguments(tmp_path, port=9000, browser=False)
     assert "--ServerApp.ip=127.0.0.1" in arguments
@@ -25,7 +25,6 @@ def test_lab_listens_here_only_keeps_the_token_and_asks_for_no_news(tmp_path):
     assert "--ServerApp.port_retries=0" in arguments
     assert "--no-browser" in arguments
     assert "--allow-root" not in arguments
-    assert "--LabApp.news_url=None" in arguments
     assert f"--LabApp.default_url=/lab/tree/{jupyter.FIRST}" in arguments
     assert not any("token" in argument or "password" in argument for argument in arguments)
 
