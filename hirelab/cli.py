@@ -69,7 +69,7 @@ def _parser() -> _Parser:
         added.set_defaults(command=function)
         return added
 
-    lab = command("lab", _lab, "Open JupyterLab on the first notebook.")
+    lab = command("lab", _lab, "Open JupyterLab on your own copies of the notebooks.")
     lab.add_argument("--port", type=int, help="use this port and no other (default: a free one)")
     lab.add_argument("--no-browser", action="store_true", help="print the address, open no browser")
     lab.add_argument("--allow-root", action="store_true", help="start as root, in a container say")

@@ -91,8 +91,10 @@ def bring_notebooks(source: Path, folder: Path) -> Brought:
                 continue
             if target != own:
                 brought.beside[own.name] = target.name
+            elif own.exists():
+                brought.renewed.append(own.name)
             else:
-                (brought.renewed if own.exists() else brought.new).append(own.name)
+                brought.new.append(own.name)
             write_atomic(target, data)
             notes[own.name] = notes[target.name] = version
         if notes != noted:

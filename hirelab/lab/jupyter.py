@@ -18,11 +18,11 @@ def open_lab(
 
     The server listens on this machine only and asks for Jupyter's token, which is part of the
     address that it prints and opens. It takes the place of this process: what stops the one stops
-    the other, and the memory of the libraries loaded so far is free for the notebooks. What it does
-    otherwise than the reader's own JupyterLab is said on its command line and by the settings
-    beside this file: it saves images without their widgets (``jupyter_server_config.py``), and no
-    pop-up asks whether to fetch news (``labconfig``). The reader's own settings stay, and come
-    first in what they say of news.
+    the other, and the memory of the libraries loaded so far is free for the notebooks.
+
+    Two settings beside this file hold for this server and change none of the reader's: images are
+    saved without their widgets (``jupyter_server_config.py``), and no pop-up asks whether to fetch
+    news, unless the reader once said yes (``labconfig``).
 
     Args:
         folder: the folder to serve.
@@ -46,10 +46,7 @@ def lab_arguments(
     folder: Path, port: int | None = None, *, browser: bool = True, root: bool = False
 ) -> list[str]:
     """Return JupyterLab's arguments for ``open_lab``."""
-    arguments = [
-        f"--ServerApp.root_dir={folder.resolve()}",
-        "--ServerApp.ip=127.0.0.1",
-    ]
+    arguments = [f"--ServerApp.root_dir={folder.resolve()}", "--ServerApp.ip=127.0.0.1"]
     if (folder / FIRST).is_file():
         arguments.append(f"--LabApp.default_url=/lab/tree/{FIRST}")
     if port is not None:
