@@ -17,6 +17,7 @@ MOVES = [
 ]
 IMAGE = ".jp-OutputArea-output .jupyter-widgets img"
 STILL = ".jp-RenderedImage img"
+OPENED = "jupyterapp.shell.currentWidget"
 ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
 
 pytestmark = pytest.mark.browser
@@ -39,7 +40,7 @@ def test_a_saved_notebook_shows_images_where_its_explorers_were(
     page, open_notebook, command, copies, screenshots
 ):
     name = "01_region_partition.ipynb"
-    stored = {path.name: path.read_bytes() for path in NOTEBOOKS.iterdir() if path.is_file()}
+    stored = {path: path.read_bytes() for path in NOTEBOOKS.glob("*.*")}
     open_notebook(name)
     shown = page.locator(".jp-DirListing-itemText").all_inner_texts()
     assert sorted(shown) == sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
@@ -47,9 +48,9 @@ def test_a_saved_notebook_shows_images_where_its_explorers_were(
     command("docmanager:save")  # as JupyterLab does by itself after two minutes
     command("notebook:run-all-cells")
     move(page, "region, height", "ArrowLeft")
-    page.evaluate(f"{NOTEBOOK}.content.widgets[1].model.sharedModel.setSource('explorer  # mine')")
+    page.evaluate(f"{OPENED}.content.widgets[1].model.sharedModel.setSource('explorer  # mine')")
     command("docmanager:save")
-    page.evaluate(f"{NOTEBOOK}.sessionContext.shutdown()")  # and with it every widget
+    page.evaluate(f"{OPENED}.sessionContext.shutdown()")  # and with it every widget
 
     open_notebook(name)
     page.locator(STILL).first.scroll_into_view_if_needed()
@@ -57,12 +58,7 @@ def test_a_saved_notebook_shows_images_where_its_explorers_were(
     assert page.evaluate(f"document.querySelector('{STILL}').naturalWidth") > 0
     assert page.get_by_text("model not found").count() == 0
     assert nbformat.read(copies / name, as_version=4).cells[1].source == "explorer  # mine"
-    assert {path.name: path.read_bytes() for path in NOTEBOOKS.iterdir() if path.is_file()} == (
-        stored
-    )
-
-
-NOTEBOOK = "jupyterapp.shell.currentWidget"
+    assert {path: path.read_bytes() for path in NOTEBOOKS.glob("*.*")} == stored
 
 
 def move(page, label: str, key: str) -> None:
