@@ -1,4 +1,4 @@
-# make lab        set up and open JupyterLab on the first notebook
+# make lab        set up and open JupyterLab on your copies of the notebooks
 # make test       set up, then lint, tests, and every notebook against its outputs
 # make notebooks  run the notebooks again and store their outputs (the only way they change)
 # make gallery    write every notebook as a page that needs no Python

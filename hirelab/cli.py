@@ -16,7 +16,7 @@ from typing import Any
 
 from . import __version__
 from ._shared.errors import HirelabError, unknown
-from ._shared.files import project_folder
+from ._shared.files import notebooks_folder, project_folder
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,11 +69,17 @@ def _parser() -> _Parser:
         added.set_defaults(command=function)
         return added
 
-    lab = command("lab", _lab, "Open JupyterLab on the first notebook.")
+    lab = command("lab", _lab, "Open JupyterLab on your own copies of the notebooks.")
     lab.add_argument("--port", type=int, help="use this port and no other (default: a free one)")
     lab.add_argument("--no-browser", action="store_true", help="print the address, open no browser")
     lab.add_argument("--allow-root", action="store_true", help="start as root, in a container say")
-    _add_notebooks_folder(lab)
+    lab.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="open this folder; what it lacks of the notebooks is copied into it "
+        "(default: my_notebooks in the checkout, hirelab_notebooks here without one)",
+    )
 
     command("info", _info, "Print versions, device, threads and the data folders found.")
 
@@ -190,18 +196,20 @@ def _add_notebooks_folder(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _notebooks_folder(options: argparse.Namespace) -> Path:
+def _notebooks_folder(options: argparse.Namespace, default: Callable[[], Path]) -> Path:
     if options.notebooks is None:
-        return project_folder("notebooks")
+        return default()
     if not options.notebooks.is_dir():
         raise HirelabError(f"--notebooks: there is no folder {options.notebooks}")
     return options.notebooks
 
 
 def _lab(options: argparse.Namespace) -> None:
+    from hirelab.lab.copies import bring_notebooks, copies_folder
     from hirelab.lab.jupyter import open_lab
 
-    folder = _notebooks_folder(options)
+    folder = options.folder or copies_folder()
+    print(bring_notebooks(notebooks_folder(), folder), flush=True)
     open_lab(folder, options.port, browser=not options.no_browser, root=options.allow_root)
 
 
@@ -214,14 +222,15 @@ def _info(options: argparse.Namespace) -> None:
 def _notebooks(options: argparse.Namespace) -> None:
     from hirelab.lab.notebooks import find, run_notebooks
 
-    run_notebooks(find(_notebooks_folder(options), options.names))
+    folder = _notebooks_folder(options, lambda: project_folder("notebooks"))
+    run_notebooks(find(folder, options.names))
 
 
 def _gallery(options: argparse.Namespace) -> None:
     from hirelab.lab.gallery import write_gallery, write_thumbnails
     from hirelab.lab.notebooks import find
 
-    notebooks = find(_notebooks_folder(options))
+    notebooks = find(_notebooks_folder(options, notebooks_folder))
     if options.thumbnails:
         written = write_thumbnails(notebooks, options.thumbnails)
         print(f"{len(written)} thumbnails in {options.thumbnails}")

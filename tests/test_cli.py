@@ -16,7 +16,6 @@ from hirelab._shared import files as _files
 from hirelab._shared.errors import HirelabError
 from hirelab._shared.files import pick, project_folder, write_atomic
 from hirelab.lab import bench, info
-from hirelab.lab import jupyter as lab
 
 
 def test_help_says_what_every_command_does(capsys):
@@ -78,34 +77,6 @@ def test_without_the_checkout_it_names_the_cure(command, monkeypatch, tmp_path, 
 def test_an_interruption_is_no_traceback(monkeypatch):
     monkeypatch.setattr(info, "report", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.main(["info"]) == 130
-
-
-# lab
-
-
-def test_lab_listens_here_only_and_keeps_the_token(tmp_path):
-    (tmp_path / lab.FIRST).touch()
-    arguments = lab.lab_arguments(tmp_path, port=9000, browser=False)
-    assert "--ServerApp.ip=127.0.0.1" in arguments
-    assert "--ServerApp.port=9000" in arguments
-    assert "--ServerApp.port_retries=0" in arguments
-    assert "--no-browser" in arguments
-    assert "--allow-root" not in arguments
-    assert f"--LabApp.default_url=/lab/tree/{lab.FIRST}" in arguments
-    assert not any("token" in argument or "password" in argument for argument in arguments)
-
-
-def test_lab_starts_for_root_only_when_told_to(tmp_path, monkeypatch):
-    started = []
-    monkeypatch.setattr(lab.os, "execv", lambda _, arguments: started.append(arguments))
-    assert cli.main(["lab", "--notebooks", str(tmp_path), "--allow-root"]) == 0
-    assert started[0][1:3] == ["-m", "jupyterlab"]
-    assert "--allow-root" in started[0]
-
-
-def test_lab_opens_a_folder_without_the_first_notebook(tmp_path):
-    arguments = lab.lab_arguments(tmp_path)
-    assert not any("default_url" in argument or "port" in argument for argument in arguments)
 
 
 # info

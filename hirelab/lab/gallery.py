@@ -15,7 +15,8 @@ from nbformat import NotebookNode
 
 from .._shared.errors import HirelabError
 from .._shared.files import write_atomic
-from .notebooks import WIDGET_VIEW, code_cells, first_line, read
+from .jupyter_server_config import WIDGET_VIEW
+from .notebooks import code_cells, first_line, read
 
 THUMBNAIL_WIDTH = 360
 

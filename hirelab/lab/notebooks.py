@@ -13,8 +13,8 @@ from nbformat import NotebookNode
 
 from .._shared.errors import HirelabError
 from .._shared.files import pick, write_atomic
+from .jupyter_server_config import drop_views
 
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 600  # no cell should need this long; it ends a notebook that hangs
 
 
@@ -102,11 +102,7 @@ def _kernel_environment() -> dict[str, str]:
 
 
 def normalise(notebook: NotebookNode, stem: str) -> None:
-    """Remove from ``notebook``, in place, what differs between two runs or two machines.
-
-    An image that stands in for a widget stays and the reference to the widget goes: without a
-    kernel there is no such widget, and JupyterLab would say so instead of showing the image.
-    """
+    """Remove from ``notebook``, in place, what differs between two runs or two machines."""
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     notebook.metadata = NotebookNode(
         kernelspec=NotebookNode(display_name="Python 3", language="python", name="python3"),
@@ -117,9 +113,7 @@ def normalise(notebook: NotebookNode, stem: str) -> None:
         cell.id = f"{prefix}-{number:02d}"
         tags = cell.metadata.get("tags")
         cell.metadata = NotebookNode(tags=tags) if tags else NotebookNode()
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                output.data.pop(WIDGET_VIEW, None)
+    drop_views(notebook)
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:

@@ -16,7 +16,7 @@ from PIL import Image
 import hirelab as hl
 from hirelab import cli
 from hirelab.lab.gallery import _card_html, card, thumbnail, write_gallery
-from hirelab.lab.notebooks import WIDGET_VIEW
+from hirelab.lab.jupyter_server_config import WIDGET_VIEW
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 

@@ -13,6 +13,7 @@ from PIL import Image
 from hirelab import cli
 from hirelab._shared.errors import HirelabError
 from hirelab.lab import notebooks
+from hirelab.lab.jupyter_server_config import WIDGET_VIEW
 
 FILE = io.BytesIO()
 Image.new("RGB", (40, 20), "red").save(FILE, format="PNG")
@@ -21,7 +22,7 @@ from IPython.display import display
 data = {{
     "image/png": "{base64.b64encode(FILE.getvalue()).decode()}",
     "text/plain": "a red image",
-    "application/vnd.jupyter.widget-view+json": {{"model_id": "1", "version_major": 2}},
+    "{WIDGET_VIEW}": {{"model_id": "1", "version_major": 2}},
 }}
 display(data, raw=True)"""
 
@@ -70,10 +71,10 @@ def test_a_run_leaves_nothing_of_the_machine(ran):
 
 
 def test_a_widget_without_a_image_keeps_its_reference():
-    view = {notebooks.WIDGET_VIEW: {"model_id": "1"}, "text/plain": "IntSlider()"}
+    view = {WIDGET_VIEW: {"model_id": "1"}, "text/plain": "IntSlider()"}
     cell = new_code_cell("slider", outputs=[new_output("display_data", view)])
     notebooks.normalise(notebook := new_notebook(cells=[cell]), "name")
-    assert notebooks.WIDGET_VIEW in notebook.cells[0].outputs[0].data
+    assert WIDGET_VIEW in notebook.cells[0].outputs[0].data
 
 
 def test_a_failing_notebook_stays_as_it_was(tmp_path, capsys):
