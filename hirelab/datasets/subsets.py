@@ -287,6 +287,17 @@ class _Zip:
         return {"path": self.path, "_open": None}
 
 
+def open_files(path: Path, wanted: str) -> _Folder | _Zip:
+    """The files of a folder or zip.
+
+    Raises:
+        HirelabError: a file that is no zip (``wanted`` says what it should be), or a damaged one.
+    """
+    if path.is_file() and path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
+        raise HirelabError(f"{path} is a file and no zip archive: give {wanted}")
+    return _Folder(path) if path.is_dir() else _Zip(path)
+
+
 SPLITS = ("train", "val", "test")
 """Folders that are taken for a split where class folders lie in them."""
 
@@ -317,11 +328,7 @@ def layout(path: Path) -> Layout:
     Raises:
         HirelabError: a file that is no zip, or a damaged one; a folder that may not be read.
     """
-    if path.is_file() and path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
-        raise HirelabError(
-            f"{path} is a file and no zip archive: give a folder of class folders or a zip of one"
-        )
-    files = _Folder(path) if path.is_dir() else _Zip(path)
+    files = open_files(path, "a folder of class folders or a zip of one")
     entries = list(files.listing())
     labelled = _labelled(files, [name for name, _ in entries])
     images: dict[str, list[tuple[str, str, str]]] = {}
