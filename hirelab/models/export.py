@@ -69,9 +69,9 @@ def export(
     if format not in FORMATS:
         raise HirelabError(f"format is {format!r}; choose one of {', '.join(FORMATS)}.")
     path = Path(path)
-    path = path if path.suffix else path.with_suffix(FORMATS[format])
     if path.is_dir():
         raise HirelabError(f"{path} is a folder; give the path of a file to write.")
+    path = path if path.suffix else path.with_suffix(FORMATS[format])
     if format == "onnx":
         _check_onnx()
     program = export_program(model, img_size, dynamic_size)
