@@ -100,7 +100,7 @@ def load(path: str | Path, **kwargs: Any) -> HireMLP:
 
 
 def skeleton(network: str | HireMLP) -> tuple[str, HireMLP]:
-    """(name, network) on PyTorch's meta device: shapes without numbers, which cost no memory.
+    """(timm's name, network) on PyTorch's meta device: shapes without numbers or their memory.
 
     Args:
         network: a name of `model_names`, or a network, which is left as it is.

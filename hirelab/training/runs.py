@@ -23,6 +23,8 @@ from torch import nn
 
 from .._shared.errors import HirelabError, unknown
 from .._shared.files import write_atomic
+from .._shared.tables import Records
+from ..hooks.forward import pretrained_cfg
 from ..models import create, load, model_names
 from ..models.pretrained import bundled
 from ..results import Result, hardware, versions
@@ -137,7 +139,7 @@ class RunInfo:
 
 
 @dataclass(frozen=True, eq=False)
-class History(Result):
+class History(Records, Result):
     """What a run wrote down after each epoch.
 
     Attributes:
@@ -147,6 +149,11 @@ class History(Result):
     """
 
     rows: list[dict[str, float]]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each epoch; None stands where an epoch was not validated."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return [{name: row.get(name) for name in names} for row in self.rows]
 
     def column(self, name: str) -> tuple[list[float], list[float]]:
         """(epochs, values) of the rows that have ``name``."""
@@ -284,7 +291,7 @@ def open_network(network: str | Path) -> tuple[nn.Module, RunInfo | None]:
             model = create(name, pretrained=True)
         except (FileNotFoundError, RuntimeError) as error:  # files missing, downloads that fail
             raise HirelabError(str(error)) from error
-        cfg = model.pretrained_cfg
+        cfg = pretrained_cfg(model)
         made = bundled().get(f"{cfg['architecture']}.{cfg['tag']}")
         return model, RunInfo.from_json(made) if made else None
     if Path(network).is_dir():
