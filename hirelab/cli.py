@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
 from ._shared.errors import HirelabError, unknown
@@ -34,6 +34,16 @@ class _Parser(argparse.ArgumentParser):
         self.commands = self.add_subparsers(metavar=metavar, required=True)
         return self.commands
 
+    def refuse(self, command: str, arguments: Sequence[str]) -> NoReturn:
+        """End with a sentence on what a command does not take, with near names for an option."""
+        parser: argparse.ArgumentParser = self.commands.choices[command]
+        first = arguments[0]
+        if first.startswith("-"):
+            known = [name for name in parser._option_string_actions if name.startswith("--")]
+            cure = f"`{parser.prog} --help` says what each does: {', '.join(known)}."
+            parser.error(unknown("option", first.partition("=")[0], known, cure))
+        parser.error(f"{shlex.join(arguments)}: more than it takes")
+
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
         given = list(sys.argv[1:] if args is None else args)
         if self.commands and given and not given[0].startswith("-"):
@@ -50,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: the command itself reports a failure. 2: something the user can put right, said in
     one sentence on stderr. 130: interrupted.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        parser.refuse(options.called, rest)
     if threads := getattr(options, "threads", None):
         os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
         if "torch" in sys.modules:

@@ -64,6 +64,23 @@ def test_wrong_arguments_exit_with_2(arguments, capsys):
     assert "usage: hirelab" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--data", "x", "--out", "y", "--modle", "z"], "'--modle'. Did you mean '--mod"),
+        (["lab", "--prot=3"], "'--prot'. Did you mean '--port'"),
+        (["info", "more", "words"], "more words: more than it takes"),
+        (["data", "list", "--al"], "no option '--al'"),
+    ],
+)
+def test_a_mistyped_option_gets_near_ones(arguments, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert f"usage: hirelab {arguments[0]}" in printed
+
+
 def test_runs_as_a_module_and_says_a_user_error_in_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["hirelab", "gallery", "--notebooks", "no-such-folder"])
     with pytest.raises(SystemExit, match="2"):
