@@ -186,7 +186,7 @@ def _parser() -> _Parser:
     ablate.add_argument("--model", help="the Hire-MLP to vary (the profile's)")
     ablate.add_argument(
         "--seeds",
-        type=_at_least(1),
+        type=int,
         help="trainings of a cell; the default design has more (the profile's)",
     )
     ablate.add_argument("--img-size", type=int, help="pixels a side (the profile's)")
@@ -208,7 +208,7 @@ def _parser() -> _Parser:
     evaluate = command("evaluate", _evaluate, "Accuracy of a network on validation images.")
     evaluate.add_argument("network", help=NETWORK)
     evaluate.add_argument("--data", help="a data set's name, a folder or a zip (default: its own)")
-    evaluate.add_argument("--img-size", type=int, help="pixels a side (default: its own)")
+    evaluate.add_argument("--img-size", type=_at_least(1), help="pixels a side (default: its own)")
     evaluate.add_argument("--by-class", action="store_true", help="also every class's accuracy")
     _add_threads(evaluate)
 
