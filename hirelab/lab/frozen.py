@@ -59,11 +59,10 @@ def frozen_explorers() -> list[Frozen]:
 
     A photograph in every image weighs thirty kilobytes or more, so such explorers move less.
     """
-    trained = create("hire_mlp_pico", pretrained=True)
-    card: Any = trained.pretrained_cfg
+    trained: Any = create("hire_mlp_pico", pretrained=True)
     player = RearrangementPlayer(frame=25)
-    block = BlockExplorer(trained, "cat")
-    attribution = AttributionExplorer(trained, "rocket", card["label_names"])
+    depth = max(len(stage.blocks) for stage in trained.stages)
+    attribution = AttributionExplorer(trained, "rocket", trained.pretrained_cfg["label_names"])
     both = (True, False)
     return [
         Frozen("player.html", player, {"frame": range(player.last + 1), "restore": both}),
@@ -71,7 +70,7 @@ def frozen_explorers() -> list[Frozen]:
             "regions.html",
             RegionExplorer(view="tokens", pick=0),
             {
-                "stage": (1, 2, 3),
+                "stage": (1, 3),
                 "region_height": range(1, 9),
                 "pick": (0, 2),
                 "padding": ("circular", "zero"),
@@ -80,12 +79,12 @@ def frozen_explorers() -> list[Frozen]:
         Frozen(
             "shift.html",
             ShiftExplorer(),
-            {"shift": range(-4, 5), "region": range(2, 5), "token": (0, 6), "restore": both},
+            {"shift": range(-3, 4), "region": range(2, 5), "token": (0, 6), "restore": both},
         ),
         Frozen(
             "block.html",
-            block,
-            {"stage": range(4), "block": every(block, "block"), "carry_back": both},
+            BlockExplorer(trained, "cat"),
+            {"stage": range(4), "block": range(depth), "carry_back": both},
         ),
         Frozen(
             "cost.html",
@@ -104,7 +103,7 @@ def frozen_explorers() -> list[Frozen]:
         Frozen(
             "reach.html",
             ReachExplorer(),
-            {"blocks": range(1, 13), "stage": (1, 2, 3), "shift": (1, 2)},
+            {"blocks": range(1, 13), "stage": (1, 2, 3)},
         ),
         Frozen(
             "attribution.html",

@@ -27,6 +27,16 @@ from .outputs import alt_text, explorer_of, image_kind
 
 THUMBNAIL_WIDTH = 360
 
+# The cells alone (other templates fetch their styles); what answers a guess is folded
+_TEMPLATE = """
+{%- extends 'basic/index.html.j2' -%}
+{%- block output_group -%}
+{%- if 'answer' in cell.metadata.get('tags', []) -%}
+<details class="answer"><summary>Show the answer</summary>{{ super() }}</details>
+{%- else -%}{{ super() }}{%- endif -%}
+{%- endblock output_group -%}
+"""
+
 # A frozen explorer says how high it is, also where it may not be asked: opened from a disk.
 _MAKE_ROOM = """<script>
 addEventListener("message", event => {
@@ -89,7 +99,7 @@ def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
             body = _relink(body, set(given), {about.page for about in explored.values()})
             links = _neighbours(list(cards.values()), position)
             script = _MAKE_ROOM if own else ""
-            page = _page(cards[path.stem].title, f"{links}<main>{body}</main>{links}{script}")
+            page = _page(cards[path.stem].title, f"{script}{links}<main>{body}</main>{links}")
             write_atomic(folder / f"{path.stem}.html", page)
     with steps(folder / "index.html"):
         write_atomic(folder / "index.html", _index(list(cards.values()), list(explored.values())))
@@ -179,7 +189,7 @@ def _render(notebook: NotebookNode, folder: Path) -> str:
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(
-        template_name="basic",  # the cells alone; the other templates fetch their styles
+        raw_template=_TEMPLATE,
         embed_images=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
@@ -288,20 +298,22 @@ _INDEX_LINK = '<a class="index" href="index.html">All notebooks</a>'
 
 def _neighbours(cards: Sequence[Card], position: int) -> str:
     """Links to the notebook before, the index and the notebook after."""
-
-    def link(index: int, words: str) -> str:
-        if not 0 <= index < len(cards):
-            return "<span></span>"
-        return f'<a href="{cards[index].page}">{words.format(html.escape(cards[index].title))}</a>'
-
-    before, after = link(position - 1, "\u2190 {}"), link(position + 1, "{} \u2192")
+    before = _nav_link(cards[position - 1], "prev") if position else "<span></span>"
+    after = _nav_link(cards[position + 1], "next") if position + 1 < len(cards) else "<span></span>"
     return f'<nav aria-label="Notebooks">{before}{_INDEX_LINK}{after}</nav>\n'
 
 
 def _links(home: Card | None) -> str:
     """Links of an explorer's page: to its notebook and to the index."""
-    back = f'<a href="{home.page}">\u2190 {html.escape(home.title)}</a>' if home else ""
+    back = _nav_link(home, "prev") if home else "<span></span>"
     return f'<nav aria-label="Notebooks">{back}{_INDEX_LINK}</nav>\n'
+
+
+def _nav_link(card: Card, way: str) -> str:
+    """A link with an arrow and what stands before the colon of a title."""
+    title = f"<span>{html.escape(card.title.partition(':')[0])}</span>"
+    words = f"\u2190 {title}" if way == "prev" else f"{title} \u2192"
+    return f'<a rel="{way}" href="{card.page}">{words}</a>'
 
 
 def _index(cards: Sequence[Card], explored: Sequence[Explored]) -> str:
@@ -327,7 +339,9 @@ def _card_html(card: Card, explored: Sequence[Explored] = ()) -> str:
     image = ""
     if card.thumbnail:
         image = f'<img src="{pages.data_address(card.thumbnail)}" alt="">'
-    title = f'<h2><a href="{card.page}">{html.escape(card.title)}</a></h2>'
+    number = re.match(r"\d+", card.page)
+    before = f'<span class="number">{number[0]}</span> ' if number else ""
+    title = f'<h2>{before}<a href="{card.page}">{html.escape(card.title)}</a></h2>'
     words = f"{title}<p>{html.escape(card.question)}</p>"
     return f'<article class="card">{image}{words}{_moves(explored)}</article>'
 

@@ -28,7 +28,7 @@ from .._shared.errors import HirelabError, unknown
 from .._shared.files import write_atomic
 from ..viz.canvas import jpeg, png
 from .controls import check_field, controls_of
-from .page import compact, frozen_page
+from .page import frozen_page, webp
 
 CACHED = 32  # frames an explorer keeps; a bound, so that moving sliders for hours costs nothing
 
@@ -243,7 +243,7 @@ class Explorer:
         for combination in itertools.product(*values.values()):
             try:
                 settings = self.check(dict(zip(values, combination, strict=True)))
-                frames.append(self._frame(settings, compact))
+                frames.append(self._frame(settings, webp))
             except ValueError as error:
                 frames.append(Frame(b"", str(error)))
         possible = [i for i, frame in enumerate(frames) if frame.image]

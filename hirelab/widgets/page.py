@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 from .controls import Choice, Control, Slider, Toggle
 
 PHOTOGRAPH = 8192  # colours; drawings have under 2000 with the greys of their letters
-PHOTOGRAPH_WIDTH = 1620  # pixels; a page shows 1040, so letters stay sharp at half the weight
+PHOTOGRAPH_WIDTH = 1440  # pixels; a page shows 1000, so letters stay sharp at half the weight
 
 # Every text has a contrast of 4.5 : 1 or more on what it stands on; a test computes it.
 STYLE = """
@@ -47,12 +48,9 @@ img { max-width: 100%; height: auto; background: #ffffff; }
 
 /* The bar of links: one line, however long the titles are */
 nav { display: flex; gap: 1rem; justify-content: space-between; font-size: 0.95rem; }
-nav > * {
-  flex: 0 1 auto; min-width: 2.75rem; padding: 0.55rem 0; overflow: hidden;
-  text-overflow: ellipsis; white-space: nowrap;
-}
+nav > * { display: flex; gap: 0.35rem; min-width: 2.75rem; padding: 0.55rem 0; }
 nav > .index { flex-shrink: 0; }
-nav > :last-child { text-align: right; }
+nav span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 @media (max-width: 40rem) { body { padding: 0 1rem 2rem; } }
 """
 
@@ -76,7 +74,7 @@ h1 { font-size: 1.6rem; margin: 0.6rem 0; }
   min-height: 2.75rem;
 }
 .control.yes input { width: 1.4rem; height: 1.4rem; margin: 0; accent-color: var(--link); }
-output { color: var(--quiet); font-variant-numeric: tabular-nums; }
+output { justify-self: end; color: var(--quiet); font-variant-numeric: tabular-nums; }
 figure { margin: 0.5rem 0 0; overflow-x: auto; }
 figure img { display: block; width: 100%; border-radius: 4px; }
 #larger { display: none; }
@@ -149,7 +147,7 @@ if (window !== window.parent) {  // inside a notebook's page, which makes room f
 """
 
 
-def compact(image: Image.Image) -> bytes:
+def webp(image: Image.Image) -> bytes:
     """The image as WebP: a drawing pixel for pixel, one with photographs a little smaller.
 
     Half the weight of a PNG with a palette, or a third of a JPEG that looks the same.
@@ -161,7 +159,7 @@ def compact(image: Image.Image) -> bytes:
         height = round(image.height * PHOTOGRAPH_WIDTH / image.width)
         if image.width > PHOTOGRAPH_WIDTH:
             image = image.resize((PHOTOGRAPH_WIDTH, height), Image.Resampling.LANCZOS)
-        image.save(file, "WEBP", quality=75, method=4)
+        image.save(file, "WEBP", quality=72, method=4)
     return file.getvalue()
 
 
@@ -215,7 +213,7 @@ def frozen_page(
     )
     images = {image: i for i, image in enumerate(dict.fromkeys(b for b, _ in frames if b))}
     data = {
-        "values": [[str(value) for value in values] for _, values in controls],
+        "values": [_names(control, values) for control, values in controls],
         "images": [data_address(image) for image in images],
         "frames": [{"image": images.get(image), "text": text} for image, text in frames],
         "still": " The picture still shows what was chosen before.",
@@ -239,20 +237,26 @@ const data = {written};
     return html_page(title, _PAGE_STYLE, body)
 
 
+def _names(control: Control, values: Sequence[Any]) -> list[str]:
+    """What a reader calls the values."""
+    name_of = getattr(control, "name_of", str)
+    return [name_of(value) for value in values]
+
+
 def _row(name: str, control: Control, values: Sequence[Any], first: int) -> str:
     """A control with its label: a checkbox for yes and no, a list for words, else a slider."""
-    label = f'<label for="{name}">{html.escape(control.label)}</label>'
+    label = f'<label id="{name}-label" for="{name}">{html.escape(control.label)}</label>'
     if isinstance(control, Toggle) and sorted(values) == [False, True]:
         checked = " checked" if values[first] else ""
         yes = values.index(True)
         box = f'<input type="checkbox" id="{name}" data-yes="{yes}"{checked}>'
         return f'<div class="control yes">{label}{box}</div>'
-    words = not all(isinstance(value, int) for value in values)
-    if isinstance(control, Toggle) or (isinstance(control, Choice) and words):
+    names = _names(control, values)
+    numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
+    if isinstance(control, Toggle) or (isinstance(control, Choice) and not numbers):
         options = "".join(
-            f'<option value="{i}"{" selected" if i == first else ""}>{html.escape(str(value))}'
-            "</option>"
-            for i, value in enumerate(values)
+            f'<option value="{i}"{" selected" if i == first else ""}>{html.escape(name)}</option>'
+            for i, name in enumerate(names)
         )
         return f'<div class="control">{label}<select id="{name}">{options}</select></div>'
     slide = (
@@ -264,6 +268,6 @@ def _row(name: str, control: Control, values: Sequence[Any], first: int) -> str:
     pause = 100 if len(values) > 24 else 600  # milliseconds: a film, or steps to be looked at
     play = (
         f'<button type="button" class="play" data-moves="{name}" data-pause="{pause}" '
-        f'aria-describedby="{name}">Play</button>'
+        f'aria-describedby="{name}-label">Play</button>'
     )
     return f'<div class="control plays">{slide}{play}</div>'
