@@ -226,7 +226,7 @@ def _gallery(options: argparse.Namespace) -> None:
         written = write_thumbnails(notebooks, options.thumbnails)
         print(f"{len(written)} thumbnails in {options.thumbnails}")
     else:
-        print("draws every position of every control: about two minutes", flush=True)
+        print("drawing every position of every control takes a minute or two", flush=True)
         print(f"open {write_gallery(notebooks, options.out)}")
 
 

@@ -83,7 +83,7 @@ figure img { display: block; width: 100%; border-radius: 4px; }
   figure.large img { width: 60rem; max-width: none; }
 }
 #facts { min-height: 3.2em; margin: 0.5rem 0 0; color: var(--quiet); font-size: 0.95rem; }
-.impossible { color: var(--ink); border-left: 4px solid var(--warn); padding-left: 0.75rem; }
+#facts.impossible { color: var(--ink); border-left: 4px solid var(--warn); padding-left: 0.75rem; }
 .embedded body { max-width: none; padding: 0.25rem; }
 .embedded nav, .embedded h1 { display: none; }
 """
