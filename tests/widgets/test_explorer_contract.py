@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import gc
 import html
@@ -627,11 +628,14 @@ def test_a_frozen_page_holds_every_image_where_its_script_looks(name, over, tmp_
     assert "url(" not in page
     data = data_of(page)
     values = {setting: list(options) for setting, options in over.items()}
-    assert data["values"] == [[str(v) for v in options] for options in values.values()]
+    toggles = [isinstance(explorer.controls[setting], Toggle) for setting in values]
+    for toggle_, names, options in zip(toggles, data["values"], values.values(), strict=True):
+        assert len(names) == len(options)
+        assert toggle_ or names == [str(option) for option in options]
     assert [(r["min"], r["max"]) for r in seen.ranges] == [
         ("0", str(len(options) - 1))
-        for setting, options in values.items()
-        if not isinstance(explorer.controls[setting], Toggle)
+        for toggle_, options in zip(toggles, values.values(), strict=True)
+        if not toggle_
     ]
     assert seen.labels == [explorer.controls[setting].label for setting in values]
     impossible = 0
@@ -642,16 +646,19 @@ def test_a_frozen_page_holds_every_image_where_its_script_looks(name, over, tmp_
             index = index * len(options) + position
         frame = data["frames"][index]
         chosen = {s: o[p] for (s, o), p in zip(values.items(), positions, strict=True)}
-        reason = explorer.problem(dataclasses.replace(before, **chosen))
+        reason = ""
+        try:
+            settings = explorer.check(chosen)
+        except ValueError as error:
+            reason = str(error)
         if reason:
             assert frame == {"image": None, "text": reason}
             impossible += 1
             continue
-        explorer.set(**chosen)
         image = base64.b64decode(data["images"][frame["image"]].partition(",")[2])
-        assert image == webp(explorer.render())
-        for fact, value in explorer.state().items():
-            assert fact in explorer.controls or str(value) in frame["text"]
+        assert image == webp(explorer.render(settings))
+        assert frame["text"] == explorer.update(chosen).text != ""
+        explorer.set(**dataclasses.asdict(before))
     assert len(data["frames"]) == np.prod([len(o) for o in sliders])
     assert (impossible > 0) == (name in ("RegionExplorer", "ShiftExplorer", "BlockExplorer"))
 
@@ -709,6 +716,9 @@ class Nasty(Explorer):
     def facts(self, settings, measured):
         return {"said": f"</script><!-- <i>{settings.word}"}
 
+    def words(self, settings, measured):
+        return f"said: </script><!-- <i>{settings.word}"
+
 
 def test_texts_are_texts_on_a_page_and_beside_a_control(tmp_path, view):
     explorer = Nasty()
@@ -720,7 +730,7 @@ def test_texts_are_texts_on_a_page_and_beside_a_control(tmp_path, view):
     assert [tag for tag, _ in seen.tags].count("img") == 1
     assert not {"b", "i"} & {tag for tag, _ in seen.tags}
     data = data_of(page)
-    assert data["values"] == [["1", "2"], ["<!--"], ["True"]]
+    assert data["values"][:2] == [["1", "2"], ["<!--"]]
     assert data["frames"][0]["text"] == "said: </script><!-- <i><!--"
     assert "<!--" not in page
     words = view(explorer).words
@@ -734,11 +744,13 @@ def test_the_project_s_own_frozen_pages_are_possible(monkeypatch, tmp_path):
     def record(self, path, **over):
         values = {k: list(v) for k, v in over.items()}
         chosen = [dict(zip(values, c, strict=True)) for c in itertools.product(*values.values())]
-        possible = [c for c in chosen if not self.problem(dataclasses.replace(self.settings, **c))]
         assert 2 <= len(chosen) <= 240
-        assert len(possible) > len(chosen) / 2
-        for combination in possible:
-            asked.append(self.check(combination))
+        possible = 0
+        for combination in chosen:
+            with contextlib.suppress(ValueError):
+                asked.append(self.check(combination))
+                possible += 1
+        assert possible > len(chosen) / 2
 
     monkeypatch.setattr(Explorer, "freeze", record)
     pages = frozen_explorers()
