@@ -65,7 +65,7 @@ def frozen_explorers() -> list[Frozen]:
     attribution = AttributionExplorer(trained, "rocket", trained.pretrained_cfg["label_names"])
     both = (True, False)
     return [
-        Frozen("player.html", player, {"frame": range(player.last + 1), "restore": both}),
+        Frozen("player.html", player, {"frame": range(player.last + 1), "shift": range(4)}),
         Frozen(
             "regions.html",
             RegionExplorer(view="tokens", pick=0),

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 from .._shared.errors import HirelabError
 from .._shared.files import write_atomic
@@ -49,7 +50,7 @@ addEventListener("message", event => {
 
 @dataclass(frozen=True)
 class Card:
-    """What the index says of a notebook: its page's name, title, question and thumbnail (PNG)."""
+    """What the index says of a notebook: its page's name, title, question and thumbnail (WebP)."""
 
     page: str
     title: str
@@ -148,7 +149,7 @@ def card(notebook: NotebookNode, stem: str) -> Card:
         page=f"{stem}.html",
         title=_plain(title),
         question=_plain(next(paragraphs, "")),
-        thumbnail=None if image is None else thumbnail(image),
+        thumbnail=None if image is None else pages.webp(_small(image)),
     )
 
 
@@ -172,16 +173,18 @@ def _images(cells: Iterable[NotebookNode]) -> Iterator[bytes]:
 
 def thumbnail(data: bytes, width: int = THUMBNAIL_WIDTH) -> bytes:
     """Return ``data`` as a PNG of ``width`` pixels, on white, in 256 colours."""
-    from PIL import Image
+    file = io.BytesIO()
+    _small(data, width).quantize(256).save(file, format="PNG", optimize=True)
+    return file.getvalue()
 
+
+def _small(data: bytes, width: int = THUMBNAIL_WIDTH) -> Image.Image:
+    """The image of some bytes, ``width`` pixels wide, on white."""
     image = Image.open(io.BytesIO(data)).convert("RGBA")
     paper = Image.new("RGBA", image.size, "white")
     flat = Image.alpha_composite(paper, image).convert("RGB")
     height = max(1, round(flat.height * width / flat.width))
-    small = flat.resize((width, height), Image.Resampling.LANCZOS).quantize(256)
-    file = io.BytesIO()
-    small.save(file, format="PNG", optimize=True)
-    return file.getvalue()
+    return flat.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _render(notebook: NotebookNode, folder: Path) -> str:
@@ -274,8 +277,6 @@ def _page(title: str, body: str) -> str:
 
 
 def _image_html(image: bytes, alt: str) -> str:
-    from PIL import Image
-
     width, height = Image.open(io.BytesIO(image)).size
     return (
         f'<img src="{pages.data_address(image)}" alt="{html.escape(alt)}" '

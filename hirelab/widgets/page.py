@@ -80,7 +80,7 @@ figure img { display: block; width: 100%; border-radius: 4px; }
 #larger { display: none; }
 @media (max-width: 40rem) {
   #larger { display: block; margin-top: 0.5rem; }
-  figure.large img { width: 60rem; max-width: none; }
+  figure.large img { width: 48rem; max-width: none; }
 }
 #facts { min-height: 3.2em; margin: 0.5rem 0 0; color: var(--quiet); font-size: 0.95rem; }
 #facts.impossible { color: var(--ink); border-left: 4px solid var(--warn); padding-left: 0.75rem; }
@@ -122,10 +122,12 @@ document.querySelectorAll("button.play").forEach(button => {
     clearInterval(clock);
     clock = 0;
     button.textContent = "Play";
+    facts.setAttribute("aria-live", "polite");
   }
   button.addEventListener("click", () => {
     if (clock) return stop();
     button.textContent = "Stop";
+    facts.setAttribute("aria-live", "off");  // nobody can listen to a film of sentences
     clock = setInterval(() => {
       input.value = input.value === input.max ? 0 : Number(input.value) + 1;
       show();

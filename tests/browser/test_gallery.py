@@ -73,8 +73,9 @@ def drag(page, slider, way: float) -> None:
     page.mouse.up()
 
 
-def test_no_page_is_wider_than_a_phone_and_no_text_is_pale(gallery, phone):
-    pages = sorted(gallery.glob("*.html"))
+def test_no_page_asks_anyone_is_wider_than_a_phone_or_has_pale_text(gallery, phone):
+    pages, asked = sorted(gallery.glob("*.html")), []
+    phone.on("request", lambda request: asked.append(request.url))
     assert len(pages) > 15
     for path in pages:
         for scheme in ("light", "dark"):
@@ -82,6 +83,7 @@ def test_no_page_is_wider_than_a_phone_and_no_text_is_pale(gallery, phone):
             phone.goto(path.as_uri())
             assert phone.evaluate("document.documentElement.scrollWidth") == PHONE["width"], path
             assert phone.evaluate(PALE) == [], (path.name, scheme)
+    assert [url for url in asked if not url.startswith((gallery.as_uri(), "data:"))] == []
 
 
 def test_every_frozen_slider_can_be_dragged_on_a_phone(gallery, phone, screenshots):
