@@ -74,4 +74,4 @@ def _settings(explorer: type[widgets.Explorer], call: str) -> str:
             plain = value
         words = {True: "yes", False: "no"}[plain] if isinstance(plain, bool) else plain
         said.append(f"{labels.get(name, name)} {words}")
-    return ", ".join(said)
+    return "; ".join(said)

@@ -122,7 +122,7 @@ def test_an_explorer_in_a_notebook_has_room_and_its_picture_follows(gallery, pho
 
 def test_the_player_plays_until_it_is_stopped(gallery, page):
     page.goto((gallery / "player.html").as_uri())
-    slider, button = page.locator("input[type=range]"), page.locator("button.play")
+    slider, button = page.get_by_label("frame", exact=True), page.locator("button.play")
     before = slider.input_value()
     button.click()
     assert button.inner_text() == "Stop"

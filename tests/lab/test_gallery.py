@@ -334,7 +334,7 @@ def test_an_image_of_any_kind_is_named(kind):
 
 
 def test_an_explorer_is_named_by_its_title_and_settings():
-    words = "shift 2, region 3, direction height, restore no"
+    words = "shift 2; region 3; direction height; restore no"
     assert alt_text(image_output("red", SHIFT)) == f"Shift and restore: {words}"
     film = alt_text(image_output("red", f"animation of {SHIFT}"))
     assert film == f"Film: Shift and restore: {words}"
