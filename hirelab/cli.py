@@ -307,7 +307,7 @@ def _gallery(options: argparse.Namespace) -> None:
         written = write_thumbnails(notebooks, options.thumbnails)
         print(f"{len(written)} thumbnails in {options.thumbnails}")
     else:
-        print("drawing every position of every slider takes a minute ...", flush=True)
+        print("drawing every position of every control takes a minute or two", flush=True)
         print(f"open {write_gallery(notebooks, options.out)}")
 
 
