@@ -22,6 +22,7 @@ MODULES = [
     "hirelab.ablation",
     "hirelab.viz",
     "hirelab.widgets",
+    "hirelab.lab.exercises",
     "hirelab.results",
     "hirelab.paper",
 ]

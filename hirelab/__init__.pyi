@@ -1,3 +1,16 @@
+from . import ablation as ablation
+from . import analysis as analysis
+from . import datasets as datasets
+from . import hooks as hooks
+from . import models as models
+from . import paper as paper
+from . import rearrange as rearrange
+from . import results as results
+from . import synthetic as synthetic
+from . import training as training
+from . import viz as viz
+from . import widgets as widgets
+from ._shared.errors import HirelabError as HirelabError
 from .ablation.report import ablation_summary as ablation_summary
 from .ablation.report import ablation_table as ablation_table
 from .analysis.advice import suggest_target_layer as suggest_target_layer
@@ -15,6 +28,7 @@ from .hooks import edit as edit
 from .hooks.points import Cache as Cache
 from .hooks.points import Point as Point
 from .hooks.points import Probe as Probe
+from .lab import exercises as exercises
 from .models.deploy import deploy as deploy
 from .models.factory import create as create
 from .models.factory import load as load

@@ -36,7 +36,7 @@ class TargetLayerSuggestion(Result):
     """Which point to look at, why, and what to be warned of. Prints as a short text.
 
     Attributes:
-        network: the network's class or timm's name of it.
+        network: timm's name of the network, or its class.
         points: candidates in the order of the forward pass, the last of every resolution.
         grids: (points, 2) tokens along height and width.
         cells: (points, 2) pixels that a token stands for: the resolution.

@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._shared.checks import check_choice
 from .._shared.errors import HirelabError
-from .._shared.tables import table
+from .._shared.tables import Records, table
 from ..results import Result
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class ReceptiveField(Result):
         mass_within: (images, sides) the mass of every image's own map within each of `sides`;
             the last column is all of it.
         wrapped_mass: (images,) the mass that is nearer going round the border, see `wrapped_share`.
-        network: the network's class.
+        network: timm's name of the network, or its class.
         point: the module that was read.
         position: [row, column] on the point's map of ``grid`` = [rows, columns].
         paths, gradient, outputs: the measurement's settings.
@@ -265,7 +265,7 @@ class ReceptiveField(Result):
 
 
 @dataclass(frozen=True, eq=False)
-class FieldComparison(Result):
+class FieldComparison(Records, Result):
     """Several receptive fields side by side; prints as a table.
 
     Attributes:
@@ -298,6 +298,13 @@ class FieldComparison(Result):
             [name, *map(show, values, spread)]
             for name, values, spread in zip(self.names, self.values, self.spread, strict=True)
         ]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each field: its name, every number, and every spread as "NUMBER spread"."""
+        spreads = [f"{column} spread" for column in self.columns]
+        names = ["name", *self.columns, *spreads]
+        rows = zip(self.names, self.values.tolist(), self.spread.tolist(), strict=True)
+        return [dict(zip(names, [name, *v, *s], strict=True)) for name, v, s in rows]
 
     def table(self, *columns: str) -> str:
         """The chosen columns as lines of text; all of them where none is named.

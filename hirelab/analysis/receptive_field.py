@@ -21,8 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._shared.checks import check_choice, check_position, check_whole
 from .._shared.errors import HirelabError
-from ..hooks.forward import check_images, eval_mode, is_trained
-from ..hooks.layouts import PointMap, reading
+from ..hooks.forward import check_images, eval_mode, is_trained, model_name
+from ..hooks.layouts import PointMap, default_point, reading
 from ..hooks.points import EditFunction, Point, edits, probes
 from ..models.hire_mlp import BRANCHES, AxisBranch
 from .fields import GRADIENTS, ReceptiveField, cell_middle, masses
@@ -36,7 +36,7 @@ _TAKEN = {"abs": torch.abs, "square": torch.square, "relu": torch.relu}
 def receptive_field(
     model: nn.Module,
     x: Tensor,
-    point: str,
+    point: str | None = None,
     position: str | Sequence[int] = "centre",
     paths: str = "full",
     gradient: str = "abs",
@@ -58,7 +58,7 @@ def receptive_field(
         model: any network of images; it is measured in evaluation mode.
         x: (N, C, H, W) images, finite.
         point: path of a module or a probe; ``"stages.3"`` means its probe ``"stages.3.out"``. A
-            point inside a region is first carried back to places.
+            point inside a region is first carried back to places. The network's last map for None.
         position: (row, column) on the point's map, or one of `POSITIONS`; the centre of an even
             number is the later half's first.
         paths: how the gradient may travel, one of `PATHS`; values stay the network's own. "full":
@@ -86,6 +86,7 @@ def receptive_field(
     check_choice("outputs", outputs, OUTPUTS)
     batch_size = check_whole("batch_size", batch_size, 1, unit="images")
     x = check_images(x)
+    point = default_point(model) if point is None else point
     state = itertools.chain(model.parameters(), model.buffers())
     like = next((t for t in state if t.is_floating_point()), x)
     precise = _precision(like.dtype, dtype)
@@ -116,7 +117,7 @@ def receptive_field(
         map=total / len(x),
         mass_within=np.array(within),
         wrapped_mass=np.array(wrapped),
-        network=type(model).__name__,
+        network=model_name(model),
         point=point_map.name,
         position=list(place),
         grid=list(point_map.grid),

@@ -152,6 +152,21 @@ def own_folder() -> Path:
     return Path(named).expanduser() if named else Path(base) / "hirelab"
 
 
+def decoded_note(img_size: int, count: int | None = None) -> str:
+    """What decoded images take and where `cache.decode` keeps them, in a sentence to say before.
+
+    Args:
+        img_size: side of the decoded squares in pixels.
+        count: how many images; None where that is not known yet.
+    """
+    image = 3 * img_size**2
+    takes = f"{image / 1e3:,.0f} kB each" if count is None else f"{count * image / 1e6:,.0f} MB"
+    return (
+        f"the images are decoded once, to {img_size} x {img_size} pixels ({takes}), and kept in "
+        f"{own_folder() / 'decoded'}"
+    )
+
+
 def search_folders() -> list[Path]:
     """The folders in which data is looked for: those of HIRELAB_DATA, then hirelab's own."""
     named = os.environ.get("HIRELAB_DATA", "").split(os.pathsep)

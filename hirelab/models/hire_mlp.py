@@ -400,6 +400,9 @@ class HireMLP(Probed, nn.Module):
         ``(j mod shift_cycle[i]) * shift[i]``. A single block may be set at its own branches:
         ``model.stages[2].blocks[1].hire.height.shift = 2``.
 
+        ``region``, ``branches``, ``fc_layers`` and ``fusion`` shape the weights and cannot be
+        changed here: build another network, ``hirelab.create(name, region=2)``.
+
         Raises:
             HirelabError: for an impossible setting, before anything is changed.
         """

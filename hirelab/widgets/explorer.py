@@ -28,7 +28,7 @@ from .._shared.errors import HirelabError, unknown
 from .._shared.files import write_atomic
 from ..viz.canvas import jpeg, png
 from .controls import check_field, controls_of
-from .page import frozen_page
+from .page import frozen_page, webp
 
 CACHED = 32  # frames an explorer keeps; a bound, so that moving sliders for hours costs nothing
 
@@ -38,7 +38,7 @@ class Frame:
     """What an explorer shows for some settings.
 
     Attributes:
-        image: the encoded image (JPEG in a live view, PNG on a frozen page); empty where the
+        image: the encoded image (JPEG in a live view, WebP on a frozen page); empty where the
             settings are impossible.
         text: the facts in a line, or why the settings are impossible.
     """
@@ -243,7 +243,7 @@ class Explorer:
         for combination in itertools.product(*values.values()):
             try:
                 settings = self.check(dict(zip(values, combination, strict=True)))
-                frames.append(self._frame(settings, png))
+                frames.append(self._frame(settings, webp))
             except ValueError as error:
                 frames.append(Frame(b"", str(error)))
         possible = [i for i, frame in enumerate(frames) if frame.image]
@@ -255,7 +255,7 @@ class Explorer:
         now = [getattr(self._settings, name) for name in values]
         if all(value in options for value, options in zip(now, values.values(), strict=True)):
             start = [o.index(value) for value, o in zip(now, values.values(), strict=True)]
-        labelled = [(self.controls[name].label, options) for name, options in values.items()]
+        labelled = [(self.controls[name], options) for name, options in values.items()]
         shown = [(frame.image, frame.text) for frame in frames]
         write_atomic(Path(path), frozen_page(self.title, labelled, start, shown))
         return Path(path)
