@@ -160,9 +160,7 @@ def open_label_maps(source: str | os.PathLike[str], split: str = "train") -> Lab
             for name in pair:
                 digest.update(f"{name}\0{contents[name]}\n".encode())
         images, maps = zip(*pairs, strict=True)
-        return LabelMaps(
-            path, split, names, images, maps, digest.hexdigest(), files, first, none
-        )
+        return LabelMaps(path, split, names, images, maps, digest.hexdigest(), files, first, none)
     raise HirelabError(
         f"{path} has no images with label maps in a layout that is known: "
         "{train,val,test}/ beside {train,val,test}annot/ (CamVid), images/ beside annotations/ "

@@ -116,9 +116,7 @@ def evaluate_detector(
     )
 
 
-def _found(
-    model: Detector, images: BoxedImages, index: int, masks: bool
-) -> list[dict[str, Any]]:
+def _found(model: Detector, images: BoxedImages, index: int, masks: bool) -> list[dict[str, Any]]:
     """What a detector finds on an image, in COCO's form."""
     from pycocotools import mask as coco
 
@@ -164,9 +162,7 @@ def _truth(images: BoxedImages, masks: bool) -> Any:
     index = COCO()
     index.dataset = {
         "info": {},
-        "images": [
-            {"id": i, "width": w, "height": h} for i, (w, h) in enumerate(images.sizes)
-        ],
+        "images": [{"id": i, "width": w, "height": h} for i, (w, h) in enumerate(images.sizes)],
         "annotations": rows,
         "categories": [{"id": i, "name": name} for i, name in enumerate(images.classes)],
     }

@@ -33,7 +33,9 @@ class UperNet(nn.Module):
             from transformers import UperNetConfig
             from transformers.models.upernet.modeling_upernet import UperNetFCNHead, UperNetHead
         except ImportError as error:
-            raise HirelabError("UPerNet needs transformers: pip install 'hirelab[dense]'") from error
+            raise HirelabError(
+                "UPerNet needs transformers: pip install 'hirelab[dense]'"
+            ) from error
         config = UperNetConfig(
             num_labels=classes, hidden_size=width, auxiliary_in_channels=channels[2]
         )

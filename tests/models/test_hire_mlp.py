@@ -186,6 +186,22 @@ def test_agrees_with_the_slow_reference_for_every_choice(branches, fusion, fc_la
         agree(model, {**SMALL, **choice, **setting}, pixels, training)
 
 
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"region": 2}, r"hirelab\.create\(name, region=2\)"),
+        ({"fusion": "sum"}, r"another one: hirelab\.create"),
+        ({"shft": 1}, "Did you mean 'shift'"),
+    ],
+)
+def test_what_a_built_network_cannot_change_is_said_in_words(others, said):
+    model = build()
+    before = {name: branch.shift for name, branch in model.axis_branches().items()}
+    with pytest.raises(HirelabError, match=said):
+        model.set_rearrangement(shift=5, **others)
+    assert {name: branch.shift for name, branch in model.axis_branches().items()} == before
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("pixels", [*PIXELS, (40, 19)])
 @pytest.mark.parametrize("setting", REARRANGEMENTS, ids=str)
