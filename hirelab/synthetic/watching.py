@@ -90,6 +90,9 @@ class Learning(Result):
         )
 
     def __repr__(self) -> str:
+        return f"{' and '.join(self.names)}, measured after {self.moments[-1]} steps"
+
+    def __str__(self) -> str:
         """What is possible, a line for each network, and how near all of it was learnt."""
         unit = "row" if self.axis == "height" else "column"
         head = ["possible, %", *(f"{d} {unit}{'s' * (d > 1)} away" for d in self.distances)]

@@ -93,8 +93,8 @@ def test_when_something_is_learnt():
 
 
 def test_it_is_said_in_words(watched):
-    assert "1 column away" in repr(curve(0.25, 0.7))
-    assert repr(curve(0.25, 0.7)).endswith("within 6 points")  # rounded up
+    assert "1 column away" in str(curve(0.25, 0.7))
+    assert str(curve(0.25, 0.7)).endswith("within 6 points")  # rounded up
     assert watched[2].plot().text.count("%") == 6
     assert watched[1][0].plot().text == "nothing learnt yet"
 
@@ -102,7 +102,7 @@ def test_it_is_said_in_words(watched):
 def test_a_result_is_kept(watched, tmp_path):
     watched[2].save(tmp_path / "a.npz")
     loaded = Learning.load(tmp_path / "a.npz")
-    assert repr(loaded) == repr(watched[2])
+    assert str(loaded) == str(watched[2])
     assert (loaded.accuracy == watched[2].accuracy).all()
 
 
