@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,3 +231,10 @@ def test_answers_are_those_of_the_network():
         if {frozenset(r) for r in Rearrangement(56, 4, s).slots.tolist()} == plain
     ]
     assert same == [4, 8]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_exercise_is_asked_in_one_notebook(name):
+    folder = Path(__file__).parents[2] / "notebooks"
+    asked = [p.stem for p in folder.glob("*.ipynb") if f"exercises.{name}.check(" in p.read_text()]
+    assert len(asked) == 1
