@@ -25,7 +25,7 @@ from ..hooks.forward import check_images, eval_mode, is_trained, model_name
 from ..hooks.layouts import PointMap, default_point, reading
 from ..hooks.points import EditFunction, Point, edits, probes
 from ..models.hire_mlp import BRANCHES, AxisBranch
-from .fields import GRADIENTS, ReceptiveField, cell_middle, masses
+from .fields import GRADIENTS, ReceptiveField, cell_middle, half_around_centroid, masses
 from .paths import PATHS
 
 OUTPUTS = ("all", "positive")
@@ -93,7 +93,7 @@ def receptive_field(
     if any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules()):
         batch_size = 1  # norms by the batch's own statistics mix its images
     size = (x.shape[2], x.shape[3])
-    total, within, wrapped = np.zeros(size), [], []
+    total, within, wrapped, halves = np.zeros(size), [], [], []
     trained = is_trained(model).trained
     with (
         _measuring(model, like.device, precise, paths),
@@ -108,6 +108,7 @@ def receptive_field(
                 total += one
                 within.append(mass)
                 wrapped.append(beyond)
+                halves.append(half_around_centroid(one))
     if total.sum() == 0:
         raise HirelabError(
             f"The gradient of {point_map.name} at {place} is zero for every image: what it reads "
@@ -117,6 +118,7 @@ def receptive_field(
         map=total / len(x),
         mass_within=np.array(within),
         wrapped_mass=np.array(wrapped),
+        centroid_sides=np.array(halves),
         network=model_name(model),
         point=point_map.name,
         position=list(place),
