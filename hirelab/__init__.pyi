@@ -1,6 +1,7 @@
 from . import ablation as ablation
 from . import analysis as analysis
 from . import datasets as datasets
+from . import dense as dense
 from . import hooks as hooks
 from . import models as models
 from . import paper as paper
@@ -24,6 +25,9 @@ from .analysis.provenance import descendants as descendants
 from .analysis.provenance import provenance as provenance
 from .analysis.receptive_field import receptive_field as receptive_field
 from .datasets.samples import samples as samples
+from .dense.detection import detector as detector
+from .dense.factory import load_dense as load_dense
+from .dense.segmentation import segmenter as segmenter
 from .hooks import edit as edit
 from .hooks.points import Cache as Cache
 from .hooks.points import Point as Point

@@ -109,7 +109,7 @@ def test_constraints_ask_for_cuda_on_linux_only():
 
 def test_every_import_of_the_package_is_declared():
     extras = PROJECT["optional-dependencies"]
-    optional = requirements([*extras["export"], *extras["cluster"]])
+    optional = requirements([*extras["export"], *extras["cluster"], *extras["dense"]])
     declared = {IMPORTED_AS.get(name, name) for name in RUNTIME | optional}
     for path in (ROOT / "hirelab").rglob("*.py"):
         imported = {name.split(".")[0].lower() for name in absolute_imports(path)}

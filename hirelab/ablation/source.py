@@ -2,7 +2,7 @@
 
 An entry of the ledger keeps both. One with another hash is called stale: what it says was true of
 other code. It is shown and never deleted, since nobody but a reader can tell whether the change
-mattered. Comments, docstrings and layout do not count, and a change of code that was seen to train to
+mattered. Comments, docstrings and layout do not count, and a change that was seen to train to
 the same bytes stands in `EQUAL`.
 """
 
@@ -44,7 +44,7 @@ DIAGNOSTIC = (
 """What decides a diagnostic."""
 
 _MOVED = (
-    "checkpoints and stopping moved out of the loop, and set_rearrangement refuses region in words: "
+    "checkpoints and stopping moved out of the loop, set_rearrangement refuses region in words: "
     "weights equal to the byte in float32 and bfloat16, a diagnostic of each task to the last digit"
 )
 EQUAL: dict[str, dict[str, str]] = {
@@ -53,10 +53,10 @@ EQUAL: dict[str, dict[str, str]] = {
 }
 """{hash of the code as it is: {hash of earlier code: what changed, and how equality was seen}}.
 
-Only for code that moves or grows something that trainings do not use: train the smoke protocol's
-default for two epochs before and after, stopped in between, in float32 and in bfloat16 with mixup
-and averaging, and compare the bytes of the weights. A later change of the code has another hash, and
-the table no longer counts: whoever makes it has to look again, at all of the earlier ones."""
+Only for code that moves, or that trainings do not use: train the smoke protocol's default for two
+epochs before and after, stopped in between, in float32 and in bfloat16 with mixup and averaging,
+and compare the bytes of the weights. A later change of the code has another hash, and the table no
+longer counts: whoever makes it has to look again, at all of the earlier ones."""
 
 _LAYOUT = {
     tokenize.COMMENT,

@@ -90,8 +90,8 @@ class LabelMaps:
             raise HirelabError(f"{self.names[index]} cannot be read: {error}") from error
         if stored.shape != (image.height, image.width):
             raise HirelabError(
-                f"{self.maps[index]} has {stored.shape[1]} x {stored.shape[0]} pixels and its image "
-                f"{image.width} x {image.height}: a label map has a label for every pixel."
+                f"{self.maps[index]} has {stored.shape[1]} x {stored.shape[0]} pixels and its "
+                f"image {image.width} x {image.height}: a label map has a label for every pixel."
             )
         labels = stored.astype(np.int64) - self._first
         labels[stored == self._none] = NO_LABEL

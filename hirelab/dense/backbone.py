@@ -2,7 +2,6 @@
 
     Backbone       any network of timm's as four maps
     DenseNetwork   base of detectors and segmenters: a backbone, what it was built from, its file
-    load_dense     the network in such a file
 
 The network inside is whole (`Backbone.network`), so that points, edits and measurements reach it
 under the names that they have in a classifier.
@@ -137,8 +136,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise HirelabError(f"There is no file {str(path)!r}: check the path.") from None
     except Exception as error:  # safetensors' own errors have no common base of their own
         raise HirelabError(
-            f"{path} is no detector or segmenter that hirelab wrote ({error}); a backbone's weights "
-            "are loaded with hirelab.load."
+            f"{path} is no detector or segmenter that hirelab wrote ({error}); a backbone's "
+            "weights are loaded with hirelab.load."
         ) from error
 
 
@@ -159,6 +158,7 @@ def class_names(classes: int | tuple[str, ...] | list[str]) -> tuple[str, ...]:
         names = tuple(map(str, classes))
     if not names or len(set(names)) < len(names):
         raise HirelabError(
-            f"classes is {classes!r}; give how many there are, at least 1, or their names, each once."
+            f"classes is {classes!r}; give how many there are, at least 1, or their names, each "
+            "once."
         )
     return names

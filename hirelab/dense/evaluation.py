@@ -29,6 +29,7 @@ from .._shared.errors import HirelabError
 from .._shared.tables import table
 from ..datasets.boxes import BoxedImages
 from ..datasets.label_maps import NO_LABEL, LabelMaps
+from ..datasets.subsets import quote_first
 from ..datasets.transforms import normalise
 from ..hooks.forward import eval_mode
 from ..results import Result
@@ -143,9 +144,9 @@ def _truth(images: BoxedImages, masks: bool) -> Any:
     from pycocotools import mask as coco
     from pycocotools.coco import COCO
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index, objects in enumerate(images.objects):
-        shapes = images.masks(index) if masks and objects else []
+        shapes = images.masks(index) if masks and objects else ()
         for i, one in enumerate(objects):
             x1, y1, x2, y2 = one.box
             row = {
@@ -159,16 +160,16 @@ def _truth(images: BoxedImages, masks: bool) -> Any:
             if masks:
                 row["segmentation"] = coco.encode(np.asfortranarray(shapes[i]))
             rows.append(row)
-    index = COCO()
-    index.dataset = {
+    truth = COCO()
+    truth.dataset = {
         "info": {},
         "images": [{"id": i, "width": w, "height": h} for i, (w, h) in enumerate(images.sizes)],
         "annotations": rows,
         "categories": [{"id": i, "name": name} for i, name in enumerate(images.classes)],
     }
     with contextlib.redirect_stdout(io.StringIO()):
-        index.createIndex()
-    return index
+        truth.createIndex()
+    return truth
 
 
 def _precision(truth: Any, found: list[dict[str, Any]], kind: str) -> Any:
@@ -344,9 +345,8 @@ def count_pairs(labels: np.ndarray, answer: np.ndarray, count: int) -> np.ndarra
 def _check_classes(own: Sequence[str], given: Sequence[str]) -> None:
     if list(own) != list(given):
         raise HirelabError(
-            f"the network knows {len(own)} classes ({', '.join(list(own)[:3])}, ...) and the images "
-            f"have {len(given)} ({', '.join(list(given)[:3])}, ...): they have to be the same, in "
-            "the same order"
+            f"the network knows {len(own)} classes ({quote_first(own)}) and the images have "
+            f"{len(given)} ({quote_first(given)}): they have to be the same, in the same order"
         )
 
 

@@ -20,6 +20,7 @@ from .backbone import Backbone, DenseNetwork, class_names
 __all__ = ["SEGMENTERS", "Segmenter", "segmenter"]
 
 SEGMENTERS = ("upernet", "fpn")
+_LACKS = "{} needs {}: pip install 'hirelab[dense]'."
 AUXILIARY_WEIGHT = 0.4
 """Of the auxiliary head's loss in the authors' configuration."""
 
@@ -33,12 +34,10 @@ class UperNet(nn.Module):
             from transformers import UperNetConfig
             from transformers.models.upernet.modeling_upernet import UperNetFCNHead, UperNetHead
         except ImportError as error:
-            raise HirelabError(
-                "UPerNet needs transformers: pip install 'hirelab[dense]'"
-            ) from error
-        config = UperNetConfig(
-            num_labels=classes, hidden_size=width, auxiliary_in_channels=channels[2]
-        )
+            raise HirelabError(_LACKS.format("UPerNet", "transformers")) from error
+        # its type hints leave out what every config of transformers takes
+        settings: dict[str, Any] = {"num_labels": classes}
+        config = UperNetConfig(hidden_size=width, auxiliary_in_channels=channels[2], **settings)
         self.decode = UperNetHead(config, channels)
         self.auxiliary = UperNetFCNHead(config, channels) if auxiliary else None
 
@@ -55,9 +54,8 @@ class SemanticFPN(nn.Module):
         try:
             from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
         except ImportError as error:
-            raise HirelabError(
-                "Semantic FPN needs segmentation-models-pytorch: pip install 'hirelab[dense]'"
-            ) from error
+            lacks = _LACKS.format("Semantic FPN", "segmentation-models-pytorch")
+            raise HirelabError(lacks) from error
         self.decode = FPNDecoder(channels, encoder_depth=4, dropout=dropout)
         self.classify = nn.Conv2d(self.decode.out_channels, classes, 1)
 
