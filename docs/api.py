@@ -20,6 +20,7 @@ MODULES = [
     "hirelab.training",
     "hirelab.synthetic",
     "hirelab.ablation",
+    "hirelab.dense",
     "hirelab.viz",
     "hirelab.widgets",
     "hirelab.lab.exercises",

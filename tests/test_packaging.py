@@ -24,7 +24,12 @@ ROOT = Path(__file__).parent.parent
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT, TOOLS = SETTINGS["project"], SETTINGS["tool"]
 # Packages whose import has another name than the package
-IMPORTED_AS = {"scikit-image": "skimage", "pillow": "pil", "lazy-loader": "lazy_loader"}
+IMPORTED_AS = {
+    "scikit-image": "skimage",
+    "pillow": "pil",
+    "lazy-loader": "lazy_loader",
+    "segmentation-models-pytorch": "segmentation_models_pytorch",
+}
 
 
 def requirements(specs: list[str]) -> dict[str, Requirement]:
