@@ -20,6 +20,7 @@ from ._shared.files import notebooks_folder, project_folder
 from .training.recipes import PRESETS
 
 FORMATS = ("onnx", "exported-program")
+DENSE_TASKS = {"detection": ("mask_rcnn", "retinanet"), "segmentation": ("upernet", "fpn")}
 PROFILES = ("smoke", "cpu", "gpu", "imagenet")
 NETWORK = "a trained network: its name (NAME.TAG, or NAME for its first weights), a run's folder, "
 NETWORK += "or a checkpoint file"
@@ -176,6 +177,61 @@ def _parser() -> _Parser:
     )
     train.add_argument("--tensorboard", action="store_true", help="also write for TensorBoard")
     _add_threads(train)
+
+    dense = command("dense", _dense_train, "Train and evaluate detectors and segmenters.")
+    actions = dense.add_commands("ACTION")
+    text = "Train a detector or segmenter; the same command goes on after a stop."
+    dense_train = actions.add_parser("train", help=text, description=text)
+    dense_train.set_defaults(command=_dense_train, called="dense train")
+    dense_train.add_argument("--task", required=True, help=", ".join(DENSE_TASKS))
+    dense_train.add_argument("--data", required=True, help="a data set's name, a folder or a zip")
+    dense_train.add_argument("--out", type=Path, required=True, help="folder of the run")
+    dense_train.add_argument(
+        "--head",
+        help="; ".join(f"{task}: {', '.join(kinds)}" for task, kinds in DENSE_TASKS.items())
+        + " (the first)",
+    )
+    dense_train.add_argument(
+        "--model",
+        default="hire_mlp_pico",
+        help="the backbone: ours, or any of timm's with four stages (%(default)s)",
+    )
+    dense_train.add_argument(
+        "--untrained", action="store_true", help="begin with random weights of the backbone"
+    )
+    dense_train.add_argument(
+        "--preset",
+        default="small",
+        help="recipe to start from: 1x, 3x, ade20k-upernet, ade20k-fpn, small (%(default)s)",
+    )
+    dense_train.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change the recipe (epochs=10) or the network (model.stage_norms=True)",
+    )
+    dense_train.add_argument("--seed", type=_at_least(0), default=0, help="(%(default)s)")
+    dense_train.add_argument(
+        "--workers", type=_at_least(0), default=0, help="loading processes (%(default)s)"
+    )
+    dense_train.add_argument(
+        "--save-minutes", type=float, default=5, help="between checkpoints (%(default)s)"
+    )
+    _add_threads(dense_train)
+    text = "Evaluate what `hirelab dense train` trained, one image at a time."
+    dense_evaluate = actions.add_parser("evaluate", help=text, description=text)
+    dense_evaluate.set_defaults(command=_dense_evaluate, called="dense evaluate")
+    dense_evaluate.add_argument("network", type=Path, help="a run's folder, or its weights' file")
+    dense_evaluate.add_argument("--data", help="data to evaluate on (default: the run's own)")
+    dense_evaluate.add_argument("--split", default="val", help="(%(default)s)")
+    dense_evaluate.add_argument(
+        "--multi-scale",
+        action="store_true",
+        help="of a segmenter: average over six sizes of the image and their mirror images",
+    )
+    dense_evaluate.add_argument("--by-class", action="store_true", help="also for each class")
+    _add_threads(dense_evaluate)
 
     command("recipes", _recipes, "Print the paper's recipe, and how the presets differ from it.")
 
@@ -374,6 +430,58 @@ def _train(options: argparse.Namespace) -> int:
     if not run.done and speaks:
         print("stopped; the same command goes on", file=sys.stderr)
     return 0 if run.done else 130
+
+
+def _dense_train(options: argparse.Namespace) -> int:
+    from hirelab.dense.recipes import DENSE_PRESETS
+    from hirelab.training.recipes import changed
+
+    for name, value, known in (
+        ("task", options.task, DENSE_TASKS),
+        ("head", options.head, DENSE_TASKS.get(options.task, ())),
+    ):
+        if value is not None and value not in known:
+            raise HirelabError(unknown(name, value, known, f"There are {', '.join(known)}."))
+    recipe, settings = changed(DENSE_PRESETS, options.preset, options.set)
+    head = options.head or DENSE_TASKS[options.task][0]
+    speaks = int(os.environ.get("RANK", "0")) == 0  # one of several processes
+    if speaks:
+        print(
+            f"training {head} on {options.model} with {options.data} into {options.out}: preset "
+            f"{options.preset}, {recipe.epochs} epochs, batches of {recipe.batch_size}",
+            flush=True,
+        )
+    from hirelab.dense.loop import train_dense
+
+    run = train_dense(
+        head,
+        options.model,
+        options.data,
+        recipe,
+        options.out,
+        pretrained=not options.untrained,
+        settings=settings,
+        seed=options.seed,
+        workers=options.workers,
+        save_minutes=options.save_minutes,
+        command=shlex.join(["hirelab", *sys.argv[1:]]),
+    )
+    if not run.done and speaks:
+        print("stopped; the same command goes on", file=sys.stderr)
+    return 0 if run.done else 130
+
+
+def _dense_evaluate(options: argparse.Namespace) -> None:
+    from hirelab.dense.loop import evaluate_dense
+
+    print(f"evaluating {options.network} ...", file=sys.stderr, flush=True)
+    found = evaluate_dense(
+        options.network, options.data, options.split, multi_scale=options.multi_scale
+    )
+    print(found)
+    if options.by_class:
+        for name, value in found.by_class().items():
+            print(f"{name}: {value:.1f} %")
 
 
 def _ablate(options: argparse.Namespace) -> int:

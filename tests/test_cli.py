@@ -18,6 +18,8 @@ from hirelab._shared import files as _files
 from hirelab._shared.errors import HirelabError
 from hirelab._shared.files import pick, project_folder, write_atomic
 from hirelab.ablation import protocols
+from hirelab.dense import loop as dense_loop
+from hirelab.dense import recipes as dense_recipes
 from hirelab.hooks.forward import is_trained
 from hirelab.lab import bench, info
 from hirelab.models import export, pretrained
@@ -112,6 +114,12 @@ def test_what_help_lists_is_what_there_is(capsys):
         cli.main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert ", ".join(recipes.PRESETS) in text
+    assert {task: set(kinds) for task, kinds in cli.DENSE_TASKS.items()} == {
+        task: set(kinds) for task, kinds in dense_loop.TASKS.items()
+    }
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["dense", "train", "--help"])
+    assert ", ".join(dense_recipes.DENSE_PRESETS) in " ".join(capsys.readouterr().out.split())
     first, *others = (name.removeprefix("hire_mlp") for name in hl.model_names())
     assert f"hire_mlp{first}, {', '.join(others)}, or any of timm's" in text
 
@@ -355,3 +363,41 @@ def test_write_atomic_leaves_the_old_file_when_interrupted(tmp_path, monkeypatch
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+# dense networks
+
+
+def test_dense_trains_goes_on_and_evaluates(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HIRELAB_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "run"
+    asked = ["dense", "train", "--task", "segmentation", "--data", "scenes", "--out", str(out)]
+    asked += ["--head", "fpn", "--model", "hire_mlp_atto", "--untrained"]
+    asked += ["--set", "epochs=1", "batch_size=16", "crop=64"]
+    assert cli.main(asked) == 0
+    trained = capsys.readouterr().out.splitlines()[-1]
+    assert trained.startswith("mIoU ")
+    assert cli.main(asked) == 0  # done: nothing is trained again
+    assert capsys.readouterr().out.splitlines()[-1] == trained
+    assert cli.main(["dense", "evaluate", str(out), "--by-class"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == trained
+    assert [line.split(":")[0] for line in said[1:]] == ["background", "disc", "square", "triangle"]
+    assert cli.main(["dense", "evaluate", str(out), "--multi-scale"]) == 0
+    assert "6 scales and mirrored" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["--task", "detectoin"], "Did you mean 'detection'"),
+        (["--task", "detection", "--head", "fpn"], "There are mask_rcnn, retinanet"),
+        (["--task", "detection", "--preset", "2x"], "1x, 3x"),
+        (["--task", "detection", "--set", "epoch=3"], "Did you mean 'epochs'"),
+    ],
+)
+def test_dense_says_what_it_does_not_know(changes, said, tmp_path, capsys):
+    given = ["dense", "train", "--data", "scenes", "--out", str(tmp_path / "x"), *changes]
+    assert cli.main(given) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

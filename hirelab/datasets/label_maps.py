@@ -180,7 +180,9 @@ def _camvid(contents: Mapping[str, str], files: Any, split: str) -> Found | None
         if known:
             raise HirelabError(f"there is no split {split!r}; there is {', '.join(known)}")
         return None
-    pairs = [(n, f"{top}/{PurePosixPath(n).stem}.png") for n in images]
+    by_stem = {PurePosixPath(name).stem: name for name in _images(contents, f"{split}annot")}
+    stems = [PurePosixPath(name).stem for name in images]
+    pairs = [(n, by_stem.get(s, f"{top}/{s}.png")) for n, s in zip(images, stems, strict=True)]
     own = [name for name in contents if PurePosixPath(name).name == "classes.txt"]
     if own:
         return pairs, _names(files.read(own[0])), 0, NO_LABEL

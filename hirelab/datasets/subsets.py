@@ -31,6 +31,7 @@ from .._shared.files import locked, write_atomic, writing
 from .._shared.imagenette import WORDS
 from .crops import photo_crops
 from .images import suffixes
+from .scenes import scenes
 
 __all__ = [
     "DATA_SETS",
@@ -125,6 +126,15 @@ DATA_SETS: dict[str, DataSet] = {
             ("photo-crops.zip",),
             "public domain (astronaut), CC0 (cat, coffee), no known restrictions (tissue)",
             photo_crops,
+        ),
+        DataSet(
+            "scenes",
+            "generated scenes: three shapes on noise, with boxes, masks and labelled pixels",
+            *(3, 96, 24),
+            *("", "59bd692fd1606dbd12ffa8dade9d2cd9", 6),
+            ("scenes.zip",),
+            "public domain",
+            scenes,
         ),
     )
 }

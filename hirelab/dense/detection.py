@@ -72,7 +72,7 @@ class Detector(DenseNetwork):
         *,
         pretrained: bool = False,
         frozen_norm: bool = False,
-        min_size: int = 800,
+        min_size: int | Sequence[int] = 800,
         max_size: int = 1333,
         anchor_scale: float | None = None,
         pad_to: int = 32,

@@ -54,7 +54,7 @@ class Detections(Result):
         classes: names.
         box, mask: {name: value} of ap (mean over IoU 0.50 to 0.95), ap50, ap75, small, medium and
             large (area below 32 squared, 96 squared, above); ``mask`` is empty without masks.
-        by_class: box ap of each class.
+        class_ap: box ap of each class.
         images: how many were evaluated.
         data_fingerprint: of the images, see `BoxedImages`.
     """
@@ -62,9 +62,13 @@ class Detections(Result):
     classes: list[str]
     box: dict[str, float]
     mask: dict[str, float]
-    by_class: list[float]
+    class_ap: list[float]
     images: int
     data_fingerprint: str
+
+    def by_class(self) -> dict[str, float]:
+        """{class: box ap}; NaN for a class without an object."""
+        return dict(zip(self.classes, self.class_ap, strict=True))
 
     def __str__(self) -> str:
         names = list(self.box)

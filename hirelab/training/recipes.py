@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .._shared import tables
 from .._shared.errors import HirelabError, unknown
 
-__all__ = ["PRESETS", "Recipe", "preset", "stored_size", "table"]
+__all__ = ["PRESETS", "Recipe", "changed", "preset", "stored_size", "table"]
 
 
+RecipeType = TypeVar("RecipeType")
 PRECISIONS = ("no", "bf16", "fp16")
 NOT_NEGATIVE = (
     "warmup_epochs", "cooldown_epochs", "min_lr", "warmup_lr", "weight_decay", "color_jitter",
@@ -195,11 +196,23 @@ def preset(name: str, changes: Sequence[str] = ()) -> tuple[Recipe, dict[str, An
     Raises:
         HirelabError: an unknown preset or setting (with near names), a value of the wrong type.
     """
-    if name not in PRESETS:
-        raise HirelabError(unknown("preset", name, PRESETS, f"There are {', '.join(PRESETS)}."))
+    return changed(PRESETS, name, changes)
+
+
+def changed(
+    presets: Mapping[str, RecipeType], name: str, changes: Sequence[str]
+) -> tuple[RecipeType, dict[str, Any]]:
+    """`preset` among others than `PRESETS`: of any frozen dataclass with a default for each field.
+
+    Raises:
+        HirelabError: as `preset`.
+    """
+    if name not in presets:
+        raise HirelabError(unknown("preset", name, presets, f"There are {', '.join(presets)}."))
     recipe: dict[str, Any] = {}
     network: dict[str, Any] = {}
-    types = {f.name: type(getattr(PRESETS[name], f.name)) for f in dataclasses.fields(Recipe)}
+    found: Any = presets[name]
+    types = {f.name: type(getattr(found, f.name)) for f in dataclasses.fields(found)}
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
@@ -218,7 +231,7 @@ def preset(name: str, changes: Sequence[str] = ()) -> tuple[Recipe, dict[str, An
         if type(value) is not types[key]:
             raise HirelabError(f"{key} is {value!r} and must be of type {types[key].__name__}")
         recipe[key] = value
-    return dataclasses.replace(PRESETS[name], **recipe), network
+    return dataclasses.replace(found, **recipe), network
 
 
 def table() -> str:

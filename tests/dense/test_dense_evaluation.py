@@ -65,7 +65,7 @@ def right(turn):
 def test_right_answers_are_100_percent(images):
     found = evaluate_detector(Oracle(right), images)
     assert found.box["ap"] == found.mask["ap"] == pytest.approx(100)
-    assert found.by_class == pytest.approx([100, 100])
+    assert found.by_class() == pytest.approx({"round": 100, "square": 100})
     assert np.isnan(found.box["large"])  # there is none
 
 

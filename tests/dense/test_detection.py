@@ -86,7 +86,7 @@ def test_the_loss_falls_on_what_it_sees_again(small):
     truth = [target([(10, 10, 50, 60), (40, 40, 90, 90)], [0, 1], (96, 96))]
     optimizer = torch.optim.AdamW(model.parameters(), 3e-4)
     losses = []
-    for step in range(10):
+    for _ in range(10):
         torch.manual_seed(0)  # which anchors are judged is drawn
         loss = sum(model(x, truth).values())
         optimizer.zero_grad()

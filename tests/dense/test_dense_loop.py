@@ -1,0 +1,195 @@
+"""Training detectors and segmenters: it learns, goes on to the bit, and protects its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import hirelab as hl
+from hirelab._shared.errors import HirelabError
+from hirelab.datasets.boxes import open_boxes
+from hirelab.datasets.label_maps import open_label_maps
+from hirelab.dense.data import DenseSampler, DetectionImages, PixelImages
+from hirelab.dense.evaluation import Detections, PixelEvaluation
+from hirelab.dense.loop import train_dense
+from hirelab.dense.recipes import DENSE_PRESETS, DenseRecipe
+from hirelab.training.runs import read_history
+
+QUICK = dataclasses.replace(
+    DENSE_PRESETS["small"], epochs=2, batch_size=8, warmup_steps=4, sides=(64,), max_side=86,
+    crop=64, evaluate_every=5, lr=1e-3, proposals=40, samples=16,
+)  # fmt: skip
+KINDS = ["fpn", "retinanet"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Scenes are made once, in a folder of this test's."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HIRELAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+def run(kind, out, **changes):
+    say = changes.pop("on_epoch", lambda row: None)
+    return train_dense(
+        kind, "hire_mlp_atto", "scenes", QUICK, out, pretrained=False, on_epoch=say, **changes
+    )
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def finished(request, tmp_path_factory):
+    return request.param, run(request.param, tmp_path_factory.mktemp("run") / "whole")
+
+
+def test_a_run_leaves_what_it_says(finished):
+    kind, whole = finished
+    assert whole.done
+    assert {p.name for p in whole.out.iterdir()} >= {
+        "run.json", "history.jsonl", "checkpoint.pt", "model.safetensors", "evaluation.npz"
+    }  # fmt: skip
+    rows = read_history(whole.out).rows
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert rows[1]["loss"] < rows[0]["loss"]
+    assert any(name.startswith("val_") for name in rows[-1])
+    result = PixelEvaluation if kind == "fpn" else Detections
+    again = result.load(whole.out / "evaluation.npz")
+    assert str(again) == str(whole.evaluation)
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
+    kind, whole = finished
+    first = run(kind, tmp_path / "cut", stop_after=5)
+    assert not first.done
+    assert first.evaluation is None
+    second = run(kind, tmp_path / "cut", stop_after=9)
+    assert not second.done
+    last = run(kind, tmp_path / "cut")
+    assert last.done
+    files = [(out / "model.safetensors").read_bytes() for out in (whole.out, tmp_path / "cut")]
+    assert files[0] == files[1]
+    losses = [[row["loss"] for row in r.history.rows] for r in (whole, last)]
+    assert losses[0] == losses[1]
+
+
+def test_the_file_gives_the_network_that_was_evaluated(finished):
+    kind, whole = finished
+    model = hl.load_dense(whole.out / "model.safetensors")
+    from hirelab.dense.evaluation import evaluate_detector, evaluate_segmenter
+
+    if kind == "fpn":
+        again = evaluate_segmenter(model, open_label_maps("scenes", "val"))
+        assert np.array_equal(again.confusion, whole.evaluation.confusion)
+    else:
+        again = evaluate_detector(model, open_boxes("scenes", "val"))
+        assert again.box == pytest.approx(whole.evaluation.box, nan_ok=True)
+
+
+def test_a_folder_belongs_to_its_run(finished, tmp_path):
+    kind, whole = finished
+    with pytest.raises(HirelabError, match=r"holds another run .*seed"):
+        run(kind, whole.out, seed=1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(HirelabError, match="something else"):
+        run(kind, tmp_path / "mine")
+    json.loads((whole.out / "run.json").read_text())
+
+
+def test_what_is_wrong_leaves_no_folder(tmp_path):
+    with pytest.raises(HirelabError, match="fpn"):
+        run("fpm", tmp_path / "a")
+    with pytest.raises(HirelabError, match="Did you mean"):
+        train_dense("fpn", "hire_mlp_ato", "scenes", QUICK, tmp_path / "a", pretrained=False)
+    with pytest.raises(HirelabError, match="scene"):
+        train_dense("fpn", "hire_mlp_atto", "scene", QUICK, tmp_path / "a", pretrained=False)
+    assert not (tmp_path / "a").exists()
+
+
+# ------------------------------------------------------------------ order and augmentation
+
+
+def test_batches_hold_one_group_and_every_image_at_most_once():
+    groups = np.random.default_rng(0).integers(0, 2, 50)
+    sampler = DenseSampler(groups, 4, seed=3)
+    for epoch in (0, 1):
+        sampler.epoch = epoch
+        batches = sampler.batches()
+        assert len(batches) == len(sampler) == sum(n // 4 for n in np.bincount(groups))
+        indices = [[index for _, _, index in batch] for batch in batches]
+        assert all(len({groups[i] for i in batch}) == 1 for batch in indices)
+        flat = [index for batch in indices for index in batch]
+        assert len(set(flat)) == len(flat)
+        assert sorted(place for batch in batches for _, place, _ in batch) == list(range(len(flat)))
+    sampler.epoch = 0
+    assert sampler.batches() != batches
+
+
+def test_processes_share_the_batches_of_one():
+    whole = DenseSampler([0] * 20, 4, seed=0)
+    shares = [list(DenseSampler([0] * 20, 4, seed=0, rank=r, world=2)) for r in range(2)]
+    for batch, one, other in zip(whole, *shares, strict=True):
+        assert sorted(one + other) == sorted(batch)
+
+
+def test_a_mirrored_image_takes_its_boxes_and_masks_along():
+    """Boxes are where the masks are, mirrored or not; and both happen."""
+    images = open_boxes("scenes", "train")
+    found = DetectionImages(images, dataclasses.replace(QUICK, jitter=0.0), seed=0)
+    plain = DetectionImages(images, dataclasses.replace(QUICK, jitter=0.0, flip=False), seed=0)
+    mirrored = 0
+    for place in range(12):
+        x, target = found[0, place, place]
+        original, before = plain[0, place, place]
+        turned = torch.equal(x, original.flip(-1))
+        assert turned or torch.equal(x, original)
+        mirrored += turned
+        assert torch.equal(target["labels"], before["labels"])
+        for box, mask in zip(target["boxes"], target["masks"], strict=True):
+            rows, columns = torch.nonzero(mask, as_tuple=True)
+            edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert box.tolist() == [int(edge) for edge in edges]
+    assert 0 < mirrored < 12
+
+
+def test_crops_and_labels_stay_together_and_the_rest_has_no_label():
+    """Shapes are coloured and the ground is grey, so that labels can be read off the image."""
+    recipe = dataclasses.replace(QUICK, jitter=0.0, crop=160, scale=(1.0, 1.0))
+    images = PixelImages(open_label_maps("scenes", "train"), recipe, seed=0)
+    from hirelab.datasets.transforms import pixels
+
+    for place in range(6):
+        x, y = images[0, place, place]
+        assert x.shape == (3, 160, 160)
+        assert (y[96:] == 255).all()
+        assert (y[:, 128:] == 255).all()
+        assert not x[:, 96:].any()
+        colors = pixels(x[None])[0][:96, :128].astype(int)
+        colored = colors.max(-1) - colors.min(-1) > 20
+        assert np.array_equal(colored, y[:96, :128].numpy() > 0)
+
+
+def test_the_same_key_gives_the_same_bytes():
+    images = PixelImages(open_label_maps("scenes", "train"), QUICK, seed=0)
+    first, again, other = images[1, 5, 7], images[1, 5, 7], images[2, 5, 7]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+
+
+def test_rates_are_the_schedules():
+    step = DenseRecipe(lr=1.0, warmup_steps=0)
+    assert [step.lr_at(s, 12) for s in (0, 7, 8, 10, 11)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    poly = DenseRecipe(lr=1.0, schedule="poly", power=0.9, warmup_steps=0)
+    assert poly.lr_at(0, 10) == 1
+    assert poly.lr_at(5, 10) == pytest.approx(0.5**0.9)
+    warm = DenseRecipe(lr=1.0, warmup_steps=4, schedule="poly")
+    rates = [warm.lr_at(s, 1000) for s in range(6)]
+    assert rates[0] == pytest.approx(0.2)
+    assert rates == [*sorted(rates[:5]), rates[5]]
+    with pytest.raises(HirelabError, match="milestones is"):
+        DenseRecipe(milestones=(1.5,))
