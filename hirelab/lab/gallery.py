@@ -139,10 +139,10 @@ def _still(notebook: NotebookNode) -> NotebookNode:
             data = output.get("data", {})
             data.pop(WIDGET_VIEW, None)
             data.pop("application/javascript", None)
-            if "image/png" in data:
+            for kind in (kind for kind in data if kind.startswith("image/")):
                 text = first_line(data.get("text/plain", ""))
                 alt = "figure" if text.startswith("<") else text or "figure"
-                output.metadata.setdefault("image/png", NotebookNode()).setdefault("alt", alt)
+                output.metadata.setdefault(kind, NotebookNode()).setdefault("alt", alt)
     return copy
 
 

@@ -118,7 +118,7 @@ def normalise(notebook: NotebookNode, stem: str) -> None:
         tags = cell.metadata.get("tags")
         cell.metadata = NotebookNode(tags=tags) if tags else NotebookNode()
         for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
+            if any(kind.startswith("image/") for kind in output.get("data", {})):
                 output.data.pop(WIDGET_VIEW, None)
 
 
