@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..datasets.transforms import normalise
 from ..viz import maps, theme
-from ..viz.canvas import Canvas
+from ..viz.canvas import Box, Canvas
 from .controls import Depends, slider, toggle
 from .network import ModelExplorer
 
@@ -139,91 +139,94 @@ class BlockExplorer(ModelExplorer):
             title += f":  region {branch.region}, shift {branch.shift}"
         canvas.text((6, 6), title, theme.TITLE, bold=True)
         what = "root mean square over channels" if s.channel < 0 else f"channel {s.channel}"
-        note = f"{what}, each map on its own scale, dark low and bright high"
+        rows, cols = measured.maps["out"].shape
+        note = f"{what} of {rows} x {cols} tokens, each map on its own scale, bright is high"
         note += self.untrained_note()
         canvas.text((6, 36), note, theme.SMALL, theme.MUTED)
+        areas = {}
         for name, values in measured.maps.items():
             color = next((c for branch, c in theme.BRANCH.items() if branch in name), None)
-            maps.draw_heat_map(canvas, values, self._box(*_FLOW[name]), _short(name), color)
+            box = self._box(*_FLOW[name])
+            areas[name] = maps.draw_heat_map(canvas, values, box, _short(name), color)
         left, top, _, _ = self._box(*_IMAGE)
         canvas.text((left, top), "the image", theme.SMALL, bold=True)
         box = (left, top + 24, left + _HIGH, top + 24 + _HIGH)
         canvas.draw_image(np.asarray(self._image), box, smooth=True)
         size = f"{self.img_size} x {self.img_size} pixels"
         canvas.text((left, box[3] + 3), size, 15, theme.MUTED)
-        self._draw_flow(canvas, measured.maps)
+        _draw_flow(canvas, areas)
         self._draw_gate(canvas, measured.weights, measured.branches)
         return canvas.image
 
     @staticmethod
-    def _box(row: int, column: int) -> tuple[float, float, float, float]:
+    def _box(row: int, column: int) -> Box:
         left, top = _LEFT + column * _STEP, _TOP + row * _ROW - 20
         return (left, top, left + _WIDE, top + 24 + _HIGH + 20)
-
-    def _draw_flow(self, canvas: Canvas, shown: dict[str, np.ndarray]) -> None:
-        """Arrows from point to point, where both are there."""
-
-        def side(name: str, share: float) -> tuple[float, float, float]:
-            left, top, right, _ = self._box(*_FLOW[name])
-            return left, right, top + 24 + _HIGH * share
-
-        def across(start: str, end: str, share: float = 0.5) -> None:
-            if start in shown and end in shown:
-                (_, right, y), (left, *_) = side(start, share), side(end, share)
-                canvas.arrow((right + 3, y), (left - 2, y), theme.MUTED)
-
-        for branch in ("height", "width"):
-            line = [f"hire.{branch}.{step}" for step in ("shifted", "regions", "mixed", "out")]
-            for start, end in itertools.pairwise(line):
-                across(start, end)
-        across("mid", "out")
-        # the input goes to every branch, and every branch to the sum: one rail each
-        _, right, _ = side("hire.input", 0.5)
-        rail_in, rail_out = right + 11, self._box(0, 4)[2] + 9
-        first = [name for name in shown if name.endswith(".shifted")]
-        last = [f"hire.{b}.out" for b in theme.BRANCH if f"hire.{b}.out" in shown]
-        middle = side("hire.input", 0.5)[2]
-        lane = side("hire.channel.out", 1.0)[2] + 28  # below the gate, to the channel branch
-        ends = [side(name, 0.5)[2] for name in first]
-        ends += [lane] if "hire.channel.out" in shown else []
-        canvas.line([(right + 3, middle), (rail_in, middle)], theme.MUTED, 2)
-        for y in ends:
-            canvas.line([(rail_in, middle), (rail_in, y)], theme.MUTED, 2)
-        for name in first:
-            left, _, y = side(name, 0.5)
-            canvas.arrow((rail_in, y), (left - 2, y), theme.MUTED)
-        if "hire.channel.out" in shown:
-            left, *_ = side("hire.channel.out", 0.5)
-            x = left - 12
-            y = side("hire.channel.out", 0.5)[2]
-            canvas.line([(rail_in, lane), (x, lane), (x, y)], theme.MUTED, 2)
-            canvas.arrow((x, y), (left - 1, y), theme.MUTED)
-        top = side("hire.fused", 0.5)[2]
-        for name in last:
-            _, end, y = side(name, 0.5)
-            canvas.line([(end + 3, y), (rail_out, y), (rail_out, top)], theme.MUTED, 2)
-        canvas.arrow((rail_out, top), (self._box(0, 5)[0] - 1, top), theme.MUTED)
 
     def _draw_gate(self, canvas: Canvas, weights: np.ndarray, branches: tuple[str, ...]) -> None:
         if not branches:
             return
         left, top, _, _ = self._box(*_GATE)
         right = self._box(2, 3)[2] - 22
-        x = left + canvas.text_width("gate.out", theme.SMALL, bold=True) + 14
-        canvas.text((left, top), "gate.out", theme.SMALL, bold=True)
+        words = "equal shares" if _undecided(weights) else "a column per channel"
+        x = left + canvas.text_width("hire.gate.out", theme.SMALL, bold=True) + 14
+        canvas.text((left, top), "hire.gate.out", theme.SMALL, bold=True)
+        canvas.text((x, top), words, theme.SMALL, theme.MUTED)
         maps.draw_gate(canvas, weights, branches, (left, top + 24, right, top + 24 + _HIGH))
+        x = left
         for column, name in enumerate(branches):
             mean = f"{name} {weights[:, column].mean():.2f}"
-            x = canvas.swatch((x, top), theme.BRANCH[name], mean) - 12
-        words = "a column per channel: each branch's share"
-        if _undecided(weights):
-            words = "undecided: equal shares"
-        canvas.text((left, top + 27 + _HIGH), words, 15, theme.MUTED)
+            x = canvas.swatch((x, top + 29 + _HIGH), theme.BRANCH[name], mean)
 
 
 def _short(name: str) -> str:
-    """A point's name where there is little room: without the module that all share."""
-    return name.removeprefix("hire.")
+    """A point's name where there is little room: a branch's without the module that all share."""
+    return name.removeprefix("hire.") if name.count(".") > 1 else name
+
+
+def _draw_flow(canvas: Canvas, areas: dict[str, Box]) -> None:
+    """Arrows from map to map, by the names of points and where their maps lie."""
+
+    def middle(name: str) -> float:
+        row, _ = _FLOW[name]
+        return _TOP + row * _ROW + _HIGH / 2 + 4
+
+    def line(*points: tuple[float, float]) -> None:
+        canvas.line(list(points), theme.MUTED, 2)
+
+    def arrow(x: float, end: str) -> None:
+        """From x to the left side of a map, at the middle of its row."""
+        canvas.arrow((x, middle(end)), (areas[end][0] - 3, middle(end)), theme.MUTED)
+
+    for start, end in itertools.pairwise(_FLOW):
+        same = start.rsplit(".", 1)[0] == end.rsplit(".", 1)[0] and _FLOW[start][0] == _FLOW[end][0]
+        if same and start in areas:
+            arrow(areas[start][2] + 4, end)
+    # the input goes to every branch along one rail, and every branch to the sum along another
+    rail, y = _LEFT + _STEP - 14, middle("hire.input")
+    line((areas["hire.input"][2] + 4, y), (rail, y))
+    for name in (one for one in areas if one.endswith(".shifted")):
+        line((rail, y), (rail, middle(name)))
+        arrow(rail, name)
+    if "hire.channel.out" in areas:
+        lane = canvas.height - 8  # below the gate
+        turn = areas["hire.channel.out"][0] - 16
+        line((rail, y), (rail, lane), (turn, lane), (turn, middle("hire.channel.out")))
+        arrow(turn, "hire.channel.out")
+    rail = _LEFT + 5 * _STEP - 18
+    for name in (one for one in areas if one.startswith("hire.") and _FLOW[one][1] == 4):
+        y = middle(name)
+        line((areas[name][2] + 4, y), (rail, y), (rail, middle("hire.fused")))
+    arrow(rail, "hire.fused")
+    # the last five: down, to the MLP and past it
+    for start, end in (("hire.fused", "hire.out"), ("hire.out", "mid"), ("mlp.out", "out")):
+        x = areas[start][0] + _WIDE - 12
+        low, high = _TOP + _FLOW[start][0] * _ROW + _HIGH + 8, _TOP + _FLOW[end][0] * _ROW
+        canvas.arrow((x, low), (x, high), theme.MUTED)
+    rail, y = _LEFT + 6 * _STEP - 18, middle("mid")
+    line((areas["mid"][2] + 4, y), (rail, y), (rail, middle("mlp.out")))
+    arrow(rail, "mlp.out")
+    arrow(rail, "out")
 
 
 def _undecided(weights: np.ndarray) -> bool:

@@ -58,7 +58,7 @@ class RearrangementPlayer(StageExplorer):
             "shuffle": "Tokens of all regions take turns, as channels do in ShuffleNet.",
             "none": "This mode moves nothing.",
         }
-        padded = f"; {several(r.pad, 'place')} of the last are padding" if r.pad else ""
+        padded = f"; the last is filled up with {several(r.pad, 'place')}" if r.pad else ""
         return (
             f"The map as a block gets it: {r.size} x {r.size} tokens.",
             moved[s.cross_region],
