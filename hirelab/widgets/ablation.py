@@ -88,7 +88,7 @@ class AblationExplorer(Explorer):
     def words(self, s: Settings, found: AblationResult) -> str:
         said = [one["word"] for one in found.verdicts]
         counts = ", ".join(f"{said.count(word)} {word}" for word in dict.fromkeys(said))
-        trained = f"{sum(n > 0 for n in found.seeds)} of {len(found.rows)} rows are trained"
+        trained = f"Of {len(found.rows)} rows {sum(n > 0 for n in found.seeds)} are trained"
         if not found.freedom:
             return f"{trained}; without a second seed nobody knows how much trainings differ."
         return f"{trained}, and single trainings differ by {found.deviation:.3g}. Claims: {counts}."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import html
 import io
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -19,7 +20,9 @@ from traitlets import Unicode
 
 from .controls import Choice, Control, Slider, Toggle
 
-PAUSE = 0.02  # seconds that a change waits for the next: of a drag only the last place is computed
+# Seconds that a change waits for the next, so that of a drag only the last place is computed; and
+# the share of the last drawing's time, since what is slow shall not be done for a place on the way.
+PAUSE, SHARE, LONGEST = 0.02, 0.2, 0.4
 NARROW = 760  # pixels; a wider image is not shown narrower, its letters could not be read
 
 # Colours are JupyterLab's own, so that they follow its theme; the values behind them are for front
@@ -31,6 +34,7 @@ STYLE = """<style>
 .hirelab-explorer .hirelab-words { line-height: 1.4; color: var(--jp-ui-font-color1, #1f2328); }
 .hirelab-explorer .hirelab-problem { border-left: 4px solid #d55e00; padding-left: 8px; }
 .hirelab-explorer .hirelab-picture { transition: opacity 0.15s; }
+.hirelab-wide { grid-column: 1 / -1; }
 .hirelab-stale .hirelab-picture { opacity: 0.35; }
 .hirelab-explorer .hirelab-sign { visibility: hidden; color: var(--jp-ui-font-color1, #1f2328);
   font-weight: 600; }
@@ -94,6 +98,7 @@ class Live:
         self._explorer = explorer
         self._following = False  # True while the view moves its controls itself
         self._due: asyncio.TimerHandle | None = None
+        self._pause = PAUSE
         self._controls: dict[str, w.Widget] = {}
         self._links: list[w.Widget] = []  # of a Play button to its slider
         self._plays: dict[str, w.Play] = {}
@@ -102,7 +107,7 @@ class Live:
         self._image = _Picture(format="jpeg")
         self._image.add_class("hirelab-picture")
         grid = w.Layout(
-            grid_template_columns="repeat(auto-fill, minmax(255px, 1fr))",
+            grid_template_columns="repeat(auto-fill, minmax(max(205px, 30%), 1fr))",
             grid_gap="0 16px",
             max_width="1080px",
         )
@@ -164,7 +169,9 @@ class Live:
         control.layout.flex = "1 1 auto"
         play.layout.flex = "0 0 auto"
         # it takes a line of its own, so that the slider is long enough for its many places
-        return w.HBox([control, play], layout=w.Layout(grid_column="1 / -1"))
+        row = w.HBox([control, play])
+        row.add_class("hirelab-wide")
+        return row
 
     def _buttons(self) -> w.Widget:
         """What is no setting: back to the start, and an image of the reader's own."""
@@ -201,7 +208,7 @@ class Live:
             self._draw()
             return
         if self._due is None:
-            self._due = loop.call_later(PAUSE, self._draw)
+            self._due = loop.call_later(self._pause, self._draw)
             self.box.add_class("hirelab-busy")
 
     def _uploaded(self, change: Any) -> None:
@@ -218,7 +225,9 @@ class Live:
         def move() -> None:
             self.show(self._explorer.update(wish))
 
+        started = time.perf_counter()
         self._do(move, wish)
+        self._pause = min(max(PAUSE, SHARE * (time.perf_counter() - started)), LONGEST)
 
     def _do(self, action: Any, wish: Mapping[str, Any] | None = None) -> None:
         """Do what the reader asked for; what is impossible is said, and the image dimmed."""
