@@ -62,7 +62,7 @@ class RearrangementPlayer(StageExplorer):
         return (
             f"The map as a block gets it: {r.size} x {r.size} tokens.",
             moved[s.cross_region],
-            f"{several(r.regions, 'region')} of {s.region}, along each axis{padded}.",
+            f"Each axis is cut into {several(r.regions, 'region')} of {s.region}{padded}.",
             "In each region every token becomes a mixture of all of them; here, their mean.",
             "What was padded is cut off.",
             "Every token goes back to its own position.",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from hirelab.rearrange import Rearrangement
 from hirelab.viz import charts, theme
-from hirelab.viz.canvas import png
+from hirelab.viz.canvas import compact, png
 from hirelab.viz.figures import Figure, chart, finish
 
 
@@ -28,6 +28,20 @@ def test_a_figure_shows_and_saves_its_bytes(tmp_path):
     assert repr(figure) == "Figure(text='a red square')"
     assert figure == Figure(data, "a red square", figure=object())
     assert figure != Figure(data + b"x", "a red square")
+
+
+def test_a_photograph_is_kept_as_jpeg_and_written_as_the_suffix_says(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    photograph = Image.fromarray(noise).resize((600, 400))
+    figure = Figure(compact(photograph), "noise")
+    assert set(figure._repr_mimebundle_()) == {"image/jpeg", "text/plain"}
+    for name, format_ in (("a.png", "PNG"), ("a.jpeg", "JPEG"), ("a.webp", "WEBP")):
+        figure.save(tmp_path / name)
+        written = Image.open(tmp_path / name)
+        assert written.format == format_
+        kept = np.asarray(Image.open(io.BytesIO(figure.data))).astype(int)
+        assert abs(np.asarray(written.convert("RGB")) - kept).mean() < 4
+    assert (tmp_path / "a.jpeg").read_bytes() == figure.data
 
 
 def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
