@@ -144,7 +144,7 @@ def test_what_is_kept_keeps_every_colour_and_is_the_smaller_of_two():
     data = compact(flat)
     assert mime(data) == "image/png"
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(flat))
-    smooth = flat.resize((480, 480), Image.Resampling.BICUBIC)
+    smooth = Image.fromarray(cells).resize((480, 480), Image.Resampling.BICUBIC)
     data = compact(smooth)
     assert mime(data) == "image/jpeg"
     lossless = io.BytesIO()
