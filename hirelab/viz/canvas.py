@@ -176,11 +176,11 @@ def png(image: Image.Image) -> bytes:
 
 
 def compact(image: Image.Image) -> bytes:
-    """Bytes for an image that is kept, every colour as it was drawn: PNG, or JPEG where that is
-    smaller, as it is for photographs."""
+    """Bytes for an image that is kept, in true colour: PNG, or JPEG where that is smaller, as it is
+    for photographs. At double density the JPEG's coarser colours cannot be seen."""
     lossless, photograph = io.BytesIO(), io.BytesIO()
     image.save(lossless, "PNG")
-    image.save(photograph, "JPEG", quality=88, subsampling=0, optimize=True)
+    image.save(photograph, "JPEG", quality=75, subsampling=2, optimize=True, progressive=True)
     return min(lossless.getvalue(), photograph.getvalue(), key=len)
 
 

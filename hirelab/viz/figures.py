@@ -71,15 +71,12 @@ def chart(width: float, height: float, **settings: Any) -> Iterator[Any]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def finish(sheet: Any, text: str, few_colors: bool = False) -> Figure:
+def finish(sheet: Any, text: str) -> Figure:
     """The drawn chart as a `Figure`; call it while the chart's style is set.
 
-    ``few_colors``: with a palette, for maps, whose noise makes a true-colour image three times as
-    large.
+    With a palette: lines and stepped colours need no more, and in true colour a chart would be two
+    or three times as large.
     """
     buffer = io.BytesIO()
-    sheet.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
-    data = buffer.getvalue()
-    if few_colors:
-        data = png(Image.open(io.BytesIO(data)).convert("RGB"))
-    return Figure(data, text, sheet)
+    sheet.savefig(buffer, format="png", dpi=144)
+    return Figure(png(Image.open(buffer).convert("RGB")), text, sheet)

@@ -227,12 +227,12 @@ def maps_figure(
     for at in range(len(values) + 1):
         left = 4 + at * (side + _GAP)
         boxes.append((left, _TITLE, left + side, _TITLE + tall))
-    canvas.draw_image(image, boxes[0])
+    canvas.draw_image(image, boxes[0], smooth=True)
     canvas.rect(boxes[0], outline=theme.LINE)
     canvas.text((boxes[0][0], 2), "the image", theme.SMALL, bold=True)
     said = []
     for box, map_, title, note in zip(boxes[1:], values, titles, notes, strict=True):
-        canvas.draw_image(signed(map_), box)
+        canvas.draw_image(signed(map_), box, smooth=True)
         draw_outline(canvas, map_, box, theme.INK)
         canvas.rect(box, outline=theme.LINE)
         canvas.text((box[0], 2), title, theme.SMALL, bold=True)

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+sync_api = pytest.importorskip("playwright.sync_api")
+expect = sync_api.expect
+
 MADE = {
     "shift": "hl.ShiftExplorer()",
     "player": "hl.RearrangementPlayer(frame=25)",
@@ -111,6 +114,11 @@ def give(view, path) -> None:
     chooser.value.set_files(path)
 
 
+def idle(page) -> None:
+    """Wait until no explorer is at work."""
+    expect(page.locator(".hirelab-busy")).to_have_count(0)
+
+
 def seen(view) -> np.ndarray:
     """The image as it is drawn on the screen."""
     return np.asarray(Image.open(io.BytesIO(view.locator("img").screenshot())).convert("RGB"))
@@ -159,18 +167,14 @@ def test_limits_follow_the_stage_and_reset_goes_back(opened):
     handle.focus()
     for _ in range(3):
         handle.press("PageUp")
-    before = source(view)
     control(view, "stage").locator("select").select_option("3")
-    changed(view, before)
-    handle = control(view, "token").locator(".noUi-handle")
-    assert (handle.get_attribute("aria-valuemax"), handle.get_attribute("aria-valuenow")) == (
-        "6.0",
-        "6.0",
-    )
+    expect(handle).to_have_attribute("aria-valuemax", "6.0")
+    expect(handle).to_have_attribute("aria-valuenow", "6.0")
+    idle(opened)
     before = source(view)
     view.get_by_role("button", name="Reset").click()
     changed(view, before)
-    assert control(view, "token").locator(".widget-readout").text_content() == "6"
+    expect(control(view, "token").locator(".widget-readout")).to_have_text("6")
     assert control(view, "stage").locator("select").input_value() == "1"
 
 
