@@ -45,7 +45,9 @@ MOVE = """([number, label]) => {
         .find(c => c.querySelector(".widget-label").textContent === label);
     const handle = found.querySelector(".noUi-handle"), list = found.querySelector("select");
     const image = view.querySelector("img");
-    if (list && list.selectedIndex === list.options.length - 1) return null;
+    const end = list ? list.selectedIndex === list.options.length - 1
+        : handle.getAttribute("aria-valuenow") === handle.getAttribute("aria-valuemax");
+    if (end) return null;
     return new Promise((done, fail) => {
         setTimeout(() => fail(new Error(label + ": no image in 60 s")), 60000);
         const start = performance.now();
@@ -117,7 +119,7 @@ def measure(page: Any) -> dict[str, list[float]]:
         times: list[float] = []
         while len(times) <= MOVES:
             taken = page.evaluate(MOVE, [number, label])
-            if taken is None:  # the list has come to its end
+            if taken is None:  # the control has come to its end
                 break
             times.append(taken)
             page.wait_for_timeout(150)

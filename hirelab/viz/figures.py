@@ -78,5 +78,5 @@ def finish(sheet: Any, text: str) -> Figure:
     or three times as large.
     """
     buffer = io.BytesIO()
-    sheet.savefig(buffer, format="png", dpi=144)
+    sheet.savefig(buffer, format="png", dpi=144, pil_kwargs={"compress_level": 1})
     return Figure(png(Image.open(buffer).convert("RGB")), text, sheet)

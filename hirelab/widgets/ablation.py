@@ -35,6 +35,8 @@ class AblationExplorer(Explorer):
 
     title = "Which parts of the design earn their accuracy"
 
+    density = 1.44  # of matplotlib's sheets
+
     @dataclass(frozen=True)
     class Settings:
         table: str = choice("components", (*tables(), "peers"), "table")

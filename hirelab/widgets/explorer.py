@@ -61,12 +61,14 @@ class Explorer:
     - ``words(settings, measured) -> str``: what the reader shall see in it, in a sentence or two.
 
     Attributes:
+        density: pixels of the image for one of the screen, at the size that it is drawn for.
         pictured: whether it shows an image of the reader's, see `look_at`.
         given: the settings with which it shows that image.
     """
 
     title: ClassVar[str]
     Settings: ClassVar[type]
+    density: ClassVar[float] = 2
     pictured: ClassVar[bool] = False
     given: ClassVar[Mapping[str, Any]] = {}
 

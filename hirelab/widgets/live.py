@@ -58,6 +58,7 @@ class Seen(Protocol):
     """What a view asks of an explorer."""
 
     title: ClassVar[str]
+    density: ClassVar[float]
     pictured: ClassVar[bool]
 
     @property
@@ -281,7 +282,7 @@ class Live:
 
     def _measure(self, image: bytes) -> None:
         """Show an image at the width that it was drawn for, and not so narrow as to be unread."""
-        width = Image.open(io.BytesIO(image)).width // 2  # drawn for screens of double density
+        width = round(Image.open(io.BytesIO(image)).width / self._explorer.density)
         self._image.layout.width = "100%"
         self._image.layout.max_width = f"{width}px"
         self._image.layout.min_width = f"{min(width, NARROW)}px"
