@@ -29,12 +29,21 @@ NARROW = 760  # pixels; a wider image is not shown narrower, its letters could n
 # ends that have none. What takes longer than 0.3 s is told from the picture: the sign of work is
 # there from the start, and CSS shows it late.
 STYLE = """<style>
-.hirelab-explorer { color: var(--jp-ui-font-color1, #1f2328); }
+.hirelab-explorer { color: var(--jp-ui-font-color1, #1f2328); container-type: inline-size; }
 .hirelab-explorer .widget-label { color: inherit; }
 .hirelab-explorer .hirelab-words { line-height: 1.4; color: var(--jp-ui-font-color1, #1f2328); }
 .hirelab-explorer .hirelab-problem { border-left: 4px solid #d55e00; padding-left: 8px; }
 .hirelab-explorer .hirelab-picture { transition: opacity 0.15s; }
 .hirelab-wide { grid-column: 1 / -1; }
+.hirelab-explorer .widget-checkbox .widget-label-basic { height: auto; line-height: 1.1;
+  align-self: center; white-space: normal; }
+.hirelab-explorer .hirelab-buttons { flex-wrap: wrap; overflow: visible; }
+.hirelab-explorer .hirelab-buttons > * { flex: 0 0 auto; }
+@container (max-width: 640px) {  /* two narrow columns: room for the sliders */
+  .hirelab-explorer .widget-label { width: 76px !important; line-height: 1.1; height: auto;
+    align-self: center; white-space: normal; }
+  .hirelab-explorer .widget-readout { min-width: 2em; }
+}
 .hirelab-stale .hirelab-picture { opacity: 0.35; }
 .hirelab-explorer .hirelab-sign { visibility: hidden; color: var(--jp-ui-font-color1, #1f2328);
   font-weight: 600; }
@@ -104,7 +113,9 @@ class Live:
         self._links: list[w.Widget] = []  # of a Play button to its slider
         self._plays: dict[str, w.Play] = {}
         rows = [self._row(*named) for named in explorer.controls_at(explorer.settings).items()]
-        self._words = w.HTML(layout=w.Layout(max_width="1080px", min_height="44px"))
+        self._words = w.HTML(layout=w.Layout(flex="1 1 0", min_height="44px"))
+        sign = w.HTML('<span class="hirelab-sign" role="status">working \u2026</span>')
+        said = w.HBox([self._words, sign], layout=w.Layout(max_width="1080px"))
         self._image = _Picture(format="jpeg")
         self._image.add_class("hirelab-picture")
         grid = w.Layout(
@@ -117,7 +128,7 @@ class Live:
             [
                 w.HTML(STYLE, layout=w.Layout(display="none")),
                 w.GridBox([*rows, self._buttons()], layout=grid),
-                self._words,
+                said,
                 w.Box([self._image], layout=scroll),
             ]
         )
@@ -194,8 +205,9 @@ class Live:
             )
             self._upload.observe(self._uploaded, names="value")
             shown.append(self._upload)
-        sign = w.HTML('<span class="hirelab-sign" role="status">working \u2026</span>')
-        return w.HBox([*shown, sign])
+        buttons = w.HBox(shown)
+        buttons.add_class("hirelab-buttons")
+        return buttons
 
     # -- what happens
 
