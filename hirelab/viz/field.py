@@ -200,7 +200,7 @@ def fields_figure(
     """
     lines = -(-len(panels) // _COLUMNS)
     columns = -(-len(panels) // lines)  # six are three and three, not five and one
-    step = theme.WIDTH / max(columns, _COLUMNS - 1)
+    step = theme.WIDTH / max(columns, 3)  # two would fill more than a screen
     side = step - 18
     rows, wide = panels[0][1].shape
     high = side * rows / wide

@@ -238,7 +238,7 @@ def test_the_still_is_small_and_keeps_every_colour(make, change, impossible):
         assert set(chunks(data)) == {"IHDR", "IDAT", "IEND"}  # pixels only, in true colour
         np.testing.assert_array_equal(shown, drawn)
     else:
-        assert abs(shown - drawn).mean() < 1
+        assert abs(shown - drawn).mean() < 2
 
 
 @pytest.mark.parametrize(
