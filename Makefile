@@ -1,4 +1,4 @@
-# make lab        set up and open JupyterLab on the first notebook
+# make lab        set up and open JupyterLab on your copies of the notebooks
 # make test       set up, then lint, tests, and every notebook against its outputs
 # make notebooks  run the notebooks again and store their outputs (the only way they change)
 # make gallery    write every notebook as a page that needs no Python
@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@rm -f $@
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("hirelab needs Python 3.11 or newer and $(PYTHON) is " + sys.version.split()[0] + ": say make PYTHON=python3.11")'
 	$(RUN) pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@echo "Installing into $(VENV), once; a few minutes (on Linux 6 GB, most of it torch's CUDA libraries)"
+	@echo "Installing into $(VENV), once; a few minutes (on Linux 7 GB, most of it torch's CUDA libraries)"
 	$(RUN) pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 

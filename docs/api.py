@@ -20,8 +20,10 @@ MODULES = [
     "hirelab.training",
     "hirelab.synthetic",
     "hirelab.ablation",
+    "hirelab.dense",
     "hirelab.viz",
     "hirelab.widgets",
+    "hirelab.lab.exercises",
     "hirelab.results",
     "hirelab.paper",
 ]

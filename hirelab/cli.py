@@ -12,11 +12,17 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
 from ._shared.errors import HirelabError, unknown
-from ._shared.files import project_folder
+from ._shared.files import notebooks_folder, project_folder
+from .training.recipes import PRESETS
+
+FORMATS = ("onnx", "exported-program")
+PROFILES = ("smoke", "cpu", "gpu", "imagenet")
+NETWORK = "a trained network: its name (NAME.TAG, or NAME for its first weights), a run's folder, "
+NETWORK += "or a checkpoint file"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,6 +33,16 @@ class _Parser(argparse.ArgumentParser):
     def add_commands(self, metavar: str) -> Any:
         self.commands = self.add_subparsers(metavar=metavar, required=True)
         return self.commands
+
+    def refuse(self, command: str, arguments: Sequence[str]) -> NoReturn:
+        """End with a sentence on what a command does not take, with near names for an option."""
+        parser: argparse.ArgumentParser = self.commands.choices[command]
+        first = arguments[0]
+        if first.startswith("-"):
+            known = [name for name in parser._option_string_actions if name.startswith("--")]
+            cure = f"`{parser.prog} --help` says what each does: {', '.join(known)}."
+            parser.error(unknown("option", first.partition("=")[0], known, cure))
+        parser.error(f"{shlex.join(arguments)}: more than it takes")
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
         given = list(sys.argv[1:] if args is None else args)
@@ -44,7 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: the command itself reports a failure. 2: something the user can put right, said in
     one sentence on stderr. 130: interrupted.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        parser.refuse(options.called, rest)
+    if threads := getattr(options, "threads", None):
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
     try:
         return options.command(options) or 0
     except HirelabError as error:
@@ -54,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
+        print(f"\nhirelab {options.called}: stopped by Ctrl-C, before its end", file=sys.stderr)
         return 130
 
 
@@ -66,14 +90,20 @@ def _parser() -> _Parser:
 
     def command(name: str, function: Callable[..., int | None], text: str) -> _Parser:
         added = commands.add_parser(name, help=text, description=text)
-        added.set_defaults(command=function)
+        added.set_defaults(command=function, called=name)
         return added
 
-    lab = command("lab", _lab, "Open JupyterLab on the first notebook.")
+    lab = command("lab", _lab, "Open JupyterLab on your own copies of the notebooks.")
     lab.add_argument("--port", type=int, help="use this port and no other (default: a free one)")
     lab.add_argument("--no-browser", action="store_true", help="print the address, open no browser")
     lab.add_argument("--allow-root", action="store_true", help="start as root, in a container say")
-    _add_notebooks_folder(lab)
+    lab.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="open this folder; what it lacks of the notebooks is copied into it "
+        "(default: my_notebooks in the checkout, hirelab_notebooks here without one)",
+    )
 
     command("info", _info, "Print versions, device, threads and the data folders found.")
 
@@ -89,21 +119,36 @@ def _parser() -> _Parser:
     _add_notebooks_folder(gallery)
 
     export = command("export", _export, "Write a network for other runtimes, deployed.")
-    export.add_argument("network", help="a network's name, or a checkpoint file of a Hire-MLP")
-    export.add_argument("--format", default="onnx", help="onnx or exported-program (%(default)s)")
-    export.add_argument("--out", type=Path, help="file (default: the network's name)")
+    export.add_argument("network", help=f"{NETWORK} of a Hire-MLP")
     export.add_argument(
-        "--img-size", type=int, default=224, help="input pixels a side (%(default)s)"
+        "--untrained", action="store_true", help="with random weights, of a NAME alone"
+    )
+    export.add_argument(
+        "--format", default="onnx", choices=FORMATS, help="what to write (%(default)s)"
+    )
+    export.add_argument("--out", type=Path, help="file (default: the network's name, here)")
+    export.add_argument(
+        "--img-size", type=_at_least(3), default=224, help="input pixels a side (%(default)s)"
     )
     export.add_argument(
         "--dynamic-size", action="store_true", help="let height and width vary (batch always does)"
     )
 
     train = command("train", _train, "Train a network; the same command goes on after a stop.")
-    train.add_argument("--model", default="hire_mlp_pico", help="any network of timm's or ours")
     train.add_argument("--data", required=True, help="a data set's name, a folder or a zip")
-    train.add_argument("--preset", default="subset", help="recipe to start from (%(default)s)")
-    train.add_argument("--out", type=Path, required=True, help="folder of the run")
+    train.add_argument("--out", type=Path, required=True, help="folder of the run, new or its own")
+    train.add_argument(
+        "--model",
+        default="hire_mlp_pico",
+        help="the network: hire_mlp_atto, _pico, _tiny, _small, _base, _large, or any of timm's "
+        "(%(default)s)",
+    )
+    train.add_argument(
+        "--preset",
+        default="subset",
+        help=f"recipe to start from: {', '.join(PRESETS)} (%(default)s); `hirelab recipes` prints "
+        "them",
+    )
     train.add_argument(
         "--set",
         nargs="+",
@@ -111,13 +156,26 @@ def _parser() -> _Parser:
         metavar="NAME=VALUE",
         help="change the recipe (epochs=10) or the network (model.cross_region=none)",
     )
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--workers", type=int, default=0, help="loading processes (%(default)s)")
     train.add_argument(
-        "--micro-batch", type=int, default=0, help="images a process computes at once (all)"
+        "--seed",
+        type=_at_least(0),
+        default=0,
+        help="of the first weights, the order of the images and their augmentation (%(default)s)",
     )
-    train.add_argument("--save-minutes", type=float, default=5, help="between checkpoints")
+    train.add_argument(
+        "--workers", type=_at_least(0), default=0, help="loading processes (%(default)s)"
+    )
+    train.add_argument(
+        "--micro-batch",
+        type=_at_least(0),
+        default=0,
+        help="images a process computes at once (default: its whole share of a batch)",
+    )
+    train.add_argument(
+        "--save-minutes", type=float, default=5, help="between checkpoints (%(default)s)"
+    )
     train.add_argument("--tensorboard", action="store_true", help="also write for TensorBoard")
+    _add_threads(train)
 
     command("recipes", _recipes, "Print the paper's recipe, and how the presets differ from it.")
 
@@ -129,13 +187,13 @@ def _parser() -> _Parser:
         metavar="NAME",
         help="tables of networks to train, or `diagnostics` (all tables)",
     )
-    ablate.add_argument(
-        "--profile", default="cpu", help="smoke, cpu, gpu or imagenet (%(default)s)"
-    )
+    ablate.add_argument("--profile", default="cpu", help=f"{', '.join(PROFILES)} (%(default)s)")
     ablate.add_argument("--data", help="a data set's name, a folder or a zip (the profile's)")
     ablate.add_argument("--model", help="the Hire-MLP to vary (the profile's)")
     ablate.add_argument(
-        "--seeds", type=int, help="trainings of a cell; the default design has more (the profile's)"
+        "--seeds",
+        type=int,
+        help="trainings of a cell; the default design has more (the profile's)",
     )
     ablate.add_argument("--img-size", type=int, help="pixels a side (the profile's)")
     ablate.add_argument("--epochs", type=int, help="(the profile's)")
@@ -151,14 +209,14 @@ def _parser() -> _Parser:
     ablate.add_argument(
         "--on", metavar="ray[:ADDRESS]", help="run on a Ray cluster; ADDRESS is host:port"
     )
+    _add_threads(ablate)
 
     evaluate = command("evaluate", _evaluate, "Accuracy of a network on validation images.")
-    evaluate.add_argument(
-        "network", help="a bundled one (hire_mlp_pico.imagenette), a run's folder, or a checkpoint"
-    )
+    evaluate.add_argument("network", help=NETWORK)
     evaluate.add_argument("--data", help="a data set's name, a folder or a zip (default: its own)")
-    evaluate.add_argument("--img-size", type=int, help="pixels a side (default: its own)")
+    evaluate.add_argument("--img-size", type=_at_least(1), help="pixels a side (default: its own)")
     evaluate.add_argument("--by-class", action="store_true", help="also every class's accuracy")
+    _add_threads(evaluate)
 
     release = command("release", _release, "Put a finished run's weights into data/weights.")
     release.add_argument("run", type=Path, help="the folder of the run")
@@ -190,18 +248,40 @@ def _add_notebooks_folder(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _notebooks_folder(options: argparse.Namespace) -> Path:
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threads",
+        type=_at_least(1),
+        help="processor cores to compute with (default: all); fewer are faster where other "
+        "programs keep some of them busy",
+    )
+
+
+def _at_least(low: int) -> Callable[[str], int]:
+    """A whole number of at least ``low``, for argparse."""
+
+    def whole(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {low}")
+        return int(text)
+
+    return whole
+
+
+def _notebooks_folder(options: argparse.Namespace, default: Callable[[], Path]) -> Path:
     if options.notebooks is None:
-        return project_folder("notebooks")
+        return default()
     if not options.notebooks.is_dir():
         raise HirelabError(f"--notebooks: there is no folder {options.notebooks}")
     return options.notebooks
 
 
 def _lab(options: argparse.Namespace) -> None:
+    from hirelab.lab.copies import bring_notebooks, copies_folder
     from hirelab.lab.jupyter import open_lab
 
-    folder = _notebooks_folder(options)
+    folder = options.folder or copies_folder()
+    print(bring_notebooks(notebooks_folder(), folder), flush=True)
     open_lab(folder, options.port, browser=not options.no_browser, root=options.allow_root)
 
 
@@ -214,44 +294,70 @@ def _info(options: argparse.Namespace) -> None:
 def _notebooks(options: argparse.Namespace) -> None:
     from hirelab.lab.notebooks import find, run_notebooks
 
-    run_notebooks(find(_notebooks_folder(options), options.names))
+    folder = _notebooks_folder(options, lambda: project_folder("notebooks"))
+    run_notebooks(find(folder, options.names))
 
 
 def _gallery(options: argparse.Namespace) -> None:
     from hirelab.lab.gallery import write_gallery, write_thumbnails
     from hirelab.lab.notebooks import find
 
-    notebooks = find(_notebooks_folder(options))
+    notebooks = find(_notebooks_folder(options, notebooks_folder))
     if options.thumbnails:
         written = write_thumbnails(notebooks, options.thumbnails)
         print(f"{len(written)} thumbnails in {options.thumbnails}")
     else:
-        print("drawing every position of every slider takes a minute ...", flush=True)
+        print("drawing every position of every control takes a minute or two", flush=True)
         print(f"open {write_gallery(notebooks, options.out)}")
 
 
 def _export(options: argparse.Namespace) -> None:
-    from hirelab.models import create, load, model_names
-    from hirelab.models.export import export
+    from hirelab.models import HireMLP, create
+    from hirelab.models.export import FORMATS, export
+    from hirelab.training.runs import open_network
 
     source = options.network
     try:
-        if source in model_names():
-            print(f"{source}: random weights; give a checkpoint file for trained ones")
-            model = create(source)
-        else:
-            model = load(source)
-        out = options.out or Path(Path(source).stem)
+        model = create(source) if options.untrained else open_network(source)[0]
+        if not isinstance(model, HireMLP):
+            raise HirelabError(f"{source} is a {type(model).__name__}; only a Hire-MLP is exported")
+        name = Path(source).stem if Path(source).is_file() else Path(source).name
+        out = options.out or Path(name + FORMATS[options.format])
         print(export(model, out, options.format, options.img_size, options.dynamic_size))
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ImportError, OSError) as error:
         raise HirelabError(str(error)) from error
 
 
 def _train(options: argparse.Namespace) -> int:
-    from hirelab.training.loop import train
     from hirelab.training.recipes import preset
 
     recipe, arguments = preset(options.preset, options.set)
+    speaks = int(os.environ.get("RANK", "0")) == 0  # one of several processes
+    if speaks:
+        first, last = recipe.start_img_size or recipe.img_size, recipe.img_size
+        print(
+            f"training {options.model} on {options.data} into {options.out}: preset "
+            f"{options.preset}, {recipe.total_epochs} epochs, batches of {recipe.batch_size}, "
+            f"images of {last} pixels a side" + f" ({first} at first)" * (first != last),
+            flush=True,
+        )
+    from hirelab.datasets.subsets import DATA_SETS, decoded_note
+    from hirelab.training.loop import train
+    from hirelab.training.rehearsal import rehearse
+
+    rehearse(
+        options.model,
+        options.data,
+        recipe,
+        options.out,
+        arguments,
+        options.seed,
+        tensorboard=options.tensorboard,
+    )
+    if speaks:
+        known = DATA_SETS.get(options.data)
+        count = known.train + known.val if known else None
+        print(decoded_note(recipe.stored_size, count), flush=True)
     run = train(
         options.model,
         options.data,
@@ -265,6 +371,8 @@ def _train(options: argparse.Namespace) -> int:
         tensorboard=options.tensorboard,
         command=shlex.join(["hirelab", *sys.argv[1:]]),
     )
+    if not run.done and speaks:
+        print("stopped; the same command goes on", file=sys.stderr)
     return 0 if run.done else 130
 
 
@@ -305,12 +413,18 @@ def _recipes(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    print(f"evaluating {options.network} ...", file=sys.stderr, flush=True)
     from hirelab.training.evaluation import evaluate_checkpoint
 
-    found = evaluate_checkpoint(options.network, options.data, options.img_size)
+    found = evaluate_checkpoint(options.network, options.data, options.img_size, say=_say)
     print(found)
     for name, share in found.by_class().items() if options.by_class else ():
         print(f"{share:6.1f} %  {name}")
+
+
+def _say(text: str) -> None:
+    """Beside the output, and not in it."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _release(options: argparse.Namespace) -> None:

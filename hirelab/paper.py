@@ -48,6 +48,39 @@ def ablation(table: str) -> PaperTable:
     return _table(title, chosen, ("setting", "top1"))
 
 
+def dense(method: str, schedule: str = "") -> PaperTable:
+    """Detection (COCO) or segmentation (ADE20K) with one method, from v2 as quoted by MS-MLP
+    (arXiv 2202.06510, tables 6, 7 and 11).
+
+    Args:
+        method: retinanet, mask_rcnn, cascade_mask_rcnn or upernet.
+        schedule: "1x" or "3x" of a detector; by default the first that there is.
+
+    Raises:
+        HirelabError: an unknown method or schedule; the message names those that exist.
+    """
+    rows = _read("dense")
+    known = list(dict.fromkeys(row["method"] for row in rows))
+    if method not in known:
+        raise HirelabError(unknown("method", method, known, f"There are {', '.join(known)}."))
+    rows = [row for row in rows if row["method"] == method]
+    schedules = list(dict.fromkeys(row["schedule"] for row in rows))
+    if (schedule or schedules[0]) not in schedules:
+        cure = f"{method} has {', '.join(schedules)}."
+        raise HirelabError(unknown("schedule", schedule, schedules, cure))
+    rows = [row for row in rows if row["schedule"] == (schedule or schedules[0])]
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    own = ("network", "params_M", "gflops")
+    wide = [
+        {**{name: row[name] for name in own}, **{r["metric"]: r["value"] for r in same}}
+        for row in rows
+        if (same := [r for r in rows if r["network"] == row["network"]])[0] is row
+    ]
+    words = " ".join(filter(None, (method.replace("_", " "), rows[0]["schedule"])))
+    where = "ADE20K" if method == "upernet" else "COCO"
+    return _table(f"Paper, v2: {words} on {where} (%)", wide, (*own, *metrics))
+
+
 def _read(name: str) -> list[dict[str, str]]:
     path = data_folder("paper") / f"{name}.csv"
     if not path.is_file():

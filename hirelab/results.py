@@ -47,9 +47,30 @@ class Result:
 
     Plain values are what JSON knows, and tuples where a field's annotation says so. ``versions`` is
     filled in when a result is made, and kept when it is loaded.
+
+    At the end of a notebook's cell a result shows its plot, where it has one; what prints as a
+    table shows that. Its repr is one line, with the shapes of its arrays and not their numbers.
     """
 
     versions: dict[str, str] = dataclasses.field(default_factory=versions, kw_only=True, repr=False)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # the dataclass decorator, which runs after this, would write one with all numbers in it
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{f.name}={_brief(getattr(self, f.name))}" for f in dataclasses.fields(self) if f.repr
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        draw = getattr(self, "plot", None)
+        if draw and "\n" not in repr(self):
+            return draw()._repr_mimebundle_()
+        return {"text/plain": repr(self) if draw else str(self)}
 
     def save(self, path: str | Path) -> None:
         """Write to one .npz file: arrays as arrays, the rest as JSON inside; all or nothing."""
@@ -87,6 +108,18 @@ class Result:
             return cls(**plain, **arrays)
         except (TypeError, ValueError) as error:
             raise HirelabError(f"{path} is of another version of hirelab: {error}.") from error
+
+
+def _brief(value: Any) -> str:
+    """A value in a few words: an array by its shape, long lists and texts by their length."""
+    if isinstance(value, np.ndarray):
+        return f"<{' x '.join(map(str, value.shape))} {value.dtype}>" if value.ndim else str(value)
+    text = repr(value)
+    if len(text) <= 60:
+        return text
+    if isinstance(value, str):
+        return f"{text[:57]}...{text[0]}"
+    return f"<{type(value).__name__} of {len(value)}>" if hasattr(value, "__len__") else text
 
 
 def _as_annotated(value: Any, hint: Any) -> Any:

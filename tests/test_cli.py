@@ -9,14 +9,20 @@ import sys
 from importlib.metadata import version
 
 import pytest
+import torch
 from PIL import Image
 
+import hirelab as hl
 from hirelab import cli
 from hirelab._shared import files as _files
 from hirelab._shared.errors import HirelabError
 from hirelab._shared.files import pick, project_folder, write_atomic
+from hirelab.ablation import protocols
+from hirelab.hooks.forward import is_trained
 from hirelab.lab import bench, info
-from hirelab.lab import jupyter as lab
+from hirelab.models import export, pretrained
+from hirelab.training import evaluation, recipes
+from hirelab.training.runs import open_network
 
 
 def test_help_says_what_every_command_does(capsys):
@@ -57,6 +63,23 @@ def test_wrong_arguments_exit_with_2(arguments, capsys):
     assert "usage: hirelab" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--data", "x", "--out", "y", "--modle", "z"], "'--modle'. Did you mean '--mod"),
+        (["lab", "--prot=3"], "'--prot'. Did you mean '--port'"),
+        (["info", "more", "words"], "more words: more than it takes"),
+        (["data", "list", "--al"], "no option '--al'"),
+    ],
+)
+def test_a_mistyped_option_gets_near_ones(arguments, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert f"usage: hirelab {arguments[0]}" in printed
+
+
 def test_runs_as_a_module_and_says_a_user_error_in_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["hirelab", "gallery", "--notebooks", "no-such-folder"])
     with pytest.raises(SystemExit, match="2"):
@@ -75,37 +98,117 @@ def test_without_the_checkout_it_names_the_cure(command, monkeypatch, tmp_path, 
     assert said.count("\n") == 1
 
 
-def test_an_interruption_is_no_traceback(monkeypatch):
+def test_an_interruption_is_a_sentence_and_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr(info, "report", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.main(["info"]) == 130
+    assert capsys.readouterr().err == "\nhirelab info: stopped by Ctrl-C, before its end\n"
 
 
-# lab
+def test_what_help_lists_is_what_there_is(capsys):
+    """The lists stand in the parser, since help does not import what has them."""
+    assert tuple(export.FORMATS) == cli.FORMATS
+    assert tuple(protocols.PROFILES) == cli.PROFILES
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert ", ".join(recipes.PRESETS) in text
+    first, *others = (name.removeprefix("hire_mlp") for name in hl.model_names())
+    assert f"hire_mlp{first}, {', '.join(others)}, or any of timm's" in text
 
 
-def test_lab_listens_here_only_and_keeps_the_token(tmp_path):
-    (tmp_path / lab.FIRST).touch()
-    arguments = lab.lab_arguments(tmp_path, port=9000, browser=False)
-    assert "--ServerApp.ip=127.0.0.1" in arguments
-    assert "--ServerApp.port=9000" in arguments
-    assert "--ServerApp.port_retries=0" in arguments
-    assert "--no-browser" in arguments
-    assert "--allow-root" not in arguments
-    assert f"--LabApp.default_url=/lab/tree/{lab.FIRST}" in arguments
-    assert not any("token" in argument or "password" in argument for argument in arguments)
+@pytest.mark.parametrize("value", ["-1", "1.5", "many", ""])
+def test_counts_are_checked_before_anything_is_imported(value, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["train", "--data", "x", "--out", "y", f"--seed={value}"])
+    assert f"--seed: {value!r} is no whole number of at least 0" in capsys.readouterr().err
 
 
-def test_lab_starts_for_root_only_when_told_to(tmp_path, monkeypatch):
-    started = []
-    monkeypatch.setattr(lab.os, "execv", lambda _, arguments: started.append(arguments))
-    assert cli.main(["lab", "--notebooks", str(tmp_path), "--allow-root"]) == 0
-    assert started[0][1:3] == ["-m", "jupyterlab"]
-    assert "--allow-root" in started[0]
+def test_threads_are_those_asked_for(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # and as it was when the test is over
+    before, seen = torch.get_num_threads(), []
+
+    def evaluated(*args, **kwargs):
+        seen.append((torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]))
+        raise HirelabError("seen")
+
+    monkeypatch.setattr(evaluation, "evaluate_checkpoint", evaluated)
+    try:
+        assert cli.main(["evaluate", "x", "--threads", "3"]) == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [(3, "3")]
 
 
-def test_lab_opens_a_folder_without_the_first_notebook(tmp_path):
-    arguments = lab.lab_arguments(tmp_path)
-    assert not any("default_url" in argument or "port" in argument for argument in arguments)
+# names of weights
+
+
+def test_a_name_means_the_same_weights_everywhere():
+    first, tagged = "hire_mlp_pico", "hire_mlp_pico.imagenette"
+    one, info = open_network(first)
+    other, too = open_network(tagged)
+    assert info == too
+    assert info.config.model == first
+    key = "head.weight"
+    made = hl.create(first, pretrained=True).state_dict()[key]
+    assert torch.equal(one.state_dict()[key], made)
+    assert torch.equal(other.state_dict()[key], made)
+    isolated, _ = open_network("hire_mlp_pico.imagenette_isolated")
+    assert not torch.equal(isolated.state_dict()[key], made)
+    assert set(hl.model_names(pretrained=True)) > set(pretrained.bundled())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hire_mlp_pico.imagenett", "Did you mean 'hire_mlp_pico.imagenette'"),
+        ("hire_mlp_tiny.imagenette", "Trained are .*hire_mlp_tiny"),
+        ("hire_mlp_atto", "no trained weights; trained are hire_mlp_pico.imagenette, "),
+        ("hire_mlp_pica", "Did you mean"),
+        ("runs/gone", "NAME or NAME.TAG"),
+    ],
+)
+@pytest.mark.parametrize("command", ["export", "evaluate"])
+def test_names_without_weights_are_said_alike(command, name, said, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([command, name]) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_create_knows_the_same_tags():
+    with pytest.raises(HirelabError, match=r"Did you mean 'hire_mlp_pico\.imagenette'"):
+        hl.create("hire_mlp_pico.imagenett", pretrained=True)
+
+
+def test_export_calls_the_file_as_the_network_and_refuses_a_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    written = []
+    monkeypatch.setattr(export, "export", lambda model, path, *rest: written.append((model, path)))
+    assert cli.main(["export", "hire_mlp_pico.imagenette", "--format", "exported-program"]) == 0
+    assert cli.main(["export", "hire_mlp_atto", "--untrained"]) == 0
+    (trained, one), (untrained, other) = written
+    assert [str(one), str(other)] == ["hire_mlp_pico.imagenette.pt2", "hire_mlp_atto.onnx"]
+    assert (is_trained(trained).trained, is_trained(untrained).trained) == (True, False)
+    monkeypatch.undo()
+    folder = ["--out", str(tmp_path)]
+    assert cli.main(["export", "hire_mlp_pico", "--format", "exported-program", *folder]) == 2
+
+
+def test_evaluate_says_what_it_does_beside_its_output(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HIRELAB_CACHE", str(tmp_path))
+    model = hl.create("hire_mlp_atto", seed=0, num_classes=4)
+    torch.save(model.state_dict(), tmp_path / "mine.pth")
+    asked = [str(tmp_path / "mine.pth"), "--data", "photo-crops", "--img-size", "32"]
+    assert cli.main(["evaluate", *asked]) == 0
+    printed = capsys.readouterr()
+    assert re.fullmatch(r"top-1 [^\n]*on 32 images at 32 x 32[^\n]*\n", printed.out)
+    first, second = printed.err.splitlines()[:2]
+    assert first == f"evaluating {asked[0]} ..."
+    cache = tmp_path / "decoded"
+    (array,) = cache.glob("*.npy")
+    assert second.startswith("32 images of photo-crops; ")
+    assert str(cache) in second
+    assert f"{array.stat().st_size / 1e6:,.0f} MB" in second
 
 
 # info

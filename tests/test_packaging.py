@@ -24,7 +24,12 @@ ROOT = Path(__file__).parent.parent
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT, TOOLS = SETTINGS["project"], SETTINGS["tool"]
 # Packages whose import has another name than the package
-IMPORTED_AS = {"scikit-image": "skimage", "pillow": "pil", "lazy-loader": "lazy_loader"}
+IMPORTED_AS = {
+    "scikit-image": "skimage",
+    "pillow": "pil",
+    "lazy-loader": "lazy_loader",
+    "segmentation-models-pytorch": "segmentation_models_pytorch",
+}
 
 
 def requirements(specs: list[str]) -> dict[str, Requirement]:
@@ -109,7 +114,7 @@ def test_constraints_ask_for_cuda_on_linux_only():
 
 def test_every_import_of_the_package_is_declared():
     extras = PROJECT["optional-dependencies"]
-    optional = requirements([*extras["export"], *extras["cluster"]])
+    optional = requirements([*extras["export"], *extras["cluster"], *extras["dense"]])
     declared = {IMPORTED_AS.get(name, name) for name in RUNTIME | optional}
     for path in (ROOT / "hirelab").rglob("*.py"):
         imported = {name.split(".")[0].lower() for name in absolute_imports(path)}
@@ -152,7 +157,9 @@ sys.path = [folder for folder in sys.path if not (Path(folder) / "pyproject.toml
 
 import hirelab as hl
 from hirelab import cli, paper
+from hirelab._shared.files import notebooks_folder
 from hirelab.lab import exercises
+from hirelab.lab.copies import bring_notebooks, copies_folder
 
 assert Path(hl.__file__).parents[1] == Path(sys.argv[1]), hl.__file__
 images, _ = hl.samples(1)
@@ -162,7 +169,8 @@ explorer = hl.ShiftExplorer()
 explorer.set(shift=2)
 print(explorer.state())
 exercises.padded_rows.check(3)
-for command in (["info"], ["evaluate", "--help"], ["lab"], ["gallery"], ["bench"]):
+print(bring_notebooks(notebooks_folder(), copies_folder()))
+for command in (["info"], ["evaluate", "--help"], ["notebooks"], ["bench"]):
     try:
         print(command[0], "ends with", cli.main(command))
     except SystemExit as ended:
@@ -176,7 +184,7 @@ def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     ignore = shutil.ignore_patterns("__pycache__", "results")
-    for name in ("hirelab", "data"):
+    for name in ("hirelab", "data", "notebooks"):
         shutil.copytree(ROOT / name, source / name, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -189,7 +197,9 @@ def wheel(tmp_path_factory) -> Path:
 def test_every_folder_of_the_package_is_listed():
     listed = TOOLS["setuptools"]["packages"]
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "hirelab").rglob("*.py")}
-    assert sorted(listed) == sorted([*(".".join(f.parts) for f in folders), "hirelab._data"])
+    assert sorted(listed) == sorted(
+        [*(".".join(f.parts) for f in folders), "hirelab._data", "hirelab._notebooks"]
+    )
 
 
 def test_the_wheel_holds_every_file_that_the_package_reads(wheel):
@@ -199,6 +209,7 @@ def test_the_wheel_holds_every_file_that_the_package_reads(wheel):
     data += [path for room in ("paper", "weights") for path in (ROOT / "data" / room).iterdir()]
     expected = {str(p.relative_to(ROOT)) for p in inside if p.suffix != ".pyc"}
     expected |= {f"hirelab/_data/{p.relative_to(ROOT / 'data')}" for p in data}
+    expected |= {f"hirelab/_notebooks/{p.name}" for p in (ROOT / "notebooks").glob("*.ipynb")}
     assert {"hirelab/__init__.pyi", "hirelab/py.typed", "hirelab/lab/gallery.css"} <= expected
     assert not expected - held
 
@@ -223,12 +234,13 @@ def test_the_wheel_works_away_from_the_checkout(wheel, tmp_path):
         "info ends with 0",
         "usage: hirelab evaluate",
         "evaluate ends with 0",
-        *(f"{command} ends with 2" for command in ("lab", "gallery", "bench")),
+        f"your notebooks: {elsewhere / 'hirelab_notebooks'} (",
+        *(f"{command} ends with 2" for command in ("notebooks", "bench")),
     ):
         assert part in ran.stdout
     assert re.search(rf"^data +{re.escape(str(site / 'hirelab' / '_data'))}$", ran.stdout, re.M)
     said = [line for line in ran.stderr.splitlines() if line.startswith("hirelab:")]
-    assert len(said) == 3
+    assert len(said) == 2
     assert all("clone the repository" in line for line in said)
 
 

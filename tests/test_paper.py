@@ -112,3 +112,26 @@ def test_without_its_files_the_cure_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr("hirelab._shared.files.ROOT", tmp_path)
     with pytest.raises(HirelabError, match=r"headline\.csv does not exist: clone the repository"):
         paper.headline()
+
+
+def test_dense_figures_are_those_of_the_abstract():
+    """v2's abstract: 51.7 box AP and 44.8 mask AP on COCO, 49.9 mIoU on ADE20K."""
+    cascade = paper.dense("cascade_mask_rcnn")
+    best = dict(zip(cascade.columns, cascade.rows[-1], strict=True))
+    assert (best["network"], best["box_ap"], best["mask_ap"]) == ("Hire-MLP-Base", "51.7", "44.8")
+    upernet = paper.dense("upernet")
+    assert upernet.rows[-1][upernet.columns.index("miou_multi_scale")] == "49.9"
+    # a longer schedule helps, a larger backbone helps, and boxes are easier than masks
+    short, long = (paper.dense("mask_rcnn", schedule) for schedule in ("1x", "3x"))
+    ap = short.columns.index("box_ap")
+    for one, other in zip(short.rows, long.rows, strict=False):
+        assert float(one[ap]) < float(other[ap])
+        assert float(one[ap]) > float(one[short.columns.index("mask_ap")])
+    assert len(paper.dense("retinanet").rows) == 3
+
+
+def test_unknown_dense_tables_name_those_there_are():
+    with pytest.raises(HirelabError, match="Did you mean 'mask_rcnn'"):
+        paper.dense("mask_rcn")
+    with pytest.raises(HirelabError, match="retinanet has 1x"):
+        paper.dense("retinanet", "3x")

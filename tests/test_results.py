@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import pickle
 import zipfile
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from hirelab.results import Result, versions
+from hirelab.viz.figures import Figure
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,6 +74,63 @@ def test_the_versions_are_those_of_the_measurement(tmp_path):
     assert Measured.load(tmp_path / "old.npz").versions == {"torch": "1.0"}
     assert set(versions()) >= {"hirelab", "torch", "numpy", "timm"}
     assert "versions" not in repr(old)
+
+
+def test_its_repr_is_a_line_without_the_numbers_of_arrays():
+    long = measured(words=["word"] * 40, name="x" * 90)
+    assert repr(long) == (
+        f"Measured(name='{'x' * 56}...', setting=7, share=0.1, yes=True, nothing=None, "
+        "words=<list of 40>, pair=(3, 4), pairs={'a': [(1, 2, 3), ()]}, curve=<2 x 2 float32>, "
+        "mask=<2 bool>, one=3)"
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Drawn(Measured):
+    """A result that can be drawn."""
+
+    def plot(self) -> Figure:
+        return Figure(b"\x89PNG", "what it shows")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tabular(Drawn):
+    """A result that can be drawn, and prints as a table."""
+
+    def __repr__(self) -> str:
+        return "a table\nof two lines"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Narrower(Tabular):
+    """Has nothing of its own, so that it prints as what it is one of."""
+
+
+def test_it_shows_its_plot_unless_it_is_a_table():
+    values = {f.name: getattr(measured(), f.name) for f in dataclasses.fields(Measured)}
+    shown = {kind: kind(**values)._repr_mimebundle_() for kind in (Measured, Drawn, Tabular)}
+    assert shown[Measured] == {"text/plain": str(measured())}
+    assert shown[Drawn] == {"image/png": "iVBORw==", "text/plain": "what it shows"}
+    assert shown[Tabular] == {"text/plain": "a table\nof two lines"}
+    assert repr(Narrower(**values)) == "a table\nof two lines"
+
+
+def test_every_result_of_the_library_shows_itself_so():
+    kinds, todo = [], [Result]
+    for module in ("analysis", "ablation", "synthetic", "training"):
+        room = importlib.import_module(f"hirelab.{module}")
+        for name in dir(room):
+            getattr(room, name)  # a module is imported when it is first asked for
+    while todo:
+        below = [kind for kind in todo.pop().__subclasses__() if "hirelab" in kind.__module__]
+        kinds += below
+        todo += below
+    assert len(kinds) > 15
+    assert not [k for k in kinds if "__repr__" in vars(k) and _by_dataclass(vars(k)["__repr__"])]
+
+
+def _by_dataclass(function) -> bool:
+    return hasattr(function, "__wrapped__")  # it guards its repr against circles
 
 
 def test_a_result_cannot_be_changed():

@@ -21,6 +21,11 @@ PACKAGED = Path(__file__).resolve().parents[1] / "_data"
 """Where a wheel puts ``data/`` (see pyproject.toml); a checkout has no such folder."""
 
 
+def in_checkout() -> bool:
+    """Return whether this package lies in its checkout, not in an installed wheel."""
+    return not PACKAGED.is_dir()
+
+
 def project_folder(name: str) -> Path:
     """Return the folder ``name`` of the checkout ("notebooks", "benchmarks").
 
@@ -28,7 +33,7 @@ def project_folder(name: str) -> Path:
         HirelabError: there is none, because hirelab was installed without its checkout.
     """
     folder = ROOT / name
-    if PACKAGED.is_dir() or not folder.is_dir():  # site-packages may hold a folder of that name
+    if not in_checkout() or not folder.is_dir():  # site-packages may hold a folder of that name
         raise HirelabError(
             f"there is no {name}/ beside the installed package: clone the repository and run "
             "`make lab` in it, or `pip install -e .` in the clone"
@@ -42,7 +47,17 @@ def data_folder(name: str) -> Path:
     In a checkout that is the folder at its top, in an installed wheel the copy inside the package.
     Whether it exists is for the reader of its files to find out.
     """
-    return (PACKAGED if PACKAGED.is_dir() else ROOT / "data") / name
+    return (ROOT / "data" if in_checkout() else PACKAGED) / name
+
+
+def notebooks_folder() -> Path:
+    """Return the folder of the project's notebooks, to read: the checkout's, or a wheel's copy.
+
+    Raises:
+        HirelabError: there is none.
+    """
+    packaged = PACKAGED.with_name("_notebooks")
+    return packaged if packaged.is_dir() else project_folder("notebooks")
 
 
 def pick(files: Iterable[Path], names: Sequence[str], what: str) -> list[Path]:

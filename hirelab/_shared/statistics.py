@@ -66,6 +66,20 @@ def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
     return float(stats.spearmanr(one, other).statistic)
 
 
+def t_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean of a few values; NaN twice for fewer than two.
+
+    For samples that are too small for `bootstrap_interval`, which then comes out too short.
+    """
+    from scipy import stats
+
+    sample = np.asarray(values, dtype=float)
+    if len(sample) < 2:
+        return float("nan"), float("nan")
+    reach = stats.sem(sample) * stats.t.ppf((1 + confidence) / 2, len(sample) - 1)
+    return float(sample.mean() - reach), float(sample.mean() + reach)
+
+
 def bootstrap_interval(
     values: ArrayLike, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:

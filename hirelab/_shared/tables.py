@@ -1,8 +1,15 @@
-"""Rows of text as one aligned table, for the terminal or for Markdown: the only place that pads."""
+"""Tables: rows of text, aligned for a terminal or for Markdown (the only place that pads), and rows
+of values for a spreadsheet or a data frame."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .files import write_atomic
 
 
 def table(rows: Iterable[Sequence[object]], align: str = "", markdown: bool = False) -> str:
@@ -37,3 +44,25 @@ def table(rows: Iterable[Sequence[object]], align: str = "", markdown: bool = Fa
     ]
     barred = ["| " + " | ".join(line) + " |" for line in lines]
     return "\n".join([barred[0], "|" + "|".join(rule) + "|", *barred[1:]])
+
+
+class Records:
+    """What is a table: gives its rows as plain values, and as CSV.
+
+    With pandas, which hirelab does not need, ``pandas.DataFrame(table.records())``.
+    """
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows, each {column: value}, unrounded; all have the same columns."""
+        raise NotImplementedError
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """The rows as CSV with a heading, also written to ``path`` where one is given."""
+        rows = self.records()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        if path is not None:
+            write_atomic(path, text.getvalue())
+        return text.getvalue()

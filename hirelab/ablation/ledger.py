@@ -77,7 +77,7 @@ class Entry:
     Attributes:
         key: what it is.
         status: "done" or "failed"; ``reason``: why it failed.
-        source: hash of the source that matters, see `stale`.
+        source: hash of the source that matters, see `source.stale`.
         top1: percent; ``loss``: nats; both on the validation images, NaN where it failed.
         correct: base64 of the packed bits, image by image, of what was right; ``images``: how many.
         parameters, macs: of the network, at the recipe's size.
@@ -268,11 +268,6 @@ def compile_csv(ledgers: Sequence[Ledger], path: Path) -> int:
     csv.writer(buffer, lineterminator="\n").writerows([head, *lines])
     write_atomic(path, buffer.getvalue())
     return len(rows)
-
-
-def stale(entry: Entry, source: str) -> bool:
-    """Whether the source that trains has changed since the run; shown, never a reason to delete."""
-    return bool(entry.source) and entry.source != source
 
 
 def source_hash(files: Mapping[str, str]) -> str:

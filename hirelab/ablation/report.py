@@ -21,6 +21,7 @@ import numpy as np
 from .._shared.checks import check_choice
 from .._shared.errors import HirelabError, unknown
 from .._shared.files import data_folder
+from .._shared.tables import Records
 from .._shared.tables import table as aligned
 from ..results import Result
 from .diagnostics import Diagnosis, diagnosis_of
@@ -52,7 +53,7 @@ WORDS = ("confirmed", "contradicted", "not resolved", "not judged")
 
 
 @dataclass(frozen=True, eq=False)
-class AblationResult(Result):
+class AblationResult(Records, Result):
     """A table of the paper with our figures beside it.
 
     Differences are to the reference row, in the metric's unit. NaN stands where there is nothing:
@@ -113,6 +114,16 @@ class AblationResult(Result):
     def _difference(self, row: int, digits: int) -> str:
         value = _shown(self.difference[row], digits, "+")
         return f"{value} {_interval(self.low[row], self.high[row], digits)}".strip()
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each of the table's, with everything that is known of it."""
+        names = [
+            *("mean", "difference", "low", "high", "image_low", "image_high"),
+            *("paper", "parameters", "macs"),
+        ]
+        columns = [getattr(self, name).tolist() for name in names]
+        rows = zip(self.rows, self.seeds, *columns, strict=True)
+        return [dict(zip(("row", "seeds", *names), row, strict=True)) for row in rows]
 
     @property
     def new_images(self) -> str:
@@ -218,7 +229,7 @@ def verdict_line(one: dict[str, Any], digits: int = 2) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class AblationSummary(Result):
+class AblationSummary(Records, Result):
     """All claims of the tables as a ledger judges them, and its order of rows beside the paper's.
 
     Attributes:
@@ -246,6 +257,10 @@ class AblationSummary(Result):
     p: float
     ceiling: tuple[float, float, float]
     compared: int
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each claim, see ``verdicts``."""
+        return [dict(one) for one in self.verdicts]
 
     @property
     def counts(self) -> dict[str, int]:

@@ -37,9 +37,9 @@ from ..training.loop import DivergedError, train
 from ..training.network import build_network
 from ..training.recipes import PRESETS, Recipe
 from ..training.runs import EVALUATION
-from .ledger import Entry, Ledger, RunKey, pack, stale
+from .ledger import Entry, Ledger, RunKey, pack
 from .protocols import Protocol
-from .source import TRAINING, circumstances, code_hash
+from .source import TRAINING, circumstances, code_hash, stale
 from .tables import Cell
 
 __all__ = [

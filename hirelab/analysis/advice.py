@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,15 @@ from ..hooks.forward import (
 from ..hooks.layouts import default_point, listed_maps, reading_all, resolve
 from ..results import Result
 
+_WIDTH = 88  # characters of a line
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TargetLayerSuggestion(Result):
     """Which point to look at, why, and what to be warned of. Prints as a short text.
 
     Attributes:
-        network: the network's class or timm's name of it.
+        network: timm's name of the network, or its class.
         points: candidates in the order of the forward pass, the last of every resolution.
         grids: (points, 2) tokens along height and width.
         cells: (points, 2) pixels that a token stands for: the resolution.
@@ -59,15 +62,18 @@ class TargetLayerSuggestion(Result):
     warnings: list[str]
 
     def __repr__(self) -> str:
-        lines = [*(f"Warning: {text}" for text in self.warnings)]
-        lines.append(f"Look at {self.point}: {self.why}")
+        said = [*(f"Warning: {text}" for text in self.warnings)]
+        said.append(f"Look at {self.point}: {self.why}")
+        # whole words in every line: JupyterLab breaks long ones wherever its column ends
+        lines = [fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
+                 for text in said]  # fmt: skip
         rows = [("point", "tokens", "px per token", "coherence")]
         for name, (down, across), (high, wide), held in zip(
             self.points, self.grids, self.cells, self.coherence, strict=True
         ):
             share = "not measured" if np.isnan(held) else f"{held:.2f}"
             rows.append((name, f"{down} x {across}", f"{high:.3g} x {wide:.3g}", share))
-        return "\n".join([*lines, table(rows, "lrrl")])
+        return "\n".join([*lines, "", table(rows, "lrrl")])
 
 
 def suggest_target_layer(
@@ -164,21 +170,21 @@ def _coherence(gradient: Tensor | None) -> float:
 
 def _why(kept: list[str], grids: np.ndarray, held: np.ndarray, finer: list[str]) -> str:
     def kept_by(share: float) -> str:
-        return f"one weight a channel keeps {floor(share * 100)} % of the gradient there"
+        return f"one weight for each channel keeps {floor(share * 100)} % of the gradient there"
 
     rows, cols = grids[-1]
     why = f"the last map, {rows} x {cols}, is nearest to the classes"
     if held[-1] > 0.9999:
         why += (
-            "; every place has the same gradient, so that one weight a channel leaves nothing out "
-            "and the map is the class's score, place by place"
+            "; every position has the same gradient, so that one weight for each channel leaves "
+            "nothing out and the map is the class's score, position by position"
         )
     elif np.isfinite(held[-1]):
         why += f"; {kept_by(held[-1])}"
     why += "."
     if finer:
         at = kept.index(finer[-1])
-        why += f" For finer places look at {finer[-1]}, {grids[at][0]} x {grids[at][1]}"
+        why += f" For a finer grid look at {finer[-1]}, {grids[at][0]} x {grids[at][1]}"
         if np.isfinite(held[at]):
             why += f"; {kept_by(held[at])}"
         why += "."
@@ -218,8 +224,8 @@ def _warnings(
             taken, right = class_name(model, guess), class_name(model, label)
             said.append(
                 f"image {i} is predicted wrongly: {taken} ({confidence[i]:.0%}), and its label is "
-                f"{right} ({shares[i, label]:.0%}); a map of target={guess} shows why the network "
-                f"errs, one of target={label} what spoke for the label."
+                f"{right} ({shares[i, label]:.0%}); a map of {taken} (target={guess}) shows why "
+                f"the network errs, one of {right} (target={label}) what spoke for the label."
             )
     undecided = (confidence < 2 / logits.shape[1]).nonzero()[:, 0].tolist()
     if undecided and logits.shape[1] > 2:

@@ -24,14 +24,6 @@ from warnings import catch_warnings, filterwarnings, warn
 import numpy as np
 import torch
 import torch.nn.functional as F
-from captum.attr import (
-    GuidedBackprop,
-    IntegratedGradients,
-    LayerGradCam,
-    NoiseTunnel,
-    Occlusion,
-    Saliency,
-)
 from torch import Tensor, nn
 
 from .._shared.checks import check_choice, check_whole
@@ -352,6 +344,8 @@ def _grad_cam(
     model: nn.Module, x: Tensor, target: Target, point: str, where: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(N, h, w) maps, (N, classes) logits and (N,) classes."""
+    from captum.attr import LayerGradCam
+
     seen: dict[str, Tensor] = {}
     tap, scale = nn.Identity(), gradient_scale(x)
 
@@ -387,15 +381,20 @@ class _Logits(nn.Module):
         return at_least_float32(self.model(x.to(self.dtype))) * self.scale
 
 
+# captum brings matplotlib, half a second, so each imports what it uses of it.
 # Each takes the network, (N, C, H, W) images, (N,) classes and its options, and returns the
 # attributions (N, C, H, W).
 
 
 def _gradient(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -> Tensor:
+    from captum.attr import Saliency
+
     return Saliency(network).attribute(x, targets, abs=False)
 
 
 def _smooth_grad(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -> Tensor:
+    from captum.attr import NoiseTunnel, Saliency
+
     with torch.random.fork_rng([x.device] if x.is_cuda else []):
         torch.manual_seed(options["seed"])
         return NoiseTunnel(Saliency(network)).attribute(
@@ -409,12 +408,16 @@ def _smooth_grad(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -
 
 
 def _integrated(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -> Tensor:
+    from captum.attr import IntegratedGradients
+
     return IntegratedGradients(network).attribute(
         x, target=targets, n_steps=options["steps"], internal_batch_size=max(len(x), 16)
     )
 
 
 def _occlusion(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -> Tensor:
+    from captum.attr import Occlusion
+
     window, stride, channels = options["window"], options["stride"], x.shape[1]
     found = Occlusion(network).attribute(
         x,
@@ -426,6 +429,8 @@ def _occlusion(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -> 
 
 
 def _guided(network: nn.Module, x: Tensor, targets: Tensor, options: Any) -> Tensor:
+    from captum.attr import GuidedBackprop
+
     relus = [m for m in network.modules() if isinstance(m, nn.ReLU)]
     if not relus:
         raise HirelabError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .. import paper
 from .._shared.checks import check_img_size, check_whole
 from .._shared.errors import HirelabError
-from .._shared.tables import table
+from .._shared.tables import Records, table
 from ..models.factory import skeleton
 from ..models.hire_mlp import AxisBranch, ConvNormAct, HireMLP, blocks_of, stages_of
 from ..results import Result
@@ -214,7 +215,7 @@ def branch_cost(dim: int, region: int, size: int) -> BranchCost:
 
 
 @dataclass(frozen=True)
-class BlockParts:
+class BlockParts(Records):
     """What the parts of one block hold and do for one image, in the order of the forward pass.
 
     Prints as a table with each part's share; ``rows`` holds (part, parameters, multiply-adds).
@@ -222,6 +223,11 @@ class BlockParts:
 
     block: str
     rows: tuple[tuple[str, int, int], ...]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each part."""
+        names = ("part", "params", "macs")
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
     def __repr__(self) -> str:
         params = sum(params for _, params, _ in self.rows) or 1
@@ -265,11 +271,11 @@ def block_parts(
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkCost(Result):
+class NetworkCost(Records, Result):
     """What the parts of a Hire-MLP hold, and do for one image; prints as a table.
 
     Attributes:
-        network: the name that it was asked for by, or its class.
+        network: the name that it was asked for by, or timm's name of it.
         img_size: (height, width) of the image, in pixels.
         parts: those of `PARTS` that the network has.
         params: (parts,) all parameters, biases and norms included.
@@ -296,6 +302,13 @@ class NetworkCost(Result):
     def padding_share(self) -> float:
         """Multiply-adds beyond the formulas, as a share of them: what padded slots cost."""
         return float(self.macs.sum() / self.macs_formula.sum() - 1)
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each part, with its five counts."""
+        names = ("params", "weights", "macs", "weights_formula", "macs_formula")
+        columns = [getattr(self, name).tolist() for name in names]
+        rows = zip(self.parts, *columns, strict=True)
+        return [dict(zip(("part", *names), row, strict=True)) for row in rows]
 
     def __repr__(self) -> str:
         height, width = self.img_size
@@ -356,7 +369,7 @@ def network_cost(network: str | HireMLP, img_size: Sequence[int] | int = 224) ->
 
 
 @dataclass(frozen=True, eq=False)
-class Family(Result):
+class Family(Records, Result):
     """Several Hire-MLPs side by side, and the paper's published sizes; prints as a table.
 
     Attributes:
@@ -379,6 +392,14 @@ class Family(Result):
             name.lower().replace("-", "_"): (float(params), float(macs))
             for name, params, macs, _ in paper.headline(version).rows
         }
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each part of each network."""
+        return [
+            {"network": name, "part": part, "params": int(p), "macs": int(m)}
+            for name, params, macs in zip(self.networks, self.params, self.macs, strict=True)
+            for part, p, m in zip(self.parts, params, macs, strict=True)
+        ]
 
     def __repr__(self) -> str:
         versions = [self.published(version) for version in ("v1", "v2")]

@@ -13,7 +13,7 @@ from torch import nn
 
 from .._shared.checks import MOST_PIXELS, check_whole
 from .._shared.errors import HirelabError
-from .._shared.tables import table
+from .._shared.tables import Records, table
 from ..results import Result
 from .cost import macs_by_module
 
@@ -21,7 +21,7 @@ SIDES = (192, 224, 320, 384, 448, 640, 768, 1024)
 
 
 @dataclass(frozen=True, eq=False)
-class CostGrowth(Result):
+class CostGrowth(Records, Result):
     """What networks cost on square images of several sizes; prints as a table.
 
     Attributes:
@@ -60,6 +60,21 @@ class CostGrowth(Result):
             )
         row = self.macs[self.networks.index(network)]
         return float(row[sides.index(large)] / row[sides.index(small)])
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each network and size."""
+        return [
+            {
+                "network": name,
+                "side": int(side),
+                "params": int(self.params[i, j]),
+                "macs": int(self.macs[i, j]),
+                "products": int(self.products[i, j]),
+                "fixed": bool(self.fixed[i]),
+            }
+            for i, name in enumerate(self.networks)
+            for j, side in enumerate(self.sides)
+        ]
 
     def __repr__(self) -> str:
         lines: list[tuple[object, ...]] = [("network", "counted", *self.sides)]

@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._shared.checks import check_choice
 from .._shared.errors import HirelabError
-from .._shared.tables import table
+from .._shared.tables import Records, table
 from ..results import Result
 
 if TYPE_CHECKING:
@@ -84,6 +84,24 @@ def masses(values: np.ndarray, centre: Sequence[float]) -> tuple[np.ndarray, flo
     return np.cumsum(mass), float(values[_wraps(values.shape, centre)].sum())
 
 
+def centroid(values: np.ndarray) -> tuple[float, float]:
+    """Centre of a map's mass, (down, right) in pixels; NaN twice without mass."""
+    lines = values.sum(axis=1), values.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        down, right = ((m * (np.arange(len(m)) + 0.5)).sum() / m.sum() for m in lines)
+    return float(down), float(right)
+
+
+def half_around_centroid(values: np.ndarray) -> float:
+    """Side in pixels of the smallest square around the `centroid` of a map (H, W) that holds half
+    of its mass; NaN without mass."""
+    middle = centroid(values)
+    if np.isnan(middle).any():
+        return float("nan")
+    mass, _ = masses(values, middle)
+    return float(_first_at(_squares(values.shape, middle)[0], mass[None] / mass[-1], 0.5)[0])
+
+
 # ------------------------------------------------------------------ results
 
 
@@ -99,7 +117,8 @@ class ReceptiveField(Result):
         mass_within: (images, sides) the mass of every image's own map within each of `sides`;
             the last column is all of it.
         wrapped_mass: (images,) the mass that is nearer going round the border, see `wrapped_share`.
-        network: the network's class.
+        centroid_sides: (images,) `half_around_centroid` of every image's own map.
+        network: timm's name of the network, or its class.
         point: the module that was read.
         position: [row, column] on the point's map of ``grid`` = [rows, columns].
         paths, gradient, outputs: the measurement's settings.
@@ -111,6 +130,7 @@ class ReceptiveField(Result):
     map: np.ndarray
     mass_within: np.ndarray
     wrapped_mass: np.ndarray
+    centroid_sides: np.ndarray
     network: str
     point: str
     position: list[int]
@@ -139,8 +159,7 @@ class ReceptiveField(Result):
         Not quite `centre`: a strided convolution that pads alike on both sides reads up and left of
         its cell's middle, by up to half a cell after several.
         """
-        down, right = (float((m * p).sum() / m.sum()) for m, p in self._lines())
-        return down, right
+        return centroid(self.map)
 
     @property
     def deviation(self) -> tuple[float, float]:
@@ -187,6 +206,14 @@ class ReceptiveField(Result):
         """Side in pixels of the smallest square that holds half of the mass."""
         return self.side(0.5)[0]
 
+    @cached_property
+    def half_around_centroid(self) -> float:
+        """Side in pixels of the smallest square with half of the mass, if it stands on `centroid`.
+
+        For narrow fields the fairer number: they may lie beside the middle of their cell.
+        """
+        return half_around_centroid(self.map)
+
     @property
     def area_under_curve(self) -> float:
         """Of `curve` against side, as a share of the box around it; near 1 is narrow.
@@ -215,16 +242,18 @@ class ReceptiveField(Result):
 
     def numbers(self) -> dict[str, float]:
         """The averaged map in numbers; areas and shares 0 to 1, sides in pixels."""
-        wrapped = np.array([self.wrapped_share])
-        return {k: float(v[0]) for k, v in self._numbers(self.curve[None], wrapped).items()}
+        wrapped, side = np.array([self.wrapped_share]), np.array([self.half_around_centroid])
+        return {k: float(v[0]) for k, v in self._numbers(self.curve[None], wrapped, side).items()}
 
     def by_image(self) -> dict[str, np.ndarray]:
         """The same numbers of every image's own map, (images,) each; NaN without a gradient."""
         with np.errstate(invalid="ignore"):
             wrapped = self.wrapped_mass / self.mass_within[:, -1]
-        return self._numbers(self.curves, wrapped)
+        return self._numbers(self.curves, wrapped, self.centroid_sides)
 
-    def _numbers(self, curves: np.ndarray, wrapped: np.ndarray) -> dict[str, np.ndarray]:
+    def _numbers(
+        self, curves: np.ndarray, wrapped: np.ndarray, around_centroid: np.ndarray
+    ) -> dict[str, np.ndarray]:
         areas = {f"area {share:.0%}": self._area(curves, share) for share in SHARES}
         return {
             **areas,
@@ -232,6 +261,7 @@ class ReceptiveField(Result):
             "99% side": _first_at(self.sides, curves, 0.99),
             "area under curve": _auc(self.sides, curves),
             "wrapped share": wrapped,
+            "half-mass side, centroid": around_centroid,
         }
 
     def _area(self, curves: np.ndarray, share: float) -> np.ndarray:
@@ -265,7 +295,7 @@ class ReceptiveField(Result):
 
 
 @dataclass(frozen=True, eq=False)
-class FieldComparison(Result):
+class FieldComparison(Records, Result):
     """Several receptive fields side by side; prints as a table.
 
     Attributes:
@@ -298,6 +328,13 @@ class FieldComparison(Result):
             [name, *map(show, values, spread)]
             for name, values, spread in zip(self.names, self.values, self.spread, strict=True)
         ]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each field: its name, every number, and every spread as "NUMBER spread"."""
+        spreads = [f"{column} spread" for column in self.columns]
+        names = ["name", *self.columns, *spreads]
+        rows = zip(self.names, self.values.tolist(), self.spread.tolist(), strict=True)
+        return [dict(zip(names, [name, *v, *s], strict=True)) for name, v, s in rows]
 
     def table(self, *columns: str) -> str:
         """The chosen columns as lines of text; all of them where none is named.

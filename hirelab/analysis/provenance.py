@@ -20,6 +20,9 @@ from ..models.wiring import Wiring, full_name, propagate, wire
 from ..results import Result
 from .paths import PATHS
 
+LAST = "features"
+"""The point of a Hire-MLP's last map."""
+
 
 @dataclass(frozen=True, eq=False)
 class Provenance(Result):
@@ -102,7 +105,7 @@ class Provenance(Result):
 def provenance(
     model: HireMLP,
     position: Sequence[int] | None,
-    point: str,
+    point: str | None = None,
     paths: str = "full",
     img_size: int | Sequence[int] = 224,
 ) -> Provenance:
@@ -117,7 +120,8 @@ def provenance(
         model: a Hire-MLP of this library.
         position: (row, column) in the point's own grid; in a region grid the region's place. None
             for gates and vectors, which have no tokens.
-        point: the name of a point of the model, or of a module with a result; "input" for pixels.
+        point: the name of a point of the model, or of a module with a result; "input" for pixels;
+            the network's last map for None.
         paths: what a block lets through beside its residual connections: "full"; "spatial", all
             but the gate; "height", "width" or "channel", this branch alone; "shift off", spatial
             with every shift 0. It says what enters ``fused``: a point inside a branch, and a gate,
@@ -129,6 +133,7 @@ def provenance(
         HirelabError: for something else than a Hire-MLP of this library, an impossible position,
             size or choice of paths, naming it.
     """
+    point = LAST if point is None else point
     return _follow(model, position, point, paths, img_size, back=True)
 
 

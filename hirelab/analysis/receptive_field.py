@@ -21,11 +21,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._shared.checks import check_choice, check_position, check_whole
 from .._shared.errors import HirelabError
-from ..hooks.forward import check_images, eval_mode, is_trained
-from ..hooks.layouts import PointMap, reading
+from ..hooks.forward import check_images, eval_mode, is_trained, model_name
+from ..hooks.layouts import PointMap, default_point, reading
 from ..hooks.points import EditFunction, Point, edits, probes
 from ..models.hire_mlp import BRANCHES, AxisBranch
-from .fields import GRADIENTS, ReceptiveField, cell_middle, masses
+from .fields import GRADIENTS, ReceptiveField, cell_middle, half_around_centroid, masses
 from .paths import PATHS
 
 OUTPUTS = ("all", "positive")
@@ -36,7 +36,7 @@ _TAKEN = {"abs": torch.abs, "square": torch.square, "relu": torch.relu}
 def receptive_field(
     model: nn.Module,
     x: Tensor,
-    point: str,
+    point: str | None = None,
     position: str | Sequence[int] = "centre",
     paths: str = "full",
     gradient: str = "abs",
@@ -58,7 +58,7 @@ def receptive_field(
         model: any network of images; it is measured in evaluation mode.
         x: (N, C, H, W) images, finite.
         point: path of a module or a probe; ``"stages.3"`` means its probe ``"stages.3.out"``. A
-            point inside a region is first carried back to places.
+            point inside a region is first carried back to places. The network's last map for None.
         position: (row, column) on the point's map, or one of `POSITIONS`; the centre of an even
             number is the later half's first.
         paths: how the gradient may travel, one of `PATHS`; values stay the network's own. "full":
@@ -86,13 +86,14 @@ def receptive_field(
     check_choice("outputs", outputs, OUTPUTS)
     batch_size = check_whole("batch_size", batch_size, 1, unit="images")
     x = check_images(x)
+    point = default_point(model) if point is None else point
     state = itertools.chain(model.parameters(), model.buffers())
     like = next((t for t in state if t.is_floating_point()), x)
     precise = _precision(like.dtype, dtype)
     if any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules()):
         batch_size = 1  # norms by the batch's own statistics mix its images
     size = (x.shape[2], x.shape[3])
-    total, within, wrapped = np.zeros(size), [], []
+    total, within, wrapped, halves = np.zeros(size), [], [], []
     trained = is_trained(model).trained
     with (
         _measuring(model, like.device, precise, paths),
@@ -107,6 +108,7 @@ def receptive_field(
                 total += one
                 within.append(mass)
                 wrapped.append(beyond)
+                halves.append(half_around_centroid(one))
     if total.sum() == 0:
         raise HirelabError(
             f"The gradient of {point_map.name} at {place} is zero for every image: what it reads "
@@ -116,7 +118,8 @@ def receptive_field(
         map=total / len(x),
         mass_within=np.array(within),
         wrapped_mass=np.array(wrapped),
-        network=type(model).__name__,
+        centroid_sides=np.array(halves),
+        network=model_name(model),
         point=point_map.name,
         position=list(place),
         grid=list(point_map.grid),

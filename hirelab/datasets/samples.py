@@ -151,8 +151,8 @@ def _folder(folder: Path) -> list[_Named]:
             pass  # no image in its folders either
     holds = f"none of its {len(files)} files is an image" if files else "it holds no file"
     raise HirelabError(
-        f"There is no image in the folder {str(folder)!r}, {holds}: put files there that "
-        f"end in one of {', '.join(suffixes())}."
+        f"There is no image in the folder {str(folder)!r}, {holds}: put images there (.jpg, .png, "
+        ".webp and what else Pillow reads), or folders of images, one for each class."
     )
 
 

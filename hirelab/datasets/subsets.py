@@ -152,6 +152,21 @@ def own_folder() -> Path:
     return Path(named).expanduser() if named else Path(base) / "hirelab"
 
 
+def decoded_note(img_size: int, count: int | None = None) -> str:
+    """What decoded images take and where `cache.decode` keeps them, in a sentence to say before.
+
+    Args:
+        img_size: side of the decoded squares in pixels.
+        count: how many images; None where that is not known yet.
+    """
+    image = 3 * img_size**2
+    takes = f"{image / 1e3:,.0f} kB each" if count is None else f"{count * image / 1e6:,.0f} MB"
+    return (
+        f"the images are decoded once, to {img_size} x {img_size} pixels ({takes}), and kept in "
+        f"{own_folder() / 'decoded'}"
+    )
+
+
 def search_folders() -> list[Path]:
     """The folders in which data is looked for: those of HIRELAB_DATA, then hirelab's own."""
     named = os.environ.get("HIRELAB_DATA", "").split(os.pathsep)
@@ -287,6 +302,17 @@ class _Zip:
         return {"path": self.path, "_open": None}
 
 
+def open_files(path: Path, wanted: str) -> _Folder | _Zip:
+    """The files of a folder or zip.
+
+    Raises:
+        HirelabError: a file that is no zip (``wanted`` says what it should be), or a damaged one.
+    """
+    if path.is_file() and path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
+        raise HirelabError(f"{path} is a file and no zip archive: give {wanted}")
+    return _Folder(path) if path.is_dir() else _Zip(path)
+
+
 SPLITS = ("train", "val", "test")
 """Folders that are taken for a split where class folders lie in them."""
 
@@ -317,11 +343,7 @@ def layout(path: Path) -> Layout:
     Raises:
         HirelabError: a file that is no zip, or a damaged one; a folder that may not be read.
     """
-    if path.is_file() and path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
-        raise HirelabError(
-            f"{path} is a file and no zip archive: give a folder of class folders or a zip of one"
-        )
-    files = _Folder(path) if path.is_dir() else _Zip(path)
+    files = open_files(path, "a folder of class folders or a zip of one")
     entries = list(files.listing())
     labelled = _labelled(files, [name for name, _ in entries])
     images: dict[str, list[tuple[str, str, str]]] = {}

@@ -27,11 +27,12 @@ import torch
 from torch import Tensor, nn
 
 from .._shared.errors import HirelabError, unknown
-from .._shared.tables import table
+from .._shared.tables import Records, table
 from ..rearrange import AXES, Rearrangement, partition, shift, unpartition, unshift
 from .forward import check_finite, eval_mode
 
 KINDS = ("token grid", "region grid", "gate", "vector")
+COLUMNS = ("name", "kind", "shape", "region", "shift")
 EditFunction = Callable[[Tensor, "Point"], Tensor]
 
 
@@ -119,8 +120,12 @@ class Point:
         return partition(line, dim, r.region, r.padding) if self.kind == "region grid" else line
 
 
-class Table(list[Point]):
+class Table(Records, list[Point]):
     """A list of points that prints as a table."""
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each point: name, kind, shape ("1 x 64 x 56 x 56"), region, shift."""
+        return [dict(zip(COLUMNS, row, strict=True)) for row in self.rows()]
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """(name, kind, shape, region, shift) of every point, as text."""
@@ -133,7 +138,7 @@ class Table(list[Point]):
         return [row(point) for point in self]
 
     def __repr__(self) -> str:
-        return table([("name", "kind", "shape", "region", "shift"), *self.rows()])
+        return table([COLUMNS, *self.rows()])
 
 
 class UnknownPoint(HirelabError, KeyError):
@@ -440,18 +445,34 @@ def attached(model: nn.Module) -> list[Attachment]:
 
 
 def points(
-    model: nn.Module, patterns: str | Iterable[str] = "*", input_size: Sequence[int] = (3, 224, 224)
+    model: nn.Module,
+    patterns: str | Iterable[str] = "*",
+    input_size: Sequence[int] | None = None,
+    *,
+    x: Tensor | None = None,
 ) -> Table:
     """The table of the points that the patterns mean: name, kind, shape, region, shift.
 
-    The shapes are measured for one input of ``input_size`` (C, H, W), on tensors without data
-    (PyTorch's meta device), so that the table costs no arithmetic and changes nothing.
+    The shapes are measured for one input, on tensors without data (PyTorch's meta device), so that
+    the table costs no arithmetic and changes nothing.
+
+    Args:
+        patterns: a name or several, with wildcards, see `hirelab.hooks.points.match`.
+        input_size: (C, H, W) of the input; by default the network's channels at 224 x 224 pixels.
+        x: an input (B, C, H, W), whose size is taken instead.
+
+    Raises:
+        UnknownPoint: for a pattern that means nothing.
     """
+    if x is not None:
+        input_size = x.shape[1:]
+    elif input_size is None:
+        input_size = (getattr(model, "in_chans", 3), 224, 224)
     wanted = match(model, patterns)
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     blank = {name: torch.empty_like(t, device="meta") for name, t in state.items()}
     dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
-    x = torch.empty((1, *input_size), device="meta", dtype=dtype)
+    blank_image = torch.empty((1, *input_size), device="meta", dtype=dtype)
     seen: dict[str, Point] = {}
     # Whatever else listens at the points, say an edit, is for tensors with data.
     listening = {probe: probe._forward_hooks for probe in probes(model).values()}
@@ -468,7 +489,7 @@ def points(
                 return _Hook("shape", act)
 
             with _hooks(model, {name: look(name) for name in wanted}):
-                torch.func.functional_call(model, blank, (x,))
+                torch.func.functional_call(model, blank, (blank_image,))
     finally:
         for probe, hooks in listening.items():
             probe._forward_hooks = hooks
@@ -485,11 +506,13 @@ class Probed:
         return self
 
     def points(
-        self, patterns: str | Iterable[str] = "*", input_size: Sequence[int] | None = None
+        self,
+        patterns: str | Iterable[str] = "*",
+        input_size: Sequence[int] | None = None,
+        *,
+        x: Tensor | None = None,
     ) -> Table:
-        """The table of named points, see `hirelab.hooks.points.points`; 224 x 224 by default."""
-        own = (getattr(self, "in_chans", 3), 224, 224)
-        return points(self._network(), patterns, input_size or own)
+        return points(self._network(), patterns, input_size, x=x)
 
     def run_with_cache(
         self,
@@ -499,13 +522,14 @@ class Probed:
         grad: bool = False,
         stop_early: bool = False,
     ) -> tuple[Tensor | None, Cache]:
-        """Run and keep the tensors of the wanted points, see `run_with_cache` of this module."""
         return run_with_cache(self._network(), x, points, grad=grad, stop_early=stop_early)
 
     def edits(self, changes: Mapping[str, EditFunction]) -> AbstractContextManager[None]:
-        """Edit points while a block runs, see `hirelab.hooks.points.edits`."""
         return edits(self._network(), changes)
 
     def attached(self) -> list[Attachment]:
-        """Everything that listens at the network's points now."""
         return attached(self._network())
+
+
+for _method in (points, run_with_cache, edits, attached):
+    getattr(Probed, _method.__name__).__doc__ = _method.__doc__  # a tooltip shows the whole of it

@@ -1,8 +1,10 @@
-"""The explorers of the gallery, frozen: pages whose sliders move without a kernel."""
+"""The explorers of the gallery, frozen: pages whose controls move without a kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +22,111 @@ from ..widgets import (
     RegionExplorer,
     ShiftExplorer,
 )
+from ..widgets.controls import Choice, Slider
 
 
-def frozen_pages(folder: str | Path) -> list[tuple[str, str]]:
-    """Write pages whose sliders move without a kernel; returns (title, file name) of each.
+@dataclass(frozen=True)
+class Frozen:
+    """An explorer and what moves on its page.
 
-    One page per explorer, with the settings that teach most: fewer than a hundred images per
-    page keep it to a few megabytes.
+    Attributes:
+        page: the page's file name.
+        explorer: as the page shows it at first.
+        over: for each setting that moves, its values.
     """
-    folder = Path(folder)
-    region = RegionExplorer(stage=1, pick=0, view="tokens")
-    shift = ShiftExplorer()
-    player = RearrangementPlayer()
-    cost = CostExplorer()
-    block = BlockExplorer(image="cat", stage=0, block=0)
-    reach = ReachExplorer()
-    trained = create("hire_mlp_pico", pretrained=True)
-    card: Any = trained.pretrained_cfg
-    field = ReceptiveFieldExplorer(trained, "cat")
-    attribution = AttributionExplorer(trained, "rocket", card["label_names"])
-    ablation = AblationExplorer()
-    tables = [table.name for table in find_tables()]
-    pages: list[tuple[Explorer, str, dict[str, Iterable[Any]]]] = [
-        (region, "regions.html", {"region_height": range(1, 9), "region_width": range(1, 9)}),
-        (
-            shift,
+
+    page: str
+    explorer: Explorer
+    over: Mapping[str, Iterable[Any]]
+
+    @property
+    def name(self) -> str:
+        """The explorer's class, as a notebook's output names it."""
+        return type(self.explorer).__name__
+
+    @property
+    def pictures(self) -> int:
+        """How many combinations are drawn."""
+        return math.prod(len(list(values)) for values in self.over.values())
+
+    def write(self, folder: Path) -> Path:
+        """Draw everything and write the page."""
+        return self.explorer.freeze(folder / self.page, **self.over)
+
+
+def frozen_explorers() -> list[Frozen]:
+    """A page for every explorer, with the settings that its notebook asks the reader to move.
+
+    A photograph in every image weighs thirty kilobytes or more, so such explorers move less.
+    """
+    trained: Any = create("hire_mlp_pico", pretrained=True)
+    player = RearrangementPlayer(frame=25)
+    depth = max(len(stage.blocks) for stage in trained.stages)
+    attribution = AttributionExplorer(trained, "rocket", trained.pretrained_cfg["label_names"])
+    both = (True, False)
+    return [
+        Frozen("player.html", player, {"frame": range(player.last + 1), "shift": range(4)}),
+        Frozen(
+            "regions.html",
+            RegionExplorer(view="tokens", pick=0),
+            {
+                "stage": (1, 3),
+                "region_height": range(1, 9),
+                "pick": (0, 2),
+                "padding": ("circular", "zero"),
+            },
+        ),
+        Frozen(
             "shift.html",
-            {"shift": range(-4, 5), "region": range(1, 6), "restore": (True, False)},
+            ShiftExplorer(),
+            {"shift": range(-3, 4), "region": range(2, 5), "token": (0, 6), "restore": both},
         ),
-        (player, "player.html", {"frame": range(player.settings.frame, player.last + 1)}),
-        (cost, "cost.html", {"region": range(1, 9), "size": (7, 14, 28, 56)}),
-        (block, "block.html", {"stage": range(4), "block": range(2)}),
-        (reach, "reach.html", {"blocks": range(1, 13)}),
-        (field, "field.html", {"stage": range(4), "block": range(2)}),
-        (
-            attribution,
+        Frozen(
+            "block.html",
+            BlockExplorer(trained, "cat"),
+            {"stage": range(4), "block": range(depth), "carry_back": both},
+        ),
+        Frozen(
+            "cost.html",
+            CostExplorer(),
+            {"region": range(1, 9), "dim": (128, 320), "size": (7, 14, 28, 56)},
+        ),
+        Frozen(
+            "field.html",
+            ReceptiveFieldExplorer(trained, "rocket"),
+            {
+                "stage": range(4),
+                "position": ("centre", "corner", "top edge"),
+                "paths": ("full", "spatial", "height", "width"),
+            },
+        ),
+        Frozen(
+            "reach.html",
+            ReachExplorer(),
+            {"blocks": range(1, 13), "stage": (1, 2, 3)},
+        ),
+        Frozen(
             "attribution.html",
-            {"point": ("block output", "height branch", "width branch"), "stage": range(4)},
+            attribution,
+            {
+                "target": every(attribution, "target"),
+                "stage": range(4),
+                "point": ("block output", "height branch"),
+            },
         ),
-        (ablation, "ablation.html", {"table": tables, "metric": ("top1", "loss")}),
+        Frozen(
+            "ablation.html",
+            AblationExplorer(),
+            {"table": [table.name for table in find_tables()], "metric": ("top1", "loss")},
+        ),
     ]
-    for explorer, name, over in pages:
-        explorer.freeze(folder / name, **over)
-    return [(explorer.title, name) for explorer, name, _ in pages]
+
+
+def every(explorer: Explorer, setting: str) -> list[Any]:
+    """All values that a setting of an explorer can have."""
+    control = explorer.controls[setting]
+    if isinstance(control, Choice):
+        return list(control.options)
+    if isinstance(control, Slider):
+        return list(range(control.low, control.high + 1))
+    return [True, False]

@@ -1,4 +1,8 @@
-"""Turns the notebooks into pages for readers without Python: every page holds all that it shows."""
+"""Turns the notebooks into pages for readers without Python: one folder for any static host.
+
+A page holds all that it shows, but for the explorers: these are pages of their own, which stand in
+the notebook's page in a frame, at the place of the still.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,48 @@ import base64
 import html
 import io
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 from .._shared.errors import HirelabError
 from .._shared.files import write_atomic
-from .notebooks import WIDGET_VIEW, code_cells, first_line, read
+from ..widgets import page as pages
+from .jupyter_server_config import WIDGET_VIEW
+from .notebooks import code_cells, read
+from .outputs import alt_text, explorer_of, image_kind
 
 THUMBNAIL_WIDTH = 360
+
+# The cells alone (other templates fetch their styles); what answers a guess is folded
+_TEMPLATE = """
+{%- extends 'basic/index.html.j2' -%}
+{%- block output_group -%}
+{%- if 'answer' in cell.metadata.get('tags', []) -%}
+<details class="answer"><summary>Show the answer</summary>{{ super() }}</details>
+{%- else -%}{{ super() }}{%- endif -%}
+{%- endblock output_group -%}
+"""
+
+# A frozen explorer says how high it is, also where it may not be asked: opened from a disk.
+_MAKE_ROOM = """<script>
+addEventListener("message", event => {
+  const height = Number(event.data && event.data.explorerHeight);
+  for (const frame of document.querySelectorAll("iframe"))
+    if (frame.contentWindow === event.source && height > 0) frame.style.height = height + "px";
+});
+</script>"""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What the index says of a notebook: its page's name, title, question and thumbnail (PNG)."""
+    """What the index says of a notebook: its page's name, title, question and thumbnail (WebP)."""
 
     page: str
     title: str
@@ -30,27 +59,70 @@ class Card:
     thumbnail: bytes | None
 
 
-def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
-    """Write a page for every notebook, and an index, to ``folder``; return the index's path.
+@dataclass(frozen=True)
+class Explored:
+    """A frozen explorer: its page's name, its title, and the notebook it stands in, if any."""
 
-    The pages hold their images and styles themselves and need no network. Explorers that can be
-    frozen are written beside them, as pages whose sliders still work.
+    page: str
+    title: str
+    home: str | None
+
+
+def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
+    """Write a page for every notebook and every explorer, and an index, to ``folder``, printing a
+    line for each; return the index's path.
+
+    The pages need no network. An explorer stands in the first notebook that shows it, in place of
+    its still; in others, a link stands below the still.
 
     Raises:
         HirelabError: ``folder`` cannot be a folder.
     """
-    folder = _make_folder(folder)
-    read_notebooks = {path: read(path) for path in notebooks}
-    cards = [card(notebook, path.stem) for path, notebook in read_notebooks.items()]
-    for position, (path, notebook) in enumerate(read_notebooks.items()):
-        body = _relink(_render(notebook, path.parent), {path.stem for path in notebooks})
-        links = _neighbours(cards, position)
-        page = _page(cards[position].title, f"{links}<main>{body}</main>{links}")
-        write_atomic(folder / cards[position].page, page)
-    from .frozen import frozen_pages
+    from .frozen import frozen_explorers
 
-    write_atomic(folder / "index.html", _index(cards, frozen_pages(folder)))
+    folder = _make_folder(folder)
+    given = {path.stem: read(path) for path in notebooks}
+    cards = {stem: card(notebook, stem) for stem, notebook in given.items()}
+    frozen = frozen_explorers()
+    homes = {name: stem for stem, book in reversed(given.items()) for name in _explorers(book)}
+    explored = {f.name: Explored(f.page, f.explorer.title, homes.get(f.name)) for f in frozen}
+
+    steps = _Steps(len(frozen) + len(notebooks) + 1)
+    for one in frozen:
+        home = explored[one.name].home
+        with steps(folder / one.page, f"{one.pictures} images"):
+            path = one.write(folder)
+            links = _links(cards[home] if home else None)
+            write_atomic(path, pages.with_links(path.read_text(encoding="utf-8"), links))
+    for position, path in enumerate(notebooks):
+        with steps(folder / f"{path.stem}.html"):
+            own = {name: about for name, about in explored.items() if about.home == path.stem}
+            body = _render(_still(given[path.stem], explored, set(own)), path.parent)
+            body = _relink(body, set(given), {about.page for about in explored.values()})
+            links = _neighbours(list(cards.values()), position)
+            script = _MAKE_ROOM if own else ""
+            page = _page(cards[path.stem].title, f"{script}{links}<main>{body}</main>{links}")
+            write_atomic(folder / f"{path.stem}.html", page)
+    with steps(folder / "index.html"):
+        write_atomic(folder / "index.html", _index(list(cards.values()), list(explored.values())))
     return folder / "index.html"
+
+
+class _Steps:
+    """Prints a line for each page: ``[3/19] shift.html, 72 images ... 8.1 s, 3.3 MB``."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+
+    @contextmanager
+    def __call__(self, path: Path, what: str = "") -> Iterator[None]:
+        self._done += 1
+        words = ", ".join(filter(None, (path.name, what)))
+        print(f"[{self._done}/{self._total}] {words} ...", end=" ", flush=True)
+        started = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - started
+        print(f"{seconds:.1f} s, {path.stat().st_size / 1e6:.1f} MB", flush=True)
 
 
 def write_thumbnails(notebooks: Sequence[Path], folder: Path) -> list[Path]:
@@ -78,7 +150,7 @@ def card(notebook: NotebookNode, stem: str) -> Card:
         page=f"{stem}.html",
         title=_plain(title),
         question=_plain(next(paragraphs, "")),
-        thumbnail=None if image is None else thumbnail(image),
+        thumbnail=None if image is None else pages.webp(_small(image)),
     )
 
 
@@ -95,23 +167,25 @@ def first_image(notebook: NotebookNode) -> bytes | None:
 def _images(cells: Iterable[NotebookNode]) -> Iterator[bytes]:
     for cell in cells:
         for output in cell.outputs:
-            for kind in ("image/png", "image/jpeg"):
-                if kind in output.get("data", {}):
-                    yield base64.b64decode(output.data[kind])
+            kind = image_kind(output)
+            if kind:
+                yield base64.b64decode(output.data[kind])
 
 
 def thumbnail(data: bytes, width: int = THUMBNAIL_WIDTH) -> bytes:
     """Return ``data`` as a PNG of ``width`` pixels, on white, in 256 colours."""
-    from PIL import Image
+    file = io.BytesIO()
+    _small(data, width).quantize(256).save(file, format="PNG", optimize=True)
+    return file.getvalue()
 
+
+def _small(data: bytes, width: int = THUMBNAIL_WIDTH) -> Image.Image:
+    """The image of some bytes, ``width`` pixels wide, on white."""
     image = Image.open(io.BytesIO(data)).convert("RGBA")
     paper = Image.new("RGBA", image.size, "white")
     flat = Image.alpha_composite(paper, image).convert("RGB")
     height = max(1, round(flat.height * width / flat.width))
-    small = flat.resize((width, height), Image.Resampling.LANCZOS).quantize(256)
-    file = io.BytesIO()
-    small.save(file, format="PNG", optimize=True)
-    return file.getvalue()
+    return flat.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _render(notebook: NotebookNode, folder: Path) -> str:
@@ -119,40 +193,57 @@ def _render(notebook: NotebookNode, folder: Path) -> str:
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(
-        template_name="basic",  # the cells alone; the other templates fetch their styles
+        raw_template=_TEMPLATE,
         embed_images=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         exclude_anchor_links=True,
     )
-    body, _ = exporter.from_notebook_node(
-        _still(notebook), resources={"metadata": {"path": str(folder)}}
-    )
+    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(folder)}})
     return body
 
 
-def _still(notebook: NotebookNode) -> NotebookNode:
-    """A copy that shows only what needs no script, its images named by their text."""
+def _still(
+    notebook: NotebookNode, explored: Mapping[str, Explored], here: Collection[str]
+) -> NotebookNode:
+    """A copy that shows only what needs no kernel: images named by their text, and of the explorers
+    ``here`` the frozen page in place of the first still."""
     copy = nbformat.from_dict(notebook)
+    waiting = set(here)
     for cell in code_cells(copy):
         for output in cell.outputs:
             data = output.get("data", {})
             data.pop(WIDGET_VIEW, None)
             data.pop("application/javascript", None)
-            for kind in (kind for kind in data if kind.startswith("image/")):
-                text = first_line(data.get("text/plain", ""))
-                alt = "figure" if text.startswith("<") else text or "figure"
-                output.metadata.setdefault(kind, NotebookNode()).setdefault("alt", alt)
+            kind = image_kind(output)
+            if kind is None or "text/html" in data:
+                continue
+            name = explorer_of(output)
+            about = explored.get(name)
+            if about and name in waiting:
+                waiting.remove(name)
+                shown = _frame_html(about)
+            else:
+                shown = _image_html(base64.b64decode(data[kind]), alt_text(output))
+                shown += _link_html(about) if about else ""
+            output.data = NotebookNode({"text/html": shown})
     return copy
 
 
-def _relink(body: str, stems: Collection[str]) -> str:
-    """Point links to notebooks at their pages; keep the words of links that lead to other files."""
+def _explorers(notebook: NotebookNode) -> list[str]:
+    """The classes of explorers that a notebook shows."""
+    outputs = (output for cell in code_cells(notebook) for output in cell.outputs)
+    return [name for name in map(explorer_of, outputs) if name]
+
+
+def _relink(body: str, stems: Collection[str], kept: Collection[str] = ()) -> str:
+    """Point links to notebooks at their pages; keep the words of links that lead to other files,
+    and links to the pages ``kept`` as they are."""
 
     def link(match: re.Match[str]) -> str:
         address, words = match["address"], match["words"]
         target = Path(address)
-        if re.match(r"[a-z]+:", address):  # https:, mailto:
+        if re.match(r"[a-z]+:", address) or address in kept:  # https:, mailto:
             return match[0]
         if target.suffix == ".ipynb" and target.stem in stems and len(target.parts) == 1:
             return f'<a href="{target.stem}.html{match["anchor"]}">{words}</a>'
@@ -183,59 +274,83 @@ def _plain(markdown: str) -> str:
 
 def _page(title: str, body: str) -> str:
     style = (Path(__file__).parent / "gallery.css").read_text(encoding="utf-8")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
-<link rel="icon" href="data:,">
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+    return pages.html_page(title, style, body)
+
+
+def _image_html(image: bytes, alt: str) -> str:
+    width, height = Image.open(io.BytesIO(image)).size
+    return (
+        f'<img src="{pages.data_address(image)}" alt="{html.escape(alt)}" '
+        f'width="{width}" height="{height}">'
+    )
+
+
+def _frame_html(about: Explored) -> str:
+    title = html.escape(about.title)
+    frame = f'<iframe src="{about.page}" title="{title}, with controls" loading="lazy"></iframe>'
+    return f'{frame}<p class="more"><a href="{about.page}">{title}, on a page of its own</a></p>'
+
+
+def _link_html(about: Explored) -> str:
+    return f'<p class="more"><a href="{about.page}">Move it: {html.escape(about.title)}</a></p>'
+
+
+_INDEX_LINK = '<a class="index" href="index.html">All notebooks</a>'
 
 
 def _neighbours(cards: Sequence[Card], position: int) -> str:
     """Links to the notebook before, the index and the notebook after."""
-
-    def link(index: int, words: str) -> str:
-        if not 0 <= index < len(cards):
-            return "<span></span>"
-        return f'<a href="{cards[index].page}">{words.format(html.escape(cards[index].title))}</a>'
-
-    before, after = link(position - 1, "← {}"), link(position + 1, "{} →")
-    return f'<nav>{before}<a href="index.html">All notebooks</a>{after}</nav>\n'
+    before = _nav_link(cards[position - 1], "prev") if position else "<span></span>"
+    after = _nav_link(cards[position + 1], "next") if position + 1 < len(cards) else "<span></span>"
+    return f'<nav aria-label="Notebooks">{before}{_INDEX_LINK}{after}</nav>\n'
 
 
-def _index(cards: Sequence[Card], frozen: Sequence[tuple[str, str]]) -> str:
-    shown = "\n".join(map(_card_html, cards))
+def _links(home: Card | None) -> str:
+    """Links of an explorer's page: to its notebook and to the index."""
+    back = _nav_link(home, "prev") if home else "<span></span>"
+    return f'<nav aria-label="Notebooks">{back}{_INDEX_LINK}</nav>\n'
+
+
+def _nav_link(card: Card, way: str) -> str:
+    """A link with an arrow and what stands before the colon of a title."""
+    title = f"<span>{html.escape(card.title.partition(':')[0])}</span>"
+    words = f"\u2190 {title}" if way == "prev" else f"{title} \u2192"
+    return f'<a rel="{way}" href="{card.page}">{words}</a>'
+
+
+def _index(cards: Sequence[Card], explored: Sequence[Explored]) -> str:
+    shown = "\n".join(
+        _card_html(card, [e for e in explored if e.home == Path(card.page).stem]) for card in cards
+    )
     body = f"""<header>
 <h1>hirelab</h1>
 <p>A microscope for Hire-MLP, a vision network that mixes space by rearranging tokens. Each page
-is a notebook with one question, as its author last ran it.</p>
+is a notebook with one question, as its author last ran it; its explorers have controls that move
+here, without Python.</p>
 </header>
-<section class="cards">
+<main class="cards">
 {shown}
-</section>"""
-    if frozen:
-        links = "\n".join(
-            f'<li><a href="{html.escape(name)}">{html.escape(title)}</a></li>'
-            for title, name in frozen
-        )
-        body += f"\n<section>\n<h2>Move the sliders without a kernel</h2>\n<ul>\n{links}\n</ul>\n"
-        body += "</section>"
+</main>"""
+    homeless = [about for about in explored if about.home is None]
+    if homeless:
+        body += f"\n<section>\n<h2>More explorers</h2>\n{_moves(homeless)}\n</section>"
     return _page("hirelab: the notebooks", body)
 
 
-def _card_html(card: Card) -> str:
+def _card_html(card: Card, explored: Sequence[Explored] = ()) -> str:
     image = ""
     if card.thumbnail:
-        data = base64.b64encode(card.thumbnail).decode()
-        image = f'<img src="data:image/png;base64,{data}" alt="">'
-    words = f"<h2>{html.escape(card.title)}</h2><p>{html.escape(card.question)}</p>"
-    return f'<a class="card" href="{card.page}">{image}{words}</a>'
+        image = f'<img src="{pages.data_address(card.thumbnail)}" alt="">'
+    number = re.match(r"\d+", card.page)
+    before = f'<span class="number">{number[0]}</span> ' if number else ""
+    title = f'<h2>{before}<a href="{card.page}">{html.escape(card.title)}</a></h2>'
+    words = f"{title}<p>{html.escape(card.question)}</p>"
+    return f'<article class="card">{image}{words}{_moves(explored)}</article>'
+
+
+def _moves(explored: Sequence[Explored]) -> str:
+    """Links to explorers, as a list."""
+    items = "".join(
+        f'<li><a href="{about.page}">{html.escape(about.title)}</a></li>' for about in explored
+    )
+    return f'<ul class="moves" aria-label="Explorers">{items}</ul>' if explored else ""

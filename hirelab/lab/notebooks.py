@@ -7,14 +7,16 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 from nbformat import NotebookNode
 
 from .._shared.errors import HirelabError
 from .._shared.files import pick, write_atomic
+from .jupyter_server_config import drop_views
 
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+ANSWER = "answer"  # the tag of a cell whose outputs answer a guess: they are folded until clicked
 CELL_SECONDS = 600  # no cell should need this long; it ends a notebook that hangs
 
 
@@ -85,7 +87,8 @@ def _execute(notebook: NotebookNode, path: Path) -> None:
         coalesce_streams=True,  # where a stream is cut into pieces is chance
     )
     try:
-        client.execute(env=_kernel_environment())
+        with TemporaryDirectory() as empty:
+            client.execute(env=_kernel_environment(empty))
     except CellExecutionError as error:
         cell = next(n for n, cell in enumerate(code_cells(notebook), 1) if _errors(cell))
         said = f"{path.name}: code cell {cell} raised {error.ename}: {first_line(error.evalue)}"
@@ -95,18 +98,18 @@ def _execute(notebook: NotebookNode, path: Path) -> None:
         raise HirelabError(f"{said}; the file was left as it was") from error
 
 
-def _kernel_environment() -> dict[str, str]:
-    """One thread, so that sums come out the same on every machine, and the notebook's own plots."""
+def _kernel_environment(empty: str) -> dict[str, str]:
+    """One thread, so that sums come out the same on every machine, and the notebook's own plots.
+
+    And none of the data sets of this machine, but an ``empty`` folder in their place: what is
+    stored does not depend on them, and shows no image that may not be passed on.
+    """
     inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    return {**inherited, "OMP_NUM_THREADS": "1"}
+    return {**inherited, "OMP_NUM_THREADS": "1", "HIRELAB_DATA": "", "HIRELAB_CACHE": empty}
 
 
 def normalise(notebook: NotebookNode, stem: str) -> None:
-    """Remove from ``notebook``, in place, what differs between two runs or two machines.
-
-    An image that stands in for a widget stays and the reference to the widget goes: without a
-    kernel there is no such widget, and JupyterLab would say so instead of showing the image.
-    """
+    """Remove from ``notebook``, in place, what differs between two runs or two machines."""
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     notebook.metadata = NotebookNode(
         kernelspec=NotebookNode(display_name="Python 3", language="python", name="python3"),
@@ -117,9 +120,9 @@ def normalise(notebook: NotebookNode, stem: str) -> None:
         cell.id = f"{prefix}-{number:02d}"
         tags = cell.metadata.get("tags")
         cell.metadata = NotebookNode(tags=tags) if tags else NotebookNode()
-        for output in cell.get("outputs", []):
-            if any(kind.startswith("image/") for kind in output.get("data", {})):
-                output.data.pop(WIDGET_VIEW, None)
+        if ANSWER in (tags or []):
+            cell.metadata.jupyter = NotebookNode(outputs_hidden=True)
+    drop_views(notebook)
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:

@@ -63,13 +63,17 @@ def export(
         img_size, dynamic_size: see `export_program`.
 
     Raises:
-        HirelabError: for an unknown format or a size too small.
+        HirelabError: for an unknown format, a size too small, or a path that is a folder.
         ImportError: when ONNX is not installed, saying what to install.
     """
     if format not in FORMATS:
         raise HirelabError(f"format is {format!r}; choose one of {', '.join(FORMATS)}.")
     path = Path(path)
+    if path.is_dir():
+        raise HirelabError(f"{path} is a folder; give the path of a file to write.")
     path = path if path.suffix else path.with_suffix(FORMATS[format])
+    if format == "onnx":
+        _check_onnx()
     program = export_program(model, img_size, dynamic_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -82,7 +86,8 @@ def export(
     return path
 
 
-def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
+def _check_onnx() -> None:
+    """Make sure that ONNX is installed, before anything takes its time."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -90,6 +95,9 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
         raise ImportError(
             f"{error.name} is not installed; pip install 'hirelab[export]' brings it."
         ) from error
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     onnx_program = torch.onnx.export(
         program, input_names=["pixels"], output_names=["logits"], dynamo=True, verbose=False
     )

@@ -11,20 +11,30 @@ import timm
 import torch
 
 from .._shared.errors import HirelabError, unknown
+from ..hooks.forward import model_name
 from .checkpoints import architecture, checkpoint_filter_fn, load_into, read
 from .hire_mlp import HireMLP, default_cfgs
 
 
-def model_names() -> list[str]:
-    """The names that `create` and timm.create_model know from here, smallest first."""
-    return list(default_cfgs)
+def model_names(pretrained: bool = False) -> list[str]:
+    """The names that `create` and timm.create_model know from here, smallest first.
+
+    Args:
+        pretrained: only what has trained weights, as NAME.TAG where there is a tag. NAME alone
+            then means the first of its network's.
+    """
+    if not pretrained:
+        return list(default_cfgs)
+    every = [(name, tag, cfg) for name, d in default_cfgs.items() for tag, cfg in d.cfgs.items()]
+    return [f"{name}.{tag}".rstrip(".") for name, tag, cfg in every if cfg.has_weights]
 
 
 def create(name: str, *, seed: int | None = None, **kwargs: Any) -> HireMLP:
     """A Hire-MLP in evaluation mode: ``timm.create_model(name, **kwargs).eval()``.
 
     Args:
-        name: one of `model_names`, with ".TAG" for other than its first weights.
+        name: one of `model_names`: NAME is an architecture, and with ``pretrained=True`` its first
+            weights; NAME.TAG means those weights. So it is in timm, and in every command.
         seed: seeds the initial weights, and leaves PyTorch's own random state as it was.
         kwargs: any argument of `HireMLP`, and timm's (pretrained, features_only, ...).
 
@@ -32,18 +42,35 @@ def create(name: str, *, seed: int | None = None, **kwargs: Any) -> HireMLP:
         A `HireMLP`, or timm's wrapper of one with ``features_only=True``.
 
     Raises:
-        HirelabError: for an unknown name; the message suggests near ones.
+        HirelabError: for an unknown name or tag (the message suggests near ones), and for weights
+            that nobody has trained.
         FileNotFoundError, RuntimeError: for weights that cannot be had; the message says why.
     """
-    if name.partition(".")[0] not in default_cfgs:
-        cure = f"hirelab has {', '.join(model_names())}; other networks come from timm."
-        raise HirelabError(unknown("network", name, default_cfgs, cure))
+    _check_name(name, bool(kwargs.get("pretrained")) and not _OWN_WEIGHTS & kwargs.keys())
     devices = range(torch.cuda.device_count())  # manual_seed seeds them too
     with torch.random.fork_rng(devices=devices, enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         # timm's own wrapper of one with features_only=True
         return cast("HireMLP", timm.create_model(name, **kwargs).eval())
+
+
+_OWN_WEIGHTS = {"pretrained_cfg", "pretrained_cfg_overlay"}
+"""timm's arguments by which a caller brings weights of his own."""
+
+
+def _check_name(name: str, pretrained: bool) -> None:
+    """Make sure that a network is called so, and that it has weights where they are asked for."""
+    architecture, _, tag = name.partition(".")
+    if architecture not in default_cfgs:
+        cure = f"hirelab has {', '.join(model_names())}; other networks come from timm."
+        raise HirelabError(unknown("network", name, default_cfgs, cure))
+    cfgs, trained = default_cfgs[architecture].cfgs, ", ".join(model_names(pretrained=True))
+    if tag and tag not in cfgs:
+        known = [f"{architecture}.{one}" for one in cfgs if one]
+        raise HirelabError(unknown("network", name, known, f"Trained are {trained}."))
+    if pretrained and not default_cfgs[architecture].default.has_weights:
+        raise HirelabError(f"{name} has no trained weights; trained are {trained}.")
 
 
 def load(path: str | Path, **kwargs: Any) -> HireMLP:
@@ -73,7 +100,7 @@ def load(path: str | Path, **kwargs: Any) -> HireMLP:
 
 
 def skeleton(network: str | HireMLP) -> tuple[str, HireMLP]:
-    """(name, network) on PyTorch's meta device: shapes without numbers, which cost no memory.
+    """(timm's name, network) on PyTorch's meta device: shapes without numbers or their memory.
 
     Args:
         network: a name of `model_names`, or a network, which is left as it is.
@@ -87,7 +114,7 @@ def skeleton(network: str | HireMLP) -> tuple[str, HireMLP]:
         raise HirelabError(
             f"network is a {type(network).__name__}; give a Hire-MLP or the name of one."
         )
-    return type(network).__name__, deepcopy(network).to("meta").eval()
+    return model_name(network), deepcopy(network).to("meta").eval()
 
 
 @lru_cache(maxsize=16)

@@ -33,7 +33,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from .._shared.checks import check_choice, check_whole
-from .._shared.errors import HirelabError
+from .._shared.errors import HirelabError, unknown
 from .._shared.imagenette import WORDS as IMAGENETTE
 from ..hooks.points import Probe, Probed
 from ..rearrange import AXES, Rearrangement, check_settings, partition, shift, unpartition, unshift
@@ -393,6 +393,7 @@ class HireMLP(Probed, nn.Module):
         padding: str | None = None,
         cross_region: str | None = None,
         restore: bool | None = None,
+        **others: Any,
     ) -> None:
         """Change, on the built network, what has no parameters; what is None stays.
 
@@ -400,9 +401,20 @@ class HireMLP(Probed, nn.Module):
         ``(j mod shift_cycle[i]) * shift[i]``. A single block may be set at its own branches:
         ``model.stages[2].blocks[1].hire.height.shift = 2``.
 
+        ``region``, ``branches``, ``fc_layers`` and ``fusion`` shape the weights and cannot be
+        changed here: build another network, ``hirelab.create(name, region=2)``.
+
         Raises:
-            HirelabError: for an impossible setting, before anything is changed.
+            HirelabError: for an impossible setting, or another one, before anything is changed.
         """
+        for name in others:
+            if name in ("region", "branches", "fc_layers", "fusion"):
+                raise HirelabError(
+                    f"{name} shapes the weights and cannot be changed on a built network; build "
+                    f"another one: hirelab.create(name, {name}={others[name]!r})."
+                )
+            known = ("shift", "padding", "cross_region", "restore")
+            raise HirelabError(unknown("setting", name, known, f"There are {', '.join(known)}."))
         steps = None if shift is None else per_stage("shift", shift, len(self.stages))
         check_settings(
             1,

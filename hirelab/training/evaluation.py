@@ -8,6 +8,7 @@ evaluate_checkpoint   a network by name, run folder or file: what `hirelab evalu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +17,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from .._shared.errors import HirelabError, unknown
+from .._shared.errors import HirelabError
 from ..datasets.cache import DecodedImages, decode
-from ..datasets.subsets import open_images
+from ..datasets.subsets import LabelledImages, decoded_note, open_images
 from ..datasets.transforms import normalise
 from ..hooks.forward import eval_mode
-from ..models import create, load
-from ..models.pretrained import bundled, manifest
 from ..results import Result
 from .recipes import PAPER, stored_size
-from .runs import RunInfo, load_run
+from .runs import RunInfo, open_network
 
 __all__ = ["Evaluation", "evaluate", "evaluate_checkpoint", "validation_images"]
 
@@ -156,6 +155,11 @@ def validation_images(
     Raises:
         HirelabError: the images are not those of the run (without ``data``), or of other classes.
     """
+    return decode(_listed(info, data), stored or info.config.recipe.stored_size)
+
+
+def _listed(info: RunInfo, data: str | Path | None) -> LabelledImages:
+    """The validation images of a run, or others of the same classes, not decoded yet."""
     config = info.config
     images = open_images(data or info.source, "val", config.classes)
     if data is None and images.fingerprint != config.data_fingerprints["val"]:
@@ -163,45 +167,39 @@ def validation_images(
             f"{info.source} has other validation images than the run had: give --data to evaluate "
             f"on these all the same"
         )
-    return decode(images, stored or config.recipe.stored_size)
+    return images
 
 
 def evaluate_checkpoint(
-    network: str | Path, data: str | Path | None = None, img_size: int | None = None
+    network: str | Path,
+    data: str | Path | None = None,
+    img_size: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """`evaluate` a network by name, run folder or file: what `hirelab evaluate` prints.
 
     Args:
-        network: a bundled network's name, the folder of a finished run, or a file of weights.
+        network: a name, the folder of a finished run, or a file of weights, see `open_network`.
         data: a data set; default that which the network was trained on (needed for a file).
         img_size: side in pixels; default the network's own, 224 for a file.
+        say: called with what happens next, before it takes its time.
 
     Raises:
         HirelabError: no such network, no such data, other classes than the network has.
     """
-    model, info = _open(str(network))
+    model, info = open_network(network)
     if info is not None:
-        recipe = info.config.recipe
-        img_size = img_size or recipe.img_size
-        images = validation_images(info, data, stored_size(img_size, recipe.crop_pct))
+        images, recipe = _listed(info, data), info.config.recipe
     elif data is not None:
-        img_size = img_size or PAPER.img_size
-        images = decode(open_images(data, "val"), stored_size(img_size, PAPER.crop_pct))
+        images, recipe = open_images(data, "val"), PAPER
     else:
         raise HirelabError(f"{network} does not say what it was trained on: give --data")
-    classes = len(images.images.classes)
+    classes = len(images.classes)
     if model.num_classes != classes:
         raise HirelabError(f"the network has {model.num_classes} classes and the images {classes}")
-    return evaluate(model, images, img_size)
-
-
-def _open(network: str) -> tuple[nn.Module, RunInfo | None]:
-    """A network by name, run folder or file, and what is known of its training."""
-    if network in bundled():
-        return create(network, pretrained=True), RunInfo.from_json(manifest(network))
-    if Path(network).is_dir():
-        return load_run(network)
-    if Path(network).is_file():
-        return load(network), None
-    cure = "Give a bundled network's name, the folder of a run or a file of weights."
-    raise HirelabError(unknown("network", network, bundled(), cure))
+    img_size = img_size or recipe.img_size
+    stored = stored_size(img_size, recipe.crop_pct)
+    if say:
+        note = decoded_note(stored, len(images))
+        say(f"{len(images):,} images of {data or images.source}; {note}")
+    return evaluate(model, decode(images, stored), img_size)

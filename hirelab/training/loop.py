@@ -9,15 +9,15 @@ generator to go on after a stop, and the number of worker processes changes noth
 r of n takes every n-th of them. The effective batch is kept on any number of processes, and with
 synchronised BatchNorm so is the function that is trained.
 
-`recipes` says what a run does, `data` which images a step sees, `trainer` what a step is, `runs`
-what the folder holds. Here: their order, checkpoints, stopping, and what is said meanwhile.
+`recipes` says what a run does, `data` which images a step sees, `trainer` what a step is,
+`progress` what a checkpoint keeps, `stopping` when to leave, `runs` what the folder holds. Here:
+their order, and what is said meanwhile.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +42,7 @@ from .evaluation import Evaluation, evaluate
 from .network import build_network
 from .recipes import Recipe
 from .runs import EVALUATION, WEIGHTS, History, RunConfig, check_folder, start_or_resume
+from .stopping import Clock, stop_requests
 from .trainer import Trainer
 
 __all__ = ["LOOP", "DivergedError", "Run", "train"]
@@ -161,8 +162,8 @@ def train(
         collate_fn=collate,
         pin_memory=accelerator.device.type == "cuda",
     )
-    clock = _Clock(60 * save_minutes, stop_after)
-    with _stop_requests() as stopped, _board(out, tensorboard and main) as board:
+    clock = Clock(60 * save_minutes, stop_after)
+    with stop_requests() as stopped, _board(out, tensorboard and main) as board:
         for epoch in range(trainer.progress.step // steps, recipe.total_epochs):
             sampler.epoch, sampler.first_step = epoch, trainer.progress.step % steps
             if not _train_epoch(trainer, loader, sampler, train_set, out, clock, stopped):
@@ -206,37 +207,13 @@ def _decode(images: LabelledImages, recipe: Recipe, accelerator: Accelerator) ->
     return found
 
 
-class _Clock:
-    """When a checkpoint is due, and when this call has taken its steps."""
-
-    def __init__(self, save_seconds: float, stop_after: int) -> None:
-        self.save_seconds, self.stop_after = save_seconds, stop_after
-        self.saved = self.last = time.monotonic()
-        self.taken = 0
-
-    def tick(self) -> float:
-        """Count a step; the seconds since the one before."""
-        now = time.monotonic()
-        passed, self.last = now - self.last, now
-        self.taken += 1
-        return passed
-
-    def save_due(self) -> bool:
-        if due := self.last - self.saved > self.save_seconds:
-            self.saved = self.last
-        return due
-
-    def stops(self, asked: bool) -> bool:
-        return asked or 0 < self.stop_after <= self.taken
-
-
 def _train_epoch(
     trainer: Trainer,
     loader: DataLoader,
     sampler: EpochSampler,
     images: DecodedImages,
     out: Path,
-    clock: _Clock,
+    clock: Clock,
     stopped: Callable[[], bool],
 ) -> bool:
     """The rest of an epoch; False if it was stopped before its end, with a checkpoint."""
@@ -319,32 +296,6 @@ def _not_finite(loss: float, step: int, sampler: EpochSampler, images: DecodedIm
         f"Lower lr ({recipe.lr:g}) or raise warmup_epochs ({recipe.warmup_epochs}), with another "
         f"--out; in half precision, try precision=no"
     )
-
-
-@contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """While it lasts, the first Ctrl-C or SIGTERM is a request, and the second interrupts.
-
-    Gives a function that says whether a request came.
-    """
-    asked: list[int] = []
-
-    def ask(number: int, frame: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        print("\nstopping after this step, with a checkpoint ...", file=sys.stderr, flush=True)
-
-    try:
-        before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: signals are somebody else's
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -15,6 +15,11 @@ __all__ = ["PRESETS", "Recipe", "preset", "stored_size", "table"]
 
 
 PRECISIONS = ("no", "bf16", "fp16")
+NOT_NEGATIVE = (
+    "warmup_epochs", "cooldown_epochs", "min_lr", "warmup_lr", "weight_decay", "color_jitter",
+    "mixup", "cutmix",
+)  # fmt: skip
+PROBABILITIES = ("reprob", "mixup_prob", "smoothing")
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,16 @@ class Recipe:
             for name, good, cure in (
                 ("epochs", self.epochs >= 1, "at least 1"),
                 ("batch_size", self.batch_size >= 2, "at least 2, for BatchNorm and mixup"),
+                *((name, getattr(self, name) >= 0, "at least 0") for name in NOT_NEGATIVE),
+                *((name, 0 <= getattr(self, name) <= 1, "from 0 to 1") for name in PROBABILITIES),
                 ("lr", self.lr > 0, "above 0"),
                 ("img_size", self.img_size >= 32, "at least 32 pixels"),
+                (
+                    "start_img_size",
+                    self.start_img_size == 0 or 32 <= self.start_img_size <= self.img_size,
+                    f"0, or from 32 to img_size ({self.img_size}) pixels",
+                ),
+                ("drop_path", 0 <= self.drop_path < 1, "from 0 to below 1"),
                 ("crop_pct", 0 < self.crop_pct <= 1, "above 0 and at most 1"),
                 ("scale", 0 < self.scale <= 1, "above 0 and at most 1"),
                 ("aug_repeats", self.aug_repeats >= 1, "at least 1"),

@@ -5,6 +5,7 @@ RunInfo           that, and where and when it ran: run.json
 start_or_resume   begin a run in a folder, or make sure that it is the same one that goes on
 History           its rows, one for each epoch, which draws itself
 load_run          the network that a finished run trained
+open_network      the trained network that a name, a run's folder or a file means
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from typing import Any, Self
 from safetensors.torch import load_file
 from torch import nn
 
-from .._shared.errors import HirelabError
+from .._shared.errors import HirelabError, unknown
 from .._shared.files import write_atomic
+from .._shared.tables import Records
+from ..hooks.forward import pretrained_cfg
+from ..models import create, load, model_names
+from ..models.pretrained import bundled
 from ..results import Result, hardware, versions
 from .network import build_network
 from .recipes import Recipe
@@ -32,6 +37,7 @@ __all__ = [
     "RunInfo",
     "check_folder",
     "load_run",
+    "open_network",
     "plot_histories",
     "read_history",
     "read_run",
@@ -133,7 +139,7 @@ class RunInfo:
 
 
 @dataclass(frozen=True, eq=False)
-class History(Result):
+class History(Records, Result):
     """What a run wrote down after each epoch.
 
     Attributes:
@@ -143,6 +149,11 @@ class History(Result):
     """
 
     rows: list[dict[str, float]]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each epoch; None stands where an epoch was not validated."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return [{name: row.get(name) for name in names} for row in self.rows]
 
     def column(self, name: str) -> tuple[list[float], list[float]]:
         """(epochs, values) of the rows that have ``name``."""
@@ -262,3 +273,33 @@ def load_run(out: str | Path) -> tuple[nn.Module, RunInfo]:
     )
     network.load_state_dict(load_file(out / WEIGHTS))
     return network.eval(), info
+
+
+def open_network(network: str | Path) -> tuple[nn.Module, RunInfo | None]:
+    """The trained network that a name, a run's folder or a file means, in evaluation mode; and
+    what is known of its training.
+
+    Names are timm's: NAME.TAG means these weights, and NAME the first of its network's, as
+    `hirelab.create` has them with ``pretrained=True``.
+
+    Raises:
+        HirelabError: there is none, it is not trained, or its weights cannot be had.
+    """
+    name = str(network)
+    if name.partition(".")[0] in model_names():
+        try:
+            model = create(name, pretrained=True)
+        except (FileNotFoundError, RuntimeError) as error:  # files missing, downloads that fail
+            raise HirelabError(str(error)) from error
+        cfg = pretrained_cfg(model)
+        made = bundled().get(f"{cfg['architecture']}.{cfg['tag']}")
+        return model, RunInfo.from_json(made) if made else None
+    if Path(network).is_dir():
+        return load_run(network)
+    if Path(network).is_file():
+        return load(network), None
+    cure = (
+        "Give the name of a trained one (NAME or NAME.TAG), the folder of a run or a file of "
+        "weights."
+    )
+    raise HirelabError(unknown("network", name, model_names(pretrained=True), cure))

@@ -6,11 +6,9 @@ device or many. What is random in a step follows from (seed, step, process).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,48 +22,13 @@ from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from .._shared.errors import HirelabError
-from .._shared.files import atomic, write_atomic
 from ..datasets.transforms import normalise
 from .data import position_seed, set_seed
 from .distributed import synchronise
+from .progress import Progress, restore_checkpoint, save_checkpoint
 from .recipes import Recipe
-from .runs import CHECKPOINT, HISTORY, History
 
-__all__ = ["Progress", "Trainer"]
-
-
-@dataclass
-class Progress:
-    """Where a run stands, kept in its checkpoint.
-
-    Attributes:
-        step: steps taken, over all epochs.
-        loss_sum, loss_count, seconds: of the steps of the open epoch.
-        history: rows of the epochs that are closed, see `runs.History`.
-    """
-
-    step: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def loss(self) -> float:
-        """Mean loss of the open epoch's steps."""
-        return self.loss_sum / self.loss_count
-
-    def count(self, loss: float, seconds: float) -> None:
-        """Add a step to the open epoch."""
-        self.loss_sum += loss
-        self.loss_count += 1
-        self.seconds += seconds
-
-    def close_epoch(self, row: dict[str, float]) -> None:
-        """Keep an epoch's row and begin the next."""
-        self.history.append(row)
-        self.loss_sum, self.loss_count, self.seconds = 0.0, 0, 0.0
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -192,25 +155,11 @@ class Trainer:
         Raises:
             HirelabError: the disk refuses; what was there is still there.
         """
-        content = {name: part.state_dict() for name, part in self._parts().items()}
-        try:
-            with atomic(out / CHECKPOINT) as temporary:
-                torch.save({**content, "state": dataclasses.asdict(self.progress)}, temporary)
-            write_atomic(out / HISTORY, History(self.progress.history).to_jsonl())
-        # torch reports a full disk as a RuntimeError of its writer
-        except (OSError, RuntimeError) as error:
-            raise HirelabError(
-                f"the checkpoint of step {self.progress.step:,} could not be written to {out} "
-                f"({error}); the one before is still there: make room, and run the same command "
-                f"again"
-            ) from error
+        save_checkpoint(out, self._parts(), self.progress)
 
     def restore(self, out: Path) -> bool:
         """Go back to the checkpoint in ``out``; False where there is none."""
-        if not (out / CHECKPOINT).exists():
-            return False
-        content = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)
-        for name, part in self._parts().items():
-            part.load_state_dict(content[name])
-        self.progress = Progress(**content["state"])
-        return True
+        found = restore_checkpoint(out, self._parts())
+        if found is not None:
+            self.progress = found
+        return found is not None

@@ -65,10 +65,11 @@ def draw_field(
     canvas.rect(box, outline=theme.LINE)
 
 
-def _bordered(colors: np.ndarray, mask: np.ndarray, fold: int = 4) -> np.ndarray:
-    """The image ``fold`` times as large, the mask's border white, half a pixel wide."""
+def _bordered(colors: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image at least four times as large, the mask's border a thin white line."""
+    fold = max(4, 512 // max(mask.shape))  # of a map of few tokens each is many pixels
     mask = np.kron(mask, np.ones((fold, fold), bool))
-    colors, pen = np.kron(colors, np.ones((fold, fold, 1), np.uint8)), fold // 2
+    colors, pen = np.kron(colors, np.ones((fold, fold, 1), np.uint8)), 2
     padded = np.pad(mask, pen, constant_values=False)
     high, wide = mask.shape
     inner = mask.copy()

@@ -27,8 +27,8 @@ from PIL import Image
 from .._shared.errors import HirelabError, unknown
 from .._shared.files import write_atomic
 from ..viz.canvas import compact, encode, jpeg, mime
-from .controls import Choice, Control, Depends, check_field, controls_of, limited
-from .page import frozen_page
+from .controls import Control, Depends, check_field, controls_of, limited
+from .page import frozen_page, webp
 
 CACHED = 32  # frames an explorer keeps; a bound, so that moving sliders for hours costs nothing
 
@@ -38,8 +38,8 @@ class Frame:
     """What an explorer shows for some settings.
 
     Attributes:
-        image: the encoded image (JPEG in a live view, the still's format on a frozen page); empty
-            where the settings are impossible.
+        image: the encoded image (JPEG in a live view, WebP on a frozen page); empty where the
+            settings are impossible.
         text: what the image says, in a sentence or two, or why the settings are impossible.
     """
 
@@ -302,7 +302,7 @@ class Explorer:
         for combination in itertools.product(*values.values()):
             try:
                 settings = self.check(dict(zip(values, combination, strict=True)))
-                frames.append(self._frame(settings, compact))
+                frames.append(self._frame(settings, webp))
             except ValueError as error:
                 frames.append(Frame(b"", str(error)))
         possible = [i for i, frame in enumerate(frames) if frame.image]
@@ -314,17 +314,10 @@ class Explorer:
         now = [getattr(self._settings, name) for name in values]
         if all(value in options for value, options in zip(now, values.values(), strict=True)):
             start = [o.index(value) for value, o in zip(now, values.values(), strict=True)]
-        labelled = [self._labelled(name, options) for name, options in values.items()]
+        labelled = [(self.controls[name], options) for name, options in values.items()]
         shown = [(frame.image, frame.text) for frame in frames]
         write_atomic(Path(path), frozen_page(self.title, labelled, start, shown))
         return Path(path)
-
-    def _labelled(self, name: str, values: list[Any]) -> tuple[str, list[Any]]:
-        """A setting's label, and what its values are called where they have names."""
-        control = self.controls[name]
-        if isinstance(control, Choice) and control.names:
-            values = [control.name_of(control.value_of(value)) for value in values]
-        return control.label, values
 
 
 def _has_kernel() -> bool:

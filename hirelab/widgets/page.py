@@ -1,19 +1,202 @@
-"""The frozen page of an explorer: one HTML file with every image inside and sliders that move."""
+"""The frozen page of an explorer: one HTML file with every image inside and controls that move.
+
+Also what a frozen page and the gallery's other pages share: colours, type, the bar of links.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
+import io
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from ..viz import theme
+from PIL import Image
+
+from .controls import Choice, Control, Slider, Toggle
+
+PHOTOGRAPH = 8192  # colours; drawings have under 2000 with the greys of their letters
+PHOTOGRAPH_WIDTH = 1440  # pixels; a page shows 1000, so letters stay sharp at half the weight
+
+# Every text has a contrast of 4.5 : 1 or more on what it stands on; a test computes it.
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --ink: #1b1f24; --quiet: #57606a; --line: #d0d7de; --wash: #f6f8fa; --paper: #ffffff;
+  --link: #0b57a4; --warn: #b35900;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ink: #e6e9ee; --quiet: #a7b0bb; --line: #3d4651; --wash: #1c2229; --paper: #12161b;
+    --link: #86bcff; --warn: #f0a050;
+  }
+}
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; }
+body {
+  max-width: 65rem; margin: 0 auto; padding: 0.5rem 1.25rem 3rem;
+  color: var(--ink); background: var(--paper);
+  font: 17px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
+  overflow-wrap: break-word;
+}
+h1, h2, h3 { line-height: 1.25; }
+a { color: var(--link); }
+:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
+img { max-width: 100%; height: auto; background: #ffffff; }
+
+/* The bar of links: one line, however long the titles are */
+nav { display: flex; gap: 1rem; justify-content: space-between; font-size: 0.95rem; }
+nav > * { display: flex; gap: 0.35rem; min-width: 2.75rem; padding: 0.55rem 0; }
+nav > .index { flex-shrink: 0; }
+nav span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+@media (max-width: 40rem) { body { padding: 0 1rem 2rem; } }
+"""
+
+_PAGE_STYLE = """
+h1 { font-size: 1.6rem; margin: 0.6rem 0; }
+#controls {
+  display: grid; gap: 0.4rem 1.5rem; margin: 0.5rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 14rem), 1fr));
+}
+.control { display: grid; grid-template-columns: 1fr auto; align-items: center; min-width: 0; }
+.control > input[type=range], .control > select { grid-column: 1 / -1; width: 100%; }
+.control.plays > input[type=range] { grid-column: 1; }
+.control > input[type=range] { height: 2.25rem; margin: 0; accent-color: var(--link); }
+.control > select, button {
+  min-height: 2.25rem; padding: 0 0.6rem; font: inherit; font-size: 0.95rem;
+  color: var(--ink); background: var(--wash); border: 1px solid var(--quiet); border-radius: 6px;
+}
+.control.plays > button { min-width: 4.5rem; margin-left: 0.75rem; }
+.control.yes {
+  display: flex; flex-direction: row-reverse; justify-content: flex-end; gap: 0.6rem;
+  min-height: 2.75rem;
+}
+.control.yes input { width: 1.4rem; height: 1.4rem; margin: 0; accent-color: var(--link); }
+output { justify-self: end; color: var(--quiet); font-variant-numeric: tabular-nums; }
+figure { margin: 0.5rem 0 0; overflow-x: auto; }
+figure img { display: block; width: 100%; border-radius: 4px; }
+#larger { display: none; }
+@media (max-width: 40rem) {
+  #larger { display: block; margin-top: 0.5rem; }
+  figure.large img { width: 48rem; max-width: none; }
+}
+#facts { min-height: 3.2em; margin: 0.5rem 0 0; color: var(--quiet); font-size: 0.95rem; }
+#facts.impossible { color: var(--ink); border-left: 4px solid var(--warn); padding-left: 0.75rem; }
+.embedded body { max-width: none; padding: 0.25rem; }
+.embedded nav, .embedded h1 { display: none; }
+"""
+
+_SCRIPT = """
+const inputs = [...document.querySelectorAll("#controls input, #controls select")];
+const image = document.getElementById("image"), facts = document.getElementById("facts");
+function position(input) {  // which of its values a control stands at
+  if (input.type !== "checkbox") return Number(input.value);
+  return input.checked ? Number(input.dataset.yes) : 1 - input.dataset.yes;
+}
+function show() {
+  let index = 0;
+  inputs.forEach((input, i) => {
+    const words = data.values[i][position(input)];
+    index = index * data.values[i].length + position(input);
+    if (input.type === "range") {
+      input.setAttribute("aria-valuetext", words);
+      document.querySelector(`output[for="${input.id}"]`).textContent = words;
+    }
+  });
+  const frame = data.frames[index], possible = frame.image !== null;
+  if (possible) {
+    image.src = data.images[frame.image];
+    image.alt = frame.text;
+  }
+  image.style.opacity = possible ? 1 : 0.35;
+  facts.textContent = possible ? frame.text : frame.text + data.still;
+  facts.classList.toggle("impossible", !possible);
+}
+inputs.forEach(input => input.addEventListener("input", show));
+document.querySelectorAll("button.play").forEach(button => {
+  const input = document.getElementById(button.dataset.moves);
+  let clock = 0;
+  function stop() {
+    clearInterval(clock);
+    clock = 0;
+    button.textContent = "Play";
+    facts.setAttribute("aria-live", "polite");
+  }
+  button.addEventListener("click", () => {
+    if (clock) return stop();
+    button.textContent = "Stop";
+    facts.setAttribute("aria-live", "off");  // nobody can listen to a film of sentences
+    clock = setInterval(() => {
+      input.value = input.value === input.max ? 0 : Number(input.value) + 1;
+      show();
+    }, Number(button.dataset.pause));
+  });
+  input.addEventListener("input", () => clock && stop());  // the reader takes over
+});
+const larger = document.getElementById("larger");
+larger.addEventListener("click", () => {
+  const large = document.querySelector("figure").classList.toggle("large");
+  larger.setAttribute("aria-pressed", large);
+});
+show();
+if (window !== window.parent) {  // inside a notebook's page, which makes room for it
+  document.documentElement.classList.add("embedded");
+  const tell = () => parent.postMessage({ explorerHeight: document.body.offsetHeight }, "*");
+  new ResizeObserver(tell).observe(document.body);
+}
+"""
+
+
+def webp(image: Image.Image) -> bytes:
+    """The image as WebP: a drawing pixel for pixel, one with photographs a little smaller.
+
+    Half the weight of a PNG with a palette, or a third of a JPEG that looks the same.
+    """
+    file = io.BytesIO()
+    if image.getcolors(PHOTOGRAPH):
+        image.save(file, "WEBP", lossless=True, quality=80, method=4)
+    else:
+        height = round(image.height * PHOTOGRAPH_WIDTH / image.width)
+        if image.width > PHOTOGRAPH_WIDTH:
+            image = image.resize((PHOTOGRAPH_WIDTH, height), Image.Resampling.LANCZOS)
+        image.save(file, "WEBP", quality=72, method=4)
+    return file.getvalue()
+
+
+def data_address(image: bytes) -> str:
+    """An encoded image of any kind as a ``data:`` address."""
+    kind = Image.open(io.BytesIO(image)).get_format_mimetype()
+    return f"data:{kind};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def html_page(title: str, style: str, body: str) -> str:
+    """A page that holds its style: what every page of the gallery is."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<link rel="icon" href="data:,">
+<style>{STYLE}{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def with_links(page: str, nav: str) -> str:
+    """The page with a bar of links above everything else."""
+    return page.replace("<body>\n", f"<body>\n{nav}", 1)
 
 
 def frozen_page(
     title: str,
-    controls: Sequence[tuple[str, Sequence[Any]]],
+    controls: Sequence[tuple[Control, Sequence[Any]]],
     start: Sequence[int],
     frames: Sequence[tuple[bytes, str]],
 ) -> str:
@@ -21,54 +204,72 @@ def frozen_page(
 
     Args:
         title: heading of the page.
-        controls: label and values of every slider.
-        start: where each slider stands at first, as an index of its values.
-        frames: an image (PNG, empty for none) and a text for every combination of values, those
-            of the last slider moving fastest.
+        controls: each control and the values that it takes here.
+        start: where each stands at first, as an index of its values.
+        frames: an encoded image (empty for none) and a text for every combination of values, those
+            of the last control moving fastest. An image that comes twice is held once.
     """
-    rows = "".join(
-        f"<label><span>{html.escape(label)}</span>"
-        f'<input type="range" min="0" max="{len(values) - 1}" value="{first}" '
-        f'aria-label="{html.escape(label)}"><output></output></label>'
-        for (label, values), first in zip(controls, start, strict=True)
+    rows = "\n".join(
+        _row(f"control-{i}", control, values, first)
+        for i, ((control, values), first) in enumerate(zip(controls, start, strict=True))
     )
-    shown = [
-        {"png": base64.b64encode(image).decode("ascii"), "text": text} for image, text in frames
-    ]
-    names = [[str(value) for value in values] for _, values in controls]
-    data = json.dumps({"values": names, "frames": shown})
-    data = data.replace("<", r"\u003c")  # no text can end the script, or begin a comment in it
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
-<style>
-body {{ font: 17px/1.5 system-ui, sans-serif; color: {theme.INK}; max-width: 1080px;
-       margin: 2rem auto; padding: 0 1rem; }}
-label {{ display: grid; grid-template-columns: 15rem 1fr 7rem; gap: 1rem; align-items: center; }}
-input {{ width: 100%; }}
-img {{ width: 100%; margin-top: 1rem; }}
-p {{ color: {theme.MUTED}; min-height: 3em; }}
-</style></head><body>
+    images = {image: i for i, image in enumerate(dict.fromkeys(b for b, _ in frames if b))}
+    data = {
+        "values": [_names(control, values) for control, values in controls],
+        "images": [data_address(image) for image in images],
+        "frames": [{"image": images.get(image), "text": text} for image, text in frames],
+        "still": " The picture still shows what was chosen before.",
+    }
+    width, height = Image.open(io.BytesIO(next(iter(images)))).size if images else (1, 1)
+    written = json.dumps(data, ensure_ascii=False)
+    written = written.replace("<", r"\u003c")  # no text can end the script, or begin a comment
+    body = f"""<main>
 <h1>{html.escape(title)}</h1>
-<div id="controls">{rows}</div>
-<img id="image" alt=""><p id="facts"></p>
+<div id="controls">
+{rows}
+</div>
+<figure><img id="image" alt="" width="{width}" height="{height}"></figure>
+<button id="larger" type="button" aria-pressed="false">Larger picture</button>
+<p id="facts" role="status"></p>
+<noscript><p>The controls need JavaScript; nothing is loaded from elsewhere.</p></noscript>
+</main>
 <script>
-const data = {data};
-const inputs = [...document.querySelectorAll("input")];
-const image = document.getElementById("image"), facts = document.getElementById("facts");
-function show() {{
-  let index = 0;
-  inputs.forEach((input, i) => {{
-    index = index * data.values[i].length + Number(input.value);
-    input.nextElementSibling.textContent = data.values[i][input.value];
-  }});
-  const frame = data.frames[index];
-  if (frame.png) image.src = "data:image/png;base64," + frame.png;
-  image.style.opacity = frame.png ? 1 : 0.35;
-  image.alt = facts.textContent = frame.text;
-}}
-inputs.forEach(input => input.addEventListener("input", show));
-show();
-</script></body></html>
-"""
+const data = {written};
+{_SCRIPT}</script>"""
+    return html_page(title, _PAGE_STYLE, body)
+
+
+def _names(control: Control, values: Sequence[Any]) -> list[str]:
+    """What a reader calls the values."""
+    name_of = getattr(control, "name_of", str)
+    return [name_of(value) for value in values]
+
+
+def _row(name: str, control: Control, values: Sequence[Any], first: int) -> str:
+    """A control with its label: a checkbox for yes and no, a list for words, else a slider."""
+    label = f'<label id="{name}-label" for="{name}">{html.escape(control.label)}</label>'
+    if isinstance(control, Toggle) and sorted(values) == [False, True]:
+        checked = " checked" if values[first] else ""
+        yes = values.index(True)
+        box = f'<input type="checkbox" id="{name}" data-yes="{yes}"{checked}>'
+        return f'<div class="control yes">{label}{box}</div>'
+    names = _names(control, values)
+    numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
+    if isinstance(control, Toggle) or (isinstance(control, Choice) and not numbers):
+        options = "".join(
+            f'<option value="{i}"{" selected" if i == first else ""}>{html.escape(name)}</option>'
+            for i, name in enumerate(names)
+        )
+        return f'<div class="control">{label}<select id="{name}">{options}</select></div>'
+    slide = (
+        f'{label}<output for="{name}"></output>'
+        f'<input type="range" id="{name}" min="0" max="{len(values) - 1}" value="{first}">'
+    )
+    if not (isinstance(control, Slider) and control.play):
+        return f'<div class="control">{slide}</div>'
+    pause = 100 if len(values) > 24 else 600  # milliseconds: a film, or steps to be looked at
+    play = (
+        f'<button type="button" class="play" data-moves="{name}" data-pause="{pause}" '
+        f'aria-describedby="{name}-label">Play</button>'
+    )
+    return f'<div class="control plays">{slide}{play}</div>'

@@ -17,7 +17,10 @@ import numpy as np
 import pytest
 
 from hirelab._shared.errors import HirelabError
-from hirelab.ablation.ledger import Entry, Ledger, RunKey, compile_csv, pack, source_hash, stale
+from hirelab.ablation import source
+from hirelab.ablation.ledger import Entry, Ledger, RunKey, compile_csv, pack, source_hash
+from hirelab.ablation.protocols import DIAGNOSTICS, results_folder
+from hirelab.ablation.source import DIAGNOSTIC, TRAINING, code_hash, stale
 
 
 def key(seed=0, **arguments) -> RunKey:
@@ -134,7 +137,27 @@ def test_a_changed_source_makes_stale_and_nothing_else_does():
     assert source_hash({"net.py": "b", "loop.py": "a"}) == before
     one = entry(key(), source=before)
     assert not stale(one, before)
-    assert stale(one, source_hash({"loop.py": "a", "net.py": "c"}))
+    after = source_hash({"loop.py": "a", "net.py": "c"})
+    assert stale(one, after)
+
+
+def test_code_that_trains_to_the_same_bytes_makes_nothing_stale(monkeypatch):
+    now, then, long_ago = "c" * 16, "b" * 16, "a" * 16
+    monkeypatch.setattr(source, "EQUAL", {now: {then: "moved"}, then: {long_ago: "renamed"}})
+    assert not stale(entry(key(), source=then), now)
+    # equality was seen for one state of the code: it does not hold for another by inheritance
+    assert stale(entry(key(), source=long_ago), now)
+    assert stale(entry(key(), source=then), "d" * 16)
+
+
+def test_no_run_that_is_kept_is_stale():
+    """Who changes what trains either runs the sweeps again or shows that nothing changed."""
+    for folder in (one for one in results_folder().iterdir() if one.is_dir()):
+        now = code_hash(DIAGNOSTIC if folder.name == DIAGNOSTICS else TRAINING)
+        entries, damaged = Ledger(folder).read()
+        assert entries
+        assert not damaged
+        assert not [one.key.name for one in entries if stale(one, now)]
 
 
 def test_only_one_holds_a_lease_and_gives_it_back(tmp_path):

@@ -63,7 +63,7 @@ def test_suggestion_names_wrong_predictions_and_no_others(model):
     truth[1] = (truth[1] + 2) % 5
     (said,) = (w for w in suggest_target_layer(model, x, truth).warnings if "wrong" in w)
     assert said.startswith("image 1 is predicted wrongly: ")
-    assert f"target={truth[1]} " in said
+    assert f"(target={truth[1]}) what spoke for the label" in said
     with pytest.raises(ValueError, match="without images"):
         suggest_target_layer(model, labels=truth)
     with pytest.raises(ValueError, match="target is 7"):
@@ -121,3 +121,12 @@ def test_classes_are_named_where_the_network_names_them():
     net.pretrained_cfg = {"label_names": ["ape", "bee"]}
     (said,) = (w for w in suggest_target_layer(net, x, label).warnings if "wrongly" in w)
     assert f"predicted wrongly: class {guess} (" in said
+
+
+def test_no_line_is_long_and_no_word_is_cut(model):
+    found = suggest_target_layer(model, random_images(3), labels=[0, 1, 2])
+    lines = repr(found).splitlines()
+    assert max(map(len, lines)) <= 88
+    said = " ".join(repr(found).split())
+    for text in (*found.warnings, found.why):
+        assert text in said

@@ -828,3 +828,28 @@ def test_tensors_do_not_outlive_a_call():
     gc.collect()
     assert [r() for r in gone] == [None, None]
     assert field.map.any()
+
+
+def test_without_a_point_it_is_the_last_map():
+    model, x = hl.create("hire_mlp_atto", seed=0), hl.samples(1, 64)[0]
+    field = receptive_field(model, x)
+    assert field.point == hl.grad_cam(model, x).point == "features"
+    assert hl.provenance(model, field.position, img_size=64).point == field.point
+    other = timm.create_model("resnet10t").eval()
+    assert receptive_field(other, x).point == hl.grad_cam(other, x).point == "layer4"
+
+
+def test_every_result_calls_a_network_as_timm_does():
+    model, x = hl.create("hire_mlp_atto", seed=0), hl.samples(1, 64)[0]
+    found = [
+        receptive_field(model, x),
+        hl.grad_cam(model, x),
+        hl.suggest_target_layer(model, x),
+        hl.analysis.cost.network_cost(model, 64),
+        hl.analysis.pyramid.pyramid(model, 64),
+    ]
+    assert {one.network for one in found} == {"hire_mlp_atto"}
+    other = timm.create_model("resnet10t").eval()
+    assert {receptive_field(other, x).network, hl.grad_cam(other, x).network} == {"resnet10t"}
+    own = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert receptive_field(own, x, "0").network == "Sequential"

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER_ARGUMENTS = [
     "--no-sandbox",  # CI runs as root in a container, where the sandbox cannot be made
@@ -38,8 +37,6 @@ c.ServerApp.allow_root = True
 c.MappingKernelManager.cull_idle_timeout = 300
 c.ServerApp.shutdown_no_activity_timeout = 300
 """
-# Without it a pop-up asks whether to fetch news
-PAGE_CONFIG = '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}'
 # Asks whether the open notebook has a kernel that is idle. The status light says idle before the
 # kernel exists, and "run all" in that moment is dropped.
 KERNEL_IS_IDLE = """name => {
@@ -71,22 +68,21 @@ def browser_path() -> str:
 
 
 @pytest.fixture(scope="session")
-def notebooks(tmp_path_factory) -> Path:
-    """A copy of the notebooks: what a browser saves must not reach the repository."""
-    folder = tmp_path_factory.mktemp("lab") / "notebooks"
-    return Path(shutil.copytree(NOTEBOOKS, folder))
+def copies(tmp_path_factory) -> Path:
+    """Where the lab puts its copies of the notebooks; `my_notebooks` may be somebody's."""
+    return tmp_path_factory.mktemp("lab") / "copies"
 
 
 @pytest.fixture(scope="session")
-def server(browser_path, notebooks, tmp_path_factory) -> Iterator[Server]:
+def server(browser_path, copies, tmp_path_factory) -> Iterator[Server]:
     """JupyterLab as a reader starts it; it ends with the tests, also when they are interrupted."""
     port, token = _free_port(), secrets.token_hex(16)
     settings = _jupyter_settings(tmp_path_factory.mktemp("jupyter"))
-    log = notebooks.parent / "lab.log"
+    log = copies.parent / "lab.log"
     command = [sys.executable, "-m", "hirelab", "lab", "--no-browser", "--port", str(port)]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [*command, "--notebooks", str(notebooks)],
+            [*command, "--folder", str(copies)],
             env={**os.environ, **settings, "JUPYTER_TOKEN": token},
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -126,13 +122,29 @@ def page(browser):
 
 
 @pytest.fixture
-def run_notebook(page, server):
+def open_notebook(page, server):
+    """A function that opens a notebook in the page and waits for its kernel."""
+
+    def open_(name: str) -> None:
+        page.goto(server.url(f"/lab/tree/{name}?reset"))
+        page.wait_for_function(KERNEL_IS_IDLE, arg=name)
+
+    return open_
+
+
+@pytest.fixture
+def command(page):
+    """A function that gives JupyterLab one of its commands and waits until it has ended."""
+    return lambda name: page.evaluate(f"jupyterapp.commands.execute('{name}')")
+
+
+@pytest.fixture
+def run_notebook(open_notebook, command):
     """A function that opens a notebook and runs all its cells; the page then shows them."""
 
     def run(name: str) -> None:
-        page.goto(server.url(f"/lab/tree/{name}?reset"))
-        page.wait_for_function(KERNEL_IS_IDLE, arg=name)
-        page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+        open_notebook(name)
+        command("notebook:run-all-cells")
 
     return run
 
@@ -153,10 +165,9 @@ def _free_port() -> int:
 
 def _jupyter_settings(folder: Path) -> dict[str, str]:
     """Variables that give Jupyter settings of its own, made in ``folder``."""
-    config, labconfig = folder / "config", folder / "config" / "labconfig"
-    labconfig.mkdir(parents=True)
+    config = folder / "config"
+    config.mkdir()
     (config / "jupyter_lab_config.py").write_text(JUPYTER_CONFIG)
-    (labconfig / "page_config.json").write_text(PAGE_CONFIG)
     return {
         "JUPYTER_CONFIG_DIR": str(config),
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),

@@ -718,3 +718,18 @@ def test_an_input_that_learns_is_cached_detached():
     x = torch.randn(2, 3, requires_grad=True)
     assert not probes.run_with_cache(net, x)[1]["0"].requires_grad
     assert probes.run_with_cache(net, x, grad=True)[1]["0"] is x
+
+
+def test_the_table_takes_the_size_of_an_input():
+    model = hl.create("hire_mlp_atto", seed=0, in_chans=1)
+    x = torch.zeros(2, 1, 64, 96)
+    assert repr(model.points("stages.*", x=x)) == repr(model.points("stages.*", (1, 64, 96)))
+    assert model.points("stem.out", x=x)[0].shape == (1, 16, 16, 24)
+    assert model.points("stem.out")[0].shape == (1, 16, 56, 56)
+
+
+def test_a_method_says_what_its_function_says():
+    model = hl.create("hire_mlp_atto", seed=0)
+    for name in ("points", "run_with_cache", "edits", "attached"):
+        assert getattr(model, name).__doc__ == getattr(probes, name).__doc__
+        assert getattr(probes, name).__doc__.strip()

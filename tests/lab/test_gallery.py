@@ -1,4 +1,7 @@
-"""Pages for readers without Python: reproducible, linked, and in need of no network."""
+"""Pages for readers without Python: reproducible, linked, and in need of no network.
+
+What only a browser can tell is in `tests/browser/test_gallery.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
 import hirelab as hl
 from hirelab import cli
+from hirelab.lab.frozen import Frozen
 from hirelab.lab.gallery import _card_html, card, thumbnail, write_gallery
-from hirelab.lab.notebooks import WIDGET_VIEW
+from hirelab.lab.jupyter_server_config import WIDGET_VIEW
+from hirelab.lab.outputs import LONGEST, alt_text
+from hirelab.widgets.page import webp
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -27,9 +34,14 @@ def png(color: str = "red", size: tuple[int, int] = (40, 20)) -> bytes:
     return file.getvalue()
 
 
-def image_cell(color: str, **metadata):
-    data = {"image/png": base64.b64encode(png(color)).decode(), "text/plain": f"all {color}"}
-    return new_code_cell("show()", outputs=[new_output("display_data", data)], metadata=metadata)
+def image_output(color: str, text: str, kind: str = "image/png"):
+    data = {kind: base64.b64encode(png(color)).decode(), "text/plain": text}
+    return new_output("display_data", data)
+
+
+def image_cell(color: str, text: str = "", **metadata):
+    outputs = [image_output(color, text or f"all {color}")]
+    return new_code_cell("show()", outputs=outputs, metadata=metadata)
 
 
 def store(path, *cells):
@@ -40,7 +52,8 @@ def store(path, *cells):
 def external_resources(page: str) -> list[str]:
     """Return what a browser would fetch to show ``page``: scripts, styles, fonts, images.
 
-    Only `data:` addresses are inside the page. Links that a reader may follow do not count.
+    Only `data:` addresses are inside the page. Links that a reader may follow do not count, nor
+    does a frame of another page of the same folder.
     """
     finder = ResourceFinder()
     finder.feed(page)
@@ -69,7 +82,8 @@ class ResourceFinder(HTMLParser):
             if name == "style":
                 self.found += self._CSS.findall(value or "")
             elif name in self._FETCHED and tag not in ("a", "area") and value:
-                self.found += [] if value.startswith(self._INSIDE) else [value]
+                ours = tag == "iframe" and re.fullmatch(r"\w+\.html", value)
+                self.found += [] if ours or value.startswith(self._INSIDE) else [value]
 
     def handle_data(self, data: str) -> None:
         if self._inside == "style":
@@ -82,30 +96,54 @@ class ResourceFinder(HTMLParser):
 
 
 class Page(HTMLParser):
-    """Where a page's links lead, and the sources and texts of its images."""
+    """Where a page's links and frames lead, the sources and texts of its images, the controls by
+    their labels, and which outputs are folded."""
 
     def __init__(self, path):
         super().__init__()
-        self.links, self.images = [], []
+        self.links, self.frames, self.images, self.folded = [], [], [], []
+        self.controls, self.labels = {}, {}
+        self._label, self._fold = "", False
         self.feed(path.read_text())
 
     def handle_starttag(self, tag, attrs):
         attributes = dict(attrs)
         if tag == "a":
             self.links.append(attributes["href"])
-        elif tag == "img":
+        elif tag == "iframe":
+            self.frames.append(attributes["src"])
+        elif tag == "img" and "src" in attributes:
             self.images.append((attributes["src"], attributes.get("alt")))
+        elif tag in ("input", "select"):
+            self.controls[attributes["id"]] = attributes.get("type", tag)
+        elif tag == "label":
+            self._label = attributes["for"]
+        elif tag == "details":
+            self._fold = True
+
+    def handle_endtag(self, tag):
+        self._label = "" if tag == "label" else self._label
+        self._fold = self._fold and tag != "details"
+
+    def handle_data(self, data):
+        if self._label:
+            self.labels[self._label] = data
+        if self._fold:
+            self.folded.append(data.strip())
 
 
-@pytest.fixture
-def notebooks(tmp_path):
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
+SHIFT = "ShiftExplorer(shift=2, region=3, direction='height', restore=False)"
+
+
+@pytest.fixture(scope="module")
+def notebooks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebooks")
     Image.new("RGB", (4, 4)).save(folder / "local.png")
     first = (
         "# 1. What is a *region* & why?\n\nDoes a [token](https://example.org)\nmove?\n\n"
         "![here](local.png) See [the next](01_b.ipynb#top) and [the code](../hirelab/cli.py)."
     )
+    answer = {"tags": ["answer"]}
     widget = {WIDGET_VIEW: {"model_id": "gone"}, "text/plain": "IntSlider(value=3)"}
     return [
         store(
@@ -115,25 +153,36 @@ def notebooks(tmp_path):
             image_cell("blue", tags=["thumbnail"]),
             new_code_cell("slider", outputs=[new_output("display_data", widget)]),
         ),
-        store(folder / "01_b.ipynb", new_markdown_cell("# Second < two"), new_code_cell("x = 1")),
-        store(folder / "02_c.ipynb", new_markdown_cell("# Third"), image_cell("green")),
+        store(
+            folder / "01_b.ipynb",
+            new_markdown_cell("# Second < two"),
+            new_code_cell("x", outputs=[new_output("stream", text="yes")], metadata=answer),
+        ),
+        store(
+            folder / "02_c.ipynb",
+            new_markdown_cell("# Third"),
+            image_cell("green", SHIFT),
+            image_cell("gray", SHIFT),
+        ),
+        store(folder / "03_d.ipynb", new_markdown_cell("# Fourth"), image_cell("blue", SHIFT)),
     ]
 
 
-@pytest.fixture(autouse=True)
-def few_frozen_pages(monkeypatch):
-    """One small page in place of the frozen explorers, which take a while to draw."""
+@pytest.fixture(scope="module", autouse=True)
+def few_frozen_pages():
+    """Two small pages in place of the frozen explorers, which take a while to draw."""
+    frozen = [
+        Frozen("shift.html", hl.ShiftExplorer(), {"shift": (1, 2), "restore": (True, False)}),
+        Frozen("cost.html", hl.CostExplorer(), {"region": (3, 4)}),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hirelab.lab.frozen.frozen_explorers", lambda: frozen)
+        yield
 
-    def frozen_pages(folder):
-        (folder / "shift.html").write_text("<p>slider</p>")
-        return [("Shift & restore", "shift.html")]
 
-    monkeypatch.setattr("hirelab.lab.frozen.frozen_pages", frozen_pages)
-
-
-@pytest.fixture
-def gallery(notebooks, tmp_path):
-    return write_gallery(notebooks, tmp_path / "out" / "gallery").parent
+@pytest.fixture(scope="module")
+def gallery(notebooks, few_frozen_pages, tmp_path_factory):
+    return write_gallery(notebooks, tmp_path_factory.mktemp("out") / "new" / "gallery").parent
 
 
 def test_every_page_shows_itself_without_a_network(gallery):
@@ -144,9 +193,9 @@ def test_every_page_shows_itself_without_a_network(gallery):
         assert all(source.startswith("data:image/") for source, _ in Page(page).images)
 
 
-def test_every_local_link_leads_to_a_page(gallery):
+def test_every_local_link_and_frame_leads_to_a_page(gallery):
     for page in gallery.glob("*.html"):
-        for link in Page(page).links:
+        for link in (*Page(page).links, *Page(page).frames):
             if not link.startswith("https://"):
                 assert (gallery / link.split("#")[0]).is_file(), link
 
@@ -154,6 +203,32 @@ def test_every_local_link_leads_to_a_page(gallery):
 def test_pages_lead_to_their_neighbours(gallery):
     assert set(Page(gallery / "01_b.html").links) == {"00_a.html", "index.html", "02_c.html"}
     assert "02_c.html" not in Page(gallery / "00_a.html").links
+
+
+def test_an_explorer_stands_in_the_first_notebook_that_shows_it_and_leads_back(gallery):
+    home, later = Page(gallery / "02_c.html"), Page(gallery / "03_d.html")
+    assert (home.frames, later.frames) == (["shift.html"], [])
+    assert len(home.images) == 1  # of two stills, the second
+    assert len(later.images) == 1
+    assert home.links.count("shift.html") == 2
+    assert later.links.count("shift.html") == 1
+    assert set(Page(gallery / "shift.html").links) == {"02_c.html", "index.html"}
+    assert Page(gallery / "cost.html").links == ["index.html"]  # no notebook shows it
+    index = Page(gallery / "index.html").links
+    assert index[index.index("02_c.html") + 1] == "shift.html"
+    assert index.index("cost.html") > index.index("03_d.html")
+
+
+def test_every_frozen_control_has_a_label_and_is_what_it_controls(gallery):
+    page = Page(gallery / "shift.html")
+    assert page.labels.keys() == page.controls.keys()
+    controls = {page.labels[name].strip(): kind for name, kind in page.controls.items()}
+    assert controls == {"shift": "range", "restore": "checkbox"}
+
+
+def test_answers_are_folded(gallery):
+    assert "yes" in Page(gallery / "01_b.html").folded
+    assert Page(gallery / "00_a.html").folded == []
 
 
 def test_links_to_notebooks_lead_to_pages_and_links_to_code_to_nothing(gallery):
@@ -170,8 +245,8 @@ def test_pages_show_images_and_text_but_no_dead_widget(gallery):
 
 def test_index_shows_title_question_and_chosen_image(gallery):
     text = (gallery / "index.html").read_text()
-    assert "<h2>1. What is a region &amp; why?</h2><p>Does a token move?</p>" in text
-    assert "<h2>Second &lt; two</h2>" in text
+    assert ">1. What is a region &amp; why?</a></h2><p>Does a token move?</p>" in text
+    assert ">Second &lt; two</a></h2>" in text
     source, _ = Page(gallery / "index.html").images[0]
     shown = Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))
     assert shown.convert("RGB").getpixel((5, 5)) == (0, 0, 255)
@@ -183,16 +258,18 @@ def test_the_gallery_is_the_same_twice(gallery, notebooks, tmp_path):
         assert path.read_bytes() == (again / path.name).read_bytes()
 
 
-def test_the_index_links_explorers(gallery):
-    text = (gallery / "index.html").read_text()
-    assert '<a href="shift.html">Shift &amp; restore</a>' in text
+def test_every_page_is_told_with_what_it_took(notebooks, tmp_path, capsys):
+    write_gallery(notebooks, tmp_path / "out")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("]")[0] for line in lines] == [f"[{n}/7" for n in range(1, 8)]
+    assert re.fullmatch(r"\[1/7\] shift\.html, 4 images \.\.\. [\d.]+ s, [\d.]+ MB", lines[0])
 
 
 def test_the_project_s_own_pages_fetch_nothing(tmp_path):
     own = sorted(NOTEBOOKS.glob("*.ipynb"))
     index = write_gallery(own, tmp_path)
     pages = sorted(tmp_path.glob("*.html"))
-    assert len(pages) == len(own) + 2  # the index and the one in place of the frozen explorers
+    assert len(pages) == len(own) + 3  # the index and those in place of the frozen explorers
     assert {page.name: external_resources(page.read_text()) for page in pages} == {
         page.name: [] for page in pages
     }
@@ -236,6 +313,7 @@ def test_what_a_browser_would_fetch_is_found(fragment):
     "fragment",
     [
         '<a href="https://a.org">a</a>',
+        '<iframe src="page.html"></iframe>',
         '<img src="data:image/png;base64,AAAA">',
         '<style>p { background: url("data:image/png;base64,AAAA") }</style>',
         '<svg><use href="#part"></use></svg>',
@@ -247,6 +325,49 @@ def test_what_is_inside_a_page_is_not_mistaken(fragment):
     assert external_resources(fragment) == []
 
 
+# What images say
+
+
+@pytest.mark.parametrize("kind", ["image/png", "image/jpeg", "image/webp"])
+def test_an_image_of_any_kind_is_named(kind):
+    assert alt_text(image_output("red", "two\nlines", kind)) == "two; lines"
+
+
+def test_an_explorer_is_named_by_its_title_and_settings():
+    words = "shift 2; region 3; direction height; restore no"
+    assert alt_text(image_output("red", SHIFT)) == f"Shift and restore: {words}"
+    film = alt_text(image_output("red", f"animation of {SHIFT}"))
+    assert film == f"Film: Shift and restore: {words}"
+    facts = alt_text(image_output("red", f"{SHIFT}\nRow 6 is reached."))
+    assert facts == "Shift and restore: Row 6 is reached."
+
+
+def test_an_image_s_own_words_come_first_and_an_address_is_none():
+    output = image_output("red", "<Figure at 0x7f>")
+    assert alt_text(output) == "figure"
+    output.metadata["image/png"] = {"alt": "a cat"}
+    assert alt_text(output) == "a cat"
+
+
+def test_long_words_end_after_a_statement():
+    said = "; ".join(f"stage {n} has so many tokens" for n in range(40))
+    short = alt_text(image_output("red", said))
+    assert len(short) <= LONGEST
+    assert short.endswith("tokens \u2026")
+    assert said.startswith(short.removesuffix(" \u2026"))
+    assert alt_text(image_output("red", "x" * 400)).endswith("\u2026")
+
+
+def test_frozen_drawings_keep_their_pixels_and_photographs_their_looks():
+    drawing = hl.CostExplorer().render()
+    assert Image.open(io.BytesIO(webp(drawing))).convert("RGB").tobytes() == drawing.tobytes()
+    photograph = hl.RegionExplorer().render()  # 2160 pixels wide
+    kept = Image.open(io.BytesIO(webp(photograph)))
+    assert kept.width == 1440
+    small = photograph.resize(kept.size, Image.Resampling.LANCZOS)
+    assert np.abs(np.subtract(kept.convert("RGB"), small, dtype=float)).mean() < 3  # of 255
+
+
 # Thumbnails
 
 
@@ -255,7 +376,7 @@ def test_thumbnails_are_small_and_the_same_twice(notebooks, tmp_path, capsys):
     assert cli.main([*arguments, str(tmp_path / "one")]) == 0
     assert cli.main([*arguments, str(tmp_path / "two")]) == 0
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == ["00_a.png", "02_c.png"]  # the second notebook has no image
+    assert names == ["00_a.png", "02_c.png", "03_d.png"]  # the second notebook has no image
     for name in names:
         data = (tmp_path / "one" / name).read_bytes()
         assert data == (tmp_path / "two" / name).read_bytes()

@@ -13,6 +13,7 @@ from PIL import Image
 from hirelab import cli
 from hirelab._shared.errors import HirelabError
 from hirelab.lab import notebooks
+from hirelab.lab.jupyter_server_config import WIDGET_VIEW
 
 FILE = io.BytesIO()
 Image.new("RGB", (40, 20), "red").save(FILE, format="PNG")
@@ -21,7 +22,7 @@ from IPython.display import display
 data = {{
     "image/png": "{base64.b64encode(FILE.getvalue()).decode()}",
     "text/plain": "a red image",
-    "application/vnd.jupyter.widget-view+json": {{"model_id": "1", "version_major": 2}},
+    "{WIDGET_VIEW}": {{"model_id": "1", "version_major": 2}},
 }}
 display(data, raw=True)"""
 
@@ -34,6 +35,14 @@ def store(path, *cells):
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """A notebook that was run, and the bytes after a first and a second run."""
+    data = tmp_path_factory.mktemp("data")
+    (data / "imagenette_160px.zip").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIRELAB_DATA", str(data))
+        yield from run_twice(tmp_path_factory)
+
+
+def run_twice(tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "00 first.ipynb"
     store(
         path,
@@ -42,11 +51,16 @@ def ran(tmp_path_factory):
         new_code_cell("import os\nprint(os.environ['OMP_NUM_THREADS'], 'thread')\nprint('end')"),
         new_code_cell("import ipywidgets\nslider = ipywidgets.IntSlider()"),
         new_code_cell("1 / 0", metadata={"tags": ["raises-exception"]}),
+        new_code_cell(
+            "from hirelab.datasets import subsets\nprint(subsets.find_data_set("
+            "subsets.known_data_set('imagenette')))",
+            metadata={"tags": ["answer"]},
+        ),
     )
     notebooks.run_notebook(path)
     once = path.read_bytes()
     notebooks.run_notebook(path)
-    return path, once, path.read_bytes()
+    yield path, once, path.read_bytes()
 
 
 def test_a_second_run_changes_no_byte(ran):
@@ -56,7 +70,7 @@ def test_a_second_run_changes_no_byte(ran):
 
 def test_a_run_stores_outputs_of_one_thread(ran):
     cells = nbformat.read(ran[0], as_version=4).cells
-    assert [cell.execution_count for cell in cells[1:]] == [1, 2, 3, 4]
+    assert [cell.execution_count for cell in cells[1:]] == [1, 2, 3, 4, 5]
     assert cells[2].outputs[0].text == "1 thread\nend\n"
 
 
@@ -64,24 +78,34 @@ def test_a_run_leaves_nothing_of_the_machine(ran):
     notebook = nbformat.read(ran[0], as_version=4)
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert notebook.metadata.language_info == {"name": "python"}
-    assert [cell.id for cell in notebook.cells] == [f"00-first-{n:02d}" for n in range(5)]
+    assert [cell.id for cell in notebook.cells] == [f"00-first-{n:02d}" for n in range(6)]
     assert notebook.cells[1].metadata == {"tags": ["thumbnail"]}
     assert set(notebook.cells[1].outputs[0].data) == {"image/png", "text/plain"}
 
 
 @pytest.mark.parametrize("kind", ["image/png", "image/jpeg"])
 def test_an_image_stands_in_for_its_widget(kind):
-    view = {notebooks.WIDGET_VIEW: {"model_id": "1"}, kind: "AAAA", "text/plain": "x"}
+    view = {WIDGET_VIEW: {"model_id": "1"}, kind: "AAAA", "text/plain": "x"}
     cell = new_code_cell("x", outputs=[new_output("display_data", view)])
     notebooks.normalise(notebook := new_notebook(cells=[cell]), "name")
     assert set(notebook.cells[0].outputs[0].data) == {kind, "text/plain"}
 
 
+def test_an_answer_is_folded(ran):
+    cells = nbformat.read(ran[0], as_version=4).cells
+    assert cells[5].metadata == {"tags": ["answer"], "jupyter": {"outputs_hidden": True}}
+    assert [cell.id for cell in cells if "jupyter" in cell.metadata] == [cells[5].id]
+
+
+def test_a_run_sees_no_data_set_of_this_machine(ran):
+    assert nbformat.read(ran[0], as_version=4).cells[5].outputs[0].text == "None\n"
+
+
 def test_a_widget_without_a_image_keeps_its_reference():
-    view = {notebooks.WIDGET_VIEW: {"model_id": "1"}, "text/plain": "IntSlider()"}
+    view = {WIDGET_VIEW: {"model_id": "1"}, "text/plain": "IntSlider()"}
     cell = new_code_cell("slider", outputs=[new_output("display_data", view)])
     notebooks.normalise(notebook := new_notebook(cells=[cell]), "name")
-    assert notebooks.WIDGET_VIEW in notebook.cells[0].outputs[0].data
+    assert WIDGET_VIEW in notebook.cells[0].outputs[0].data
 
 
 def test_a_failing_notebook_stays_as_it_was(tmp_path, capsys):

@@ -27,6 +27,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 import hirelab as hl
 from hirelab import rearrange as rr
+from hirelab._shared.errors import HirelabError
 from hirelab.models import HireMLP
 from hirelab.models import hire_mlp as hire_mlp_module
 
@@ -183,6 +184,22 @@ def test_agrees_with_the_slow_reference_for_every_choice(branches, fusion, fc_la
         model.set_rearrangement(**setting)
         pixels, training = PIXELS[(turn + k) % 3], (turn + k // 3) % 2 == 1
         agree(model, {**SMALL, **choice, **setting}, pixels, training)
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"region": 2}, r"hirelab\.create\(name, region=2\)"),
+        ({"fusion": "sum"}, r"another one: hirelab\.create"),
+        ({"shft": 1}, "Did you mean 'shift'"),
+    ],
+)
+def test_what_a_built_network_cannot_change_is_said_in_words(others, said):
+    model = build()
+    before = {name: branch.shift for name, branch in model.axis_branches().items()}
+    with pytest.raises(HirelabError, match=said):
+        model.set_rearrangement(shift=5, **others)
+    assert {name: branch.shift for name, branch in model.axis_branches().items()} == before
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -591,7 +608,7 @@ def test_reloading_the_module_is_quiet_and_a_foreign_overwrite_is_not():
 def test_pretrained_never_gives_random_weights_silently():
     for name in (ATTO, "hire_mlp_large"):  # of these no weights were released or ship
         for make in (hl.create, timm.create_model):
-            with pytest.raises(RuntimeError, match=r"[Nn]o pretrained weights"):
+            with pytest.raises((RuntimeError, HirelabError), match=r"[Nn]o (pre)?trained weights"):
                 make(name, pretrained=True)
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import hirelab as hl
-from hirelab._shared.statistics import compare_trainings, mcnemar, training_deviation
 from hirelab.analysis.attribution import beside
 from hirelab.analysis.faithfulness import interval
 from hirelab.lab import exercises
@@ -18,7 +17,6 @@ from hirelab.rearrange import Rearrangement
 from hirelab.training import release
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "06_grad_cam.ipynb"
-TAGS = ("imagenette", "imagenette_isolated")
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +38,11 @@ def x() -> torch.Tensor:
 def test_the_ten_classes_and_their_numbers(prose, model):
     names = model.pretrained_cfg["label_names"]
     assert f"ten things: {', '.join(names)}." in prose
-    church, parachute = names.index("church"), names.index("parachute")
-    assert f"class {church}, a church, then {parachute}, a parachute" in prose
 
 
-def test_what_the_two_networks_were_trained_and_judged_on(prose):
-    one, other = (release.run_info(f"hire_mlp_pico.{tag}").config for tag in TAGS)
-    recipe = one.recipe
-    assert f"{recipe.start_img_size} to {recipe.img_size} pixels" in prose
-    assert recipe == other.recipe  # "trained alike"
-    assert one.data_fingerprints == other.data_fingerprints
-    assert other.model_arguments == {"cross_region": "none"}
-    judged = [release.evaluation(f"hire_mlp_pico.{tag}") for tag in TAGS]
-    assert f"{len(judged[0].labels):,} validation images" in prose
-    # "answered the same ones", so the difference may be taken image by image
-    assert judged[0].data_fingerprint == judged[1].data_fingerprint
-    assert (judged[0].labels == judged[1].labels).all()
-    assert (judged[0].predicted == judged[1].predicted).mean() > 0.5
+def test_how_often_it_is_right(prose):
+    share = release.evaluation("hire_mlp_pico.imagenette").accuracy(1)
+    assert f"the network is right about {share:.0f} of 100 of them" in prose
 
 
 def test_tokens_and_regions_at_128_pixels(prose, model):
@@ -64,7 +50,6 @@ def test_tokens_and_regions_at_128_pixels(prose, model):
     sides = [shapes[f"stages.{i}.out"][2] for i in range(4)]
     assert f"tokens grow from {128 // sides[0]} to {128 // sides[3]} pixels" in prose
     assert f"no more than {sides[3] ** 2} tokens" in prose
-    assert f"regions of {model.stages[0].blocks[0].hire.height.region} tokens" in prose
     branch = model.stages[2].blocks[2].hire.height
     r = branch.rearrangement(sides[2])
     assert r.slots[0, 0] != 0  # "do not begin at row 0"
@@ -100,18 +85,13 @@ def test_where_the_randomisation_check_falls(prose, model):
     assert f"it enters the band when `{enters}` is noise" in prose
 
 
-def test_how_far_the_two_networks_are_apart_and_how_far_their_designs(prose):
-    shifted, isolated = (release.evaluation(f"hire_mlp_pico.{tag}") for tag in TAGS)
-    gain = (shifted.predicted == shifted.labels) * 1.0 - (isolated.predicted == isolated.labels)
-    assert f"the network that shifts is {100 * gain.mean():.1f} points better" in prose
-    assert interval(gain).low > 0
-    p = mcnemar(int((gain > 0).sum()), int((gain < 0).sum()))
-    assert f"the test under the tables with its {p:.2g}" in prose
-    errors = [(one.predicted != one.labels).mean() for one in (isolated, shifted)]
-    deviation = 100 * training_deviation(np.mean(errors), len(gain))
-    assert f"would differ by about {deviation:.2g} points" in prose
-    z, p = compare_trainings(*errors, len(gain))
-    assert f"the difference is z = {z:.1f}, p = {p:.2g}:" in prose
+def test_the_map_s_order_beats_a_random_one(model):
+    x, names = hl.samples(7, 128)
+    found = hl.grad_cam(model, x)
+    assert hl.deletion_insertion(model, x, found, steps=5).area("gain").low > 0
+    # "All of these answers are wrong"
+    classes = model.pretrained_cfg["label_names"]
+    assert not set(names) & {classes[i] for i in found.predicted}
 
 
 def test_the_signs_of_a_map_are_those_of_its_score_place_by_place(model, x):

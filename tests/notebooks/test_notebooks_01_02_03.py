@@ -67,9 +67,14 @@ def test_shares_of_padding_and_of_the_channel_mlp():
 
 def test_gate_of_a_trained_block_on_the_cat():
     point = "stages.2.blocks.2.hire.gate.out"
-    x, _ = samples(1, source="cat")
+    x, _ = samples(1, 128, "cat")
     _, cache = create("hire_mlp_pico", pretrained=True).run_with_cache(x, point)
     means = cache[point].mean((0, 1)).tolist()
     named = zip(means, cache.point(point).branches, strict=True)
     height, width, channel = (f"{mean:.2f} for {branch}" for mean, branch in named)
     assert f"the mean weights are {height}, {width} and {channel}" in prose("03")
+    first = cache[point][0].argmax(1).bincount().tolist()
+    most = (
+        f"Of the {sum(first)} channels, {first[0]} take most from height and {first[1]} from width"
+    )
+    assert most in prose("03")

@@ -44,7 +44,13 @@ def test_says_nothing_of_the_machine_in_its_metadata(notebook):
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert notebook.metadata.kernelspec.name == "python3"
     assert set(notebook.metadata.language_info) == {"name"}
-    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+    assert all(set(cell.metadata) <= {"tags", "jupyter"} for cell in notebook.cells)
+
+
+def test_folds_what_answers_a_guess_and_nothing_else(notebook):
+    for cell in notebook.cells:
+        folded = {"outputs_hidden": True} if "answer" in cell.metadata.get("tags", []) else {}
+        assert cell.metadata.get("jupyter", {}) == folded, cell.id
 
 
 def test_was_run_once_from_top_to_bottom(notebook):

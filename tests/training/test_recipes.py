@@ -39,6 +39,11 @@ def test_settings_on_the_command_line():
         ("epochs", "NAME=VALUE, not 'epochs'"),
         ("epochs=0", "epochs is 0 and must be at least 1"),
         ("precision=half", "precision is 'half'"),
+        ("mixup=-0.1", "mixup is -0.1 and must be at least 0"),
+        ("warmup_epochs=-1", "warmup_epochs is -1 and must be at least 0"),
+        ("smoothing=1.5", "smoothing is 1.5 and must be from 0 to 1"),
+        ("drop_path=1.0", "drop_path is 1.0 and must be from 0 to below 1"),
+        ("start_img_size=96", r"start_img_size is 96 and must be 0, or from 32 to img_size \(64\)"),
     ):
         with pytest.raises(HirelabError, match=match):
             preset("quick", [change])

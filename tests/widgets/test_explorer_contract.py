@@ -35,11 +35,12 @@ from hirelab._shared.errors import HirelabError
 from hirelab.ablation.tables import DEFAULT, cell
 from hirelab.datasets.images import open_image
 from hirelab.datasets.transforms import normalise, square
-from hirelab.lab.frozen import frozen_pages
+from hirelab.lab.frozen import frozen_explorers
 from hirelab.viz.canvas import compact, mime
 from hirelab.widgets import Explorer
 from hirelab.widgets.controls import Choice, Slider, Toggle, choice, slider, toggle
 from hirelab.widgets.explorer import CACHED
+from hirelab.widgets.page import webp
 
 NETWORK = hl.create("hire_mlp_atto", seed=0)
 
@@ -654,12 +655,12 @@ def test_two_explorers_do_not_move_each_other(view):
 
 
 class Inputs(HTMLParser):
-    """The sliders of a frozen page and the texts around them."""
+    """The sliders of a frozen page, the labels of its controls, and its headings."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.ranges: list[dict] = []
-        self.spans: list[str] = []
+        self.labels: list[str] = []
         self.headings: list[str] = []
         self.tags: list[tuple[str, dict]] = []
         self._in = ""
@@ -668,15 +669,15 @@ class Inputs(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self._in = tag
         self.tags.append((tag, dict(attrs)))
-        if tag == "input":
+        if dict(attrs).get("type") == "range":
             self.ranges.append(dict(attrs))
 
     def handle_endtag(self, tag):
         self._in = ""
 
     def handle_data(self, data):
-        if self._in == "span":
-            self.spans.append(data)
+        if self._in == "label":
+            self.labels.append(data)
         if self._in in ("h1", "title"):
             self.headings.append(data)
 
@@ -709,17 +710,23 @@ def test_a_frozen_page_holds_every_image_where_its_script_looks(name, over, tmp_
     assert "://" not in page  # base64 may hold "http", but no colon
     seen = Inputs(page)
     for tag, attributes in seen.tags:
-        assert tag not in ("link", "iframe", "script") or not attributes
-        assert not {"src", "href", "srcset"} & set(attributes)
+        assert tag not in ("iframe", "script") or not attributes
+        fetched = {"src", "href", "srcset"} & set(attributes)
+        assert all(attributes[name].startswith("data:") for name in fetched)
     assert "@import" not in page
     assert "url(" not in page
     data = data_of(page)
     values = {setting: list(options) for setting, options in over.items()}
-    assert data["values"] == [[str(v) for v in options] for options in values.values()]
+    toggles = [isinstance(explorer.controls[setting], Toggle) for setting in values]
+    for toggle_, names, options in zip(toggles, data["values"], values.values(), strict=True):
+        assert len(names) == len(options)
+        assert toggle_ or names == [str(option) for option in options]
     assert [(r["min"], r["max"]) for r in seen.ranges] == [
-        ("0", str(len(options) - 1)) for options in values.values()
+        ("0", str(len(options) - 1))
+        for toggle_, options in zip(toggles, values.values(), strict=True)
+        if not toggle_
     ]
-    assert seen.spans == [explorer.controls[setting].label for setting in values]
+    assert seen.labels == [explorer.controls[setting].label for setting in values]
     impossible = 0
     sliders = [range(len(options)) for options in values.values()]
     for positions in itertools.product(*sliders):
@@ -730,17 +737,17 @@ def test_a_frozen_page_holds_every_image_where_its_script_looks(name, over, tmp_
         chosen = {s: o[p] for (s, o), p in zip(values.items(), positions, strict=True)}
         reason = ""
         try:
-            explorer.set(**chosen)
+            settings = explorer.check(chosen)
         except ValueError as error:
             reason = str(error)
         if reason:
-            assert frame == {"png": "", "text": reason}
+            assert frame == {"image": None, "text": reason}
             impossible += 1
             continue
-        assert base64.b64decode(frame["png"]) == explorer.still()
-        assert frame["text"] == explorer.words(
-            explorer.settings, explorer.measure(explorer.settings)
-        )
+        image = base64.b64decode(data["images"][frame["image"]].partition(",")[2])
+        assert image == webp(explorer.render(settings))
+        assert frame["text"] == explorer.update(chosen).text != ""
+        explorer.set(**dataclasses.asdict(before))
     assert len(data["frames"]) == np.prod([len(o) for o in sliders])
     assert (impossible > 0) == (name in ("RegionExplorer", "ShiftExplorer", "BlockExplorer"))
 
@@ -796,7 +803,7 @@ class Nasty(Explorer):
         return Image.new("RGB", (8, 8), (settings.number * 50, 0, 0))
 
     def words(self, settings, measured):
-        return f"</script><!-- <i>{settings.word}"
+        return f"said: </script><!-- <i>{settings.word}"
 
 
 def test_texts_are_texts_on_a_page_and_beside_a_control(tmp_path, view):
@@ -805,12 +812,12 @@ def test_texts_are_texts_on_a_page_and_beside_a_control(tmp_path, view):
     page = path.read_text(encoding="utf-8")
     seen = Inputs(page)
     assert seen.headings == [Nasty.title, Nasty.title]
-    assert '"><img src=x>' in seen.spans
+    assert '"><img src=x>' in seen.labels
     assert [tag for tag, _ in seen.tags].count("img") == 1
     assert not {"b", "i"} & {tag for tag, _ in seen.tags}
     data = data_of(page)
-    assert data["values"] == [["1", "2"], ["<!--"], ["True"]]
-    assert data["frames"][0]["text"] == "</script><!-- <i><!--"
+    assert data["values"][:2] == [["1", "2"], ["<!--"]]
+    assert data["frames"][0]["text"] == "said: </script><!-- <i><!--"
     assert "<!--" not in page
     words = view(explorer).words
     assert "&lt;i&gt;" in words
@@ -823,18 +830,21 @@ def test_the_project_s_own_frozen_pages_are_possible(monkeypatch, tmp_path):
     def record(self, path, **over):
         values = {k: list(v) for k, v in over.items()}
         chosen = [dict(zip(values, c, strict=True)) for c in itertools.product(*values.values())]
-        assert 2 <= len(chosen) < 100
-        possible = []
+        assert 2 <= len(chosen) <= 240
+        possible = 0
         for combination in chosen:
             with contextlib.suppress(ValueError):
-                possible.append(self.check(combination))
-        assert len(possible) > len(chosen) / 2
-        asked.extend(possible)
+                asked.append(self.check(combination))
+                possible += 1
+        assert possible > len(chosen) / 2
 
     monkeypatch.setattr(Explorer, "freeze", record)
-    pages = frozen_pages(tmp_path)
-    assert len({name for _, name in pages}) == len(pages) == 9
-    assert len(asked) > 100
+    pages = frozen_explorers()
+    for one in pages:
+        one.write(tmp_path)
+    assert len({one.page for one in pages}) == len(pages)
+    assert sorted(one.name for one in pages) == sorted(CONTRACT)  # a new explorer gets a page
+    assert len(asked) > 400
 
 
 # ------------------------------------------------------------------ what they look at

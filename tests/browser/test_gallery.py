@@ -1,0 +1,145 @@
+"""The gallery as a reader meets it, opened from a disk: on a phone, and in the dark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hirelab.lab import frozen
+from hirelab.lab.gallery import write_gallery
+from hirelab.lab.notebooks import find
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+PHONE = {"width": 390, "height": 844}
+
+pytestmark = pytest.mark.browser
+
+# Texts whose contrast with what is behind them is below 4.5 : 1, as [text, contrast]
+PALE = """() => {
+    const numbers = color => color.match(/[\\d.]+/g).map(Number);
+    const light = rgb => {
+        const [r, g, b] = rgb.map(v => v / 255).map(
+            v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = element => {
+        for (; element; element = element.parentElement) {
+            const [r, g, b, alpha = 1] = numbers(getComputedStyle(element).backgroundColor);
+            if (alpha > 0.99) return [r, g, b];
+        }
+        return [255, 255, 255];
+    };
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    const found = [];
+    while (texts.nextNode()) {
+        const element = texts.currentNode.parentElement;
+        const text = texts.currentNode.data.trim();
+        if (!text || ["SCRIPT", "NOSCRIPT", "STYLE"].includes(element.tagName)) continue;
+        const [a, b] = [numbers(getComputedStyle(element).color).slice(0, 3), behind(element)]
+            .map(light).sort((x, y) => y - x);
+        const contrast = (a + 0.05) / (b + 0.05);
+        if (contrast < 4.5) found.push([text.slice(0, 40), contrast]);
+    }
+    return found;
+}"""
+
+
+@pytest.fixture(scope="session")
+def gallery(browser_path, tmp_path_factory) -> Path:
+    """The gallery of the project's notebooks, every explorer with two positions of each control."""
+    few = [
+        frozen.Frozen(one.page, one.explorer, {k: list(v)[-2:] for k, v in one.over.items()})
+        for one in frozen.frozen_explorers()
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frozen, "frozen_explorers", lambda: few)
+        return write_gallery(find(NOTEBOOKS), tmp_path_factory.mktemp("gallery")).parent
+
+
+@pytest.fixture
+def phone(page):
+    page.set_viewport_size(PHONE)
+    return page
+
+
+def drag(page, slider, way: float) -> None:
+    """Press on a slider at its middle and let go at ``way`` of its length."""
+    box = slider.bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 2, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * way, y, steps=4)
+    page.mouse.up()
+
+
+def test_no_page_asks_anyone_is_wider_than_a_phone_or_has_pale_text(gallery, phone):
+    pages, asked = sorted(gallery.glob("*.html")), []
+    phone.on("request", lambda request: asked.append(request.url))
+    assert len(pages) > 15
+    for path in pages:
+        for scheme in ("light", "dark"):
+            phone.emulate_media(color_scheme=scheme)
+            phone.goto(path.as_uri())
+            assert phone.evaluate("document.documentElement.scrollWidth") == PHONE["width"], path
+            assert phone.evaluate(PALE) == [], (path.name, scheme)
+    assert [url for url in asked if not url.startswith((gallery.as_uri(), "data:"))] == []
+
+
+def test_every_frozen_slider_can_be_dragged_on_a_phone(gallery, phone, screenshots):
+    phone.emulate_media(color_scheme="dark")
+    dragged = 0
+    for path in sorted(gallery.glob("[a-z]*.html")):
+        phone.goto(path.as_uri())
+        for slider in phone.locator("#controls input[type=range]").all():
+            before = slider.input_value()
+            assert slider.bounding_box()["width"] > 200
+            drag(phone, slider, 0.01 if before == "1" else 0.99)
+            assert slider.input_value() != before, path.name
+            shown = phone.locator(f"output[for={slider.get_attribute('id')}]")
+            assert slider.get_attribute("aria-valuetext") == shown.inner_text() != ""
+            dragged += 1
+        phone.screenshot(path=screenshots / f"phone-{path.stem}.png")
+    assert dragged > 15
+
+
+def test_an_explorer_in_a_notebook_has_room_and_its_picture_follows(gallery, phone, screenshots):
+    phone.goto((gallery / "02_shift_and_restore.html").as_uri())
+    frame = phone.locator("iframe")
+    frame.scroll_into_view_if_needed()
+    inside = frame.element_handle().content_frame()
+    inside.wait_for_function("innerHeight >= document.body.offsetHeight")
+    image, facts = inside.locator("#image"), inside.locator("#facts")
+    seen = {image.get_attribute("src")}
+    for label, key in (("shift", "End"), ("restore", "Space")):
+        inside.get_by_label(label, exact=True).press(key)
+        seen.add(image.get_attribute("src"))
+        assert image.get_attribute("alt") == facts.inner_text()
+    assert len(seen) == 3
+    assert not inside.locator("nav").is_visible()
+    phone.screenshot(path=screenshots / "phone-02.png")
+
+
+def test_the_player_plays_until_it_is_stopped(gallery, page):
+    page.goto((gallery / "player.html").as_uri())
+    slider, button = page.get_by_label("frame", exact=True), page.locator("button.play")
+    before = slider.input_value()
+    button.click()
+    assert button.inner_text() == "Stop"
+    page.wait_for_function("v => document.querySelector('input').value !== v", arg=before)
+    button.click()
+    assert button.inner_text() == "Play"
+
+
+def test_what_is_impossible_says_so_and_keeps_the_words_of_what_is_shown(gallery, page):
+    page.goto((gallery / "block.html").as_uri())  # only one stage has four blocks
+    image, facts = page.locator("#image"), page.locator("#facts")
+    page.get_by_label("stage", exact=True).press("Home")
+    page.get_by_label("block", exact=True).press("Home")
+    shown = image.get_attribute("alt")
+    assert shown == facts.inner_text()
+    page.get_by_label("stage", exact=True).press("End")
+    assert "impossible" in facts.get_attribute("class")
+    assert facts.inner_text() != shown
+    assert image.get_attribute("alt") == shown
+    assert image.evaluate("image => getComputedStyle(image).opacity") == "0.35"

@@ -1,0 +1,141 @@
+"""COCO's form: what is read, what is put right and counted, and what is an error."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hirelab._shared.errors import HirelabError
+from hirelab.datasets.boxes import open_boxes, shape_mask
+
+SQUARE = [[2.0, 3.0, 8.0, 3.0, 8.0, 9.0, 2.0, 9.0]]
+
+
+def annotation(number, image, category, bbox, **more):
+    return {
+        "id": number, "image_id": image, "category_id": category, "bbox": bbox,
+        "iscrowd": 0, "segmentation": SQUARE, **more,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def content():
+    return {
+        "images": [
+            {"id": 9 * i, "file_name": f"{i}.png", "width": 20, "height": 12} for i in range(6)
+        ],
+        "annotations": [
+            annotation(1, 0, 90, [2, 3, 6, 6]),
+            annotation(2, 9, 3, [2, 3, 6, 6], area=36.0),
+        ],
+        "categories": [{"id": 90, "name": "brush"}, {"id": 3, "name": "car"}],
+    }
+
+
+def write(folder, content, name="instances.json"):
+    (folder / "images").mkdir(exist_ok=True)
+    for i in range(6):
+        Image.new("RGB", (20, 12)).save(folder / "images" / f"{i}.png")
+    (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def test_ids_with_holes_become_labels_without(tmp_path, content):
+    found = open_boxes(write(tmp_path, content), "train")
+    assert found.classes == ("car", "brush")
+    assert found.category_ids == (3, 90)
+    assert [[one.label for one in some] for some in found.objects] == [[1], [0], [], [], []]
+    assert found.objects[0][0].box == (2, 3, 8, 9)
+    assert found.objects[0][0].area == 36
+    assert found.read(0).size == (20, 12)
+
+
+def test_one_file_is_cut_into_splits_by_the_order_of_ids(tmp_path, content):
+    folder = write(tmp_path, content)
+    train, val = (open_boxes(folder, split) for split in ("train", "val"))
+    assert val.ids == (36,)
+    assert sorted((*train.ids, *val.ids)) == [0, 9, 18, 27, 36, 45]
+
+
+def test_files_of_their_own_are_splits(tmp_path, content):
+    folder = write(tmp_path, content, "instances_train2017.json")
+    other = {**content, "images": content["images"][:2]}
+    (folder / "instances_val2017.json").write_text(json.dumps(other))
+    (folder / "captions_val2017.json").write_text("{}")
+    assert len(open_boxes(folder, "train")) == 6
+    assert len(open_boxes(folder, "val")) == 2
+
+
+def test_boxes_over_the_edge_are_cut_and_empty_ones_dropped(tmp_path, content):
+    content["annotations"] = [
+        annotation(1, 0, 3, [-5, -5, 10, 10]),
+        annotation(2, 0, 3, [5, 5, 0, 4]),
+        annotation(3, 0, 3, [30, 5, 4, 4]),
+        annotation(4, 0, 3, [15, 8, 5.4, 4]),  # rounded over the edge
+    ]
+    found = open_boxes(write(tmp_path, content), "train")
+    assert [one.box for one in found.objects[0]] == [(0, 0, 5, 5), (15, 8, 20, 12)]
+    assert found.notes == {"boxes cut at the edge": 1, "empty boxes dropped": 2}
+
+
+def test_polygons_and_run_lengths_are_the_same_mask(tmp_path, content):
+    from pycocotools import mask as coco
+
+    mask = np.zeros((12, 20), np.uint8)
+    mask[3:9, 2:8] = 1
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat, [0]])))
+    plain = np.diff([0, *edges, flat.size]).tolist()
+    packed = coco.encode(np.asfortranarray(mask))
+    text = {"size": [12, 20], "counts": packed["counts"].decode()}
+    content["annotations"] = [
+        annotation(i, 0, 3, [2, 3, 6, 6], segmentation=shape)
+        for i, shape in enumerate((SQUARE, {"size": [12, 20], "counts": plain}, text, None))
+    ]
+    found = open_boxes(write(tmp_path, content), "train").masks(0)
+    assert found.shape == (4, 12, 20)
+    for one in found:
+        assert np.array_equal(one, mask)
+
+
+@pytest.mark.parametrize("shape", [[[1, 2]], {"size": [5, 5], "counts": [25]}, {"a": 1}, "text", 7])
+def test_a_segmentation_that_is_none_is_said(shape):
+    with pytest.raises(HirelabError, match="neither polygons"):
+        shape_mask(shape, (0, 0, 1, 1), 12, 20)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda c: c.pop("categories"), "lacks categories"),
+        (lambda c: c["annotations"][0].pop("bbox"), "number 0 of annotations lacks bbox"),
+        (lambda c: c["annotations"][0].update(category_id=5), "category 5, and one of them"),
+        (lambda c: c["annotations"][0].update(image_id=5), "image 5"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2]), "four numbers"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, float("nan"), 3]), "bbox"),
+        (lambda c: c["images"].append(dict(c["images"][0])), "same id"),
+        (lambda c: c["categories"].append({"id": 3, "name": "x"}), "two with the same id"),
+        (lambda c: c["images"][0].update(file_name="gone.png"), r"1 of 5 images .*gone\.png"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path, content, spoil, said):
+    spoil(content)
+    with pytest.raises(HirelabError, match=said):
+        open_boxes(write(tmp_path, content), "train")
+
+
+def test_an_image_of_another_size_is_refused(tmp_path, content):
+    found = open_boxes(write(tmp_path, content), "train")
+    Image.new("RGB", (12, 20)).save(tmp_path / "images" / "0.png")
+    with pytest.raises(HirelabError, match="wrong places"):
+        found.read(0)
+
+
+def test_no_json_and_a_strange_split_are_said(tmp_path):
+    with pytest.raises(HirelabError, match="it has none"):
+        open_boxes(tmp_path, "train")
+    with pytest.raises(HirelabError, match="'train' and 'val'"):
+        open_boxes(tmp_path, "test")
