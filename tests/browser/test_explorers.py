@@ -80,6 +80,7 @@ def opened(browser, server):
         f"document.querySelectorAll('.hirelab-explorer img').length === {len(MADE)}"
     )
     yield page
+    page.evaluate(f"window.jupyterapp.serviceManager.contents.delete('{NAME}')")  # leave no trace
     page.close()
 
 
