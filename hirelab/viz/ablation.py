@@ -83,7 +83,7 @@ def differences(
         axes.locator_params(axis="x", nbins=6)
         upper.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         _legend(upper, ours, low, paper, any(map(len, seeds)))
-        return finish(figure, text, few_colors=True)
+        return finish(figure, text)
 
 
 def _limits(
@@ -223,4 +223,4 @@ def learnt(
             ncols=2,
             fontsize=10,
         )
-        return finish(figure, text, few_colors=True)
+        return finish(figure, text)

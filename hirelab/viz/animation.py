@@ -127,7 +127,7 @@ def frame(
     return canvas.image
 
 
-def gif(frames: Sequence[Image.Image], milliseconds: int = 100, colors: int = 96) -> bytes:
+def gif(frames: Sequence[Image.Image], milliseconds: int = 100, colors: int = 220) -> bytes:
     """The frames as an endless GIF with one palette for all, so that colours do not flicker."""
     palette = palette_of(_joint(frames), colors)
     pages = [reduce(f, palette) for f in frames]

@@ -183,7 +183,7 @@ def field_figure(
         right.set(xlabel="side of the square, pixels", ylabel="share of the mass (linear map)")
         if len(each) > 1:
             right.set_title(f"mean of {len(each)}, and each image", fontsize=10)
-        return finish(figure, text, few_colors=True)
+        return finish(figure, text)
 
 
 def fields_figure(
@@ -201,7 +201,7 @@ def fields_figure(
     """
     lines = -(-len(panels) // _COLUMNS)
     columns = -(-len(panels) // lines)  # six are three and three, not five and one
-    step = theme.WIDTH / max(columns, _COLUMNS - 1)
+    step = theme.WIDTH / max(columns, 3)  # two would fill more than a screen
     side = step - 18
     rows, wide = panels[0][1].shape
     high = side * rows / wide
@@ -239,4 +239,4 @@ def curves_figure(
         axes.set(xlabel="side of the square, share of the image's", ylabel="share of the mass")
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        return finish(figure, text, few_colors=True)
+        return finish(figure, text)

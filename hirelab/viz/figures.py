@@ -14,7 +14,7 @@ from PIL import Image
 
 from .._shared.files import write_atomic
 from . import theme
-from .canvas import png
+from .canvas import encode, mime, png
 
 # Lines differ in colour, in dash and in marker, so that they also differ in black and white.
 LINES: tuple[dict[str, Any], ...] = (
@@ -30,8 +30,7 @@ class Figure:
     """Image bytes that show themselves in a notebook, with a kernel or without.
 
     Attributes:
-        data: a PNG, or a GIF: browsers look at the bytes and not at the type, so a GIF under
-            image/png plays, and that type survives every notebook viewer, which image/gif does not.
+        data: a PNG, a JPEG where photographs are, or a GIF.
         text: what the image says, in words or numbers; it stands where images cannot, and is
             what a test of the notebook compares.
         figure: the matplotlib figure behind it, for those who want to change it; else None.
@@ -42,12 +41,19 @@ class Figure:
     figure: Any = field(default=None, repr=False, compare=False)
 
     def save(self, path: str | Path) -> None:
-        """Write the bytes to a file."""
-        write_atomic(Path(path), self.data)
+        """Write the image; a JPEG in the format that the suffix says (.png, .jpg, .webp).
+
+        Raises:
+            HirelabError: for a suffix that no image has.
+        """
+        data = self.data
+        if mime(data) == "image/jpeg":
+            data = encode(Image.open(io.BytesIO(data)), path, data)
+        write_atomic(Path(path), data)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         image = base64.b64encode(self.data).decode("ascii")
-        return {"image/png": image, "text/plain": self.text}
+        return {mime(self.data): image, "text/plain": self.text}
 
 
 @contextmanager
@@ -65,15 +71,12 @@ def chart(width: float, height: float, **settings: Any) -> Iterator[Any]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def finish(sheet: Any, text: str, few_colors: bool = False) -> Figure:
+def finish(sheet: Any, text: str) -> Figure:
     """The drawn chart as a `Figure`; call it while the chart's style is set.
 
-    ``few_colors``: with a palette, for maps, whose noise makes a true-colour image three times as
-    large.
+    With a palette: lines and stepped colours need no more, and in true colour a chart would be two
+    or three times as large.
     """
     buffer = io.BytesIO()
-    sheet.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
-    data = buffer.getvalue()
-    if few_colors:
-        data = png(Image.open(io.BytesIO(data)).convert("RGB"))
-    return Figure(data, text, sheet)
+    sheet.savefig(buffer, format="png", dpi=144, pil_kwargs={"compress_level": 1})
+    return Figure(png(Image.open(buffer).convert("RGB")), text, sheet)

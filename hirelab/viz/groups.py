@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import overlay, theme
-from .canvas import Canvas, png
+from .canvas import Canvas, compact
 from .figures import Figure
 
 _SIDE, _GAP, _HEAD, _WORDS = 256, 16, 34, 50  # logical pixels
@@ -47,4 +47,4 @@ def groups_figure(groups: Sequence[Group], text: str) -> Figure:
             for n, line in enumerate(lines):
                 at = (left, high + _SIDE + 3 + 20 * n)
                 canvas.text(at, line, theme.SMALL, theme.MUTED if n else theme.INK)
-    return Figure(png(canvas.image), text)
+    return Figure(compact(canvas.image), text)

@@ -30,8 +30,8 @@ def heat(values: np.ndarray, low: float | None = None, high: float | None = None
 
 def draw_heat_map(
     canvas: Canvas, values: np.ndarray, box: Box, title: str, color: str | None = None
-) -> None:
-    """A heat map with its name above, its shape and its own scale below.
+) -> Box:
+    """A heat map with its name above and its own scale below; returns the map's own box.
 
     The map keeps its proportions inside the box, so a region grid is seen to be narrower than the
     token grid that it came from. ``color`` marks what the map belongs to.
@@ -47,8 +47,9 @@ def draw_heat_map(
     area = (left, top + 24, left + cols * cell, top + 24 + rows * cell)
     canvas.draw_image(heat(values), area)
     canvas.rect(area, outline=theme.LINE)
-    note = f"{rows} x {cols}:  {values.min():.2g} to {values.max():.2g}"
+    note = f"{values.min():.2g} to {values.max():.2g}"
     canvas.text((left, area[3] + 3), note, 15, theme.MUTED)
+    return area
 
 
 def draw_gate(canvas: Canvas, weights: np.ndarray, branches: tuple[str, ...], box: Box) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 
 from .._shared.errors import HirelabError
 from . import theme
-from .canvas import Canvas, png
+from .canvas import Box, Canvas, compact
 from .figures import Figure
 
 COLUMNS = 4  # images side by side in a row of a figure
-_GAP, _TOP, _TITLE, _NOTE = 20, 62, 28, 26
+_GAP, _TOP, _TITLE, _NOTE = 20, 104, 28, 26
+_COLDEST = 80  # of the 256 colours of heat: darker ones would be taken for the image's own shadows
 
 
 def spotlight(image: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -40,15 +41,33 @@ def spotlight(image: np.ndarray, values: np.ndarray) -> np.ndarray:
         raise HirelabError("The map holds NaN or infinite values; there is no colour for them.")
     # the image is kept darker than the heat, so that this can be read without colour
     grey = image @ np.array([0.299, 0.587, 0.114]) * 0.55 + 25
-    if top <= 0:
-        return np.repeat(grey[..., None], 3, 2).round().astype(np.uint8)
-    share = (part / top)[..., None]
-    cover = 0.9 * share**0.75
-    return (
-        (grey[..., None] * (1 - cover) + np.array(theme.rgb(theme.YELLOW)) * cover)
-        .round()
-        .astype(np.uint8)
-    )
+    return _heated(grey, part / top if top > 0 else np.zeros_like(part))
+
+
+def _heated(grey: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8: heat of 0 to 1 over grey levels; the more, the less grey is seen."""
+    table = theme.color_table(theme.HEAT)
+    heat = table[np.rint(_COLDEST + (255 - _COLDEST) * share).astype(int)]
+    cover = (0.9 * share**0.6)[..., None]
+    return (grey[..., None] * (1 - cover) + heat * cover).round().astype(np.uint8)
+
+
+def draw_bar(canvas: Canvas, box: Box, ends: tuple[str, str]) -> None:
+    """The colours of `spotlight` over a middle grey, from nothing to the highest value."""
+    ramp = np.linspace(0, 1, 256)[None]
+    _draw_ramp(canvas, _heated(np.full_like(ramp, 95.0), ramp), box, ends)
+
+
+def draw_signed_bar(canvas: Canvas, box: Box, ends: tuple[str, str]) -> None:
+    """The colours of `signed`, from what speaks most against to what speaks most for."""
+    _draw_ramp(canvas, signed(np.linspace(-1, 1, 256)[None]), box, ends)
+
+
+def _draw_ramp(canvas: Canvas, colors: np.ndarray, box: Box, ends: tuple[str, str]) -> None:
+    canvas.draw_image(colors, box, smooth=True)
+    canvas.rect(box, outline=theme.LINE)
+    canvas.text((box[0], box[3] + 3), ends[0], 15, theme.MUTED)
+    canvas.text((box[2], box[3] + 3), ends[1], 15, theme.MUTED, "ra")
 
 
 def signed(values: np.ndarray) -> np.ndarray:
@@ -157,6 +176,9 @@ def overlay_figure(
         words = f"means over {smooth} x {smooth} pixels; {words}"
     parts = positive(values, smooth)
     canvas.text((4, 32), words, theme.SMALL, theme.MUTED)
+    draw_bar(canvas, (4, 60, 244, 72), ("0", "highest of the map"))
+    if with_signed:
+        draw_signed_bar(canvas, (294, 60, 534, 72), ("against", "for"))
     for i, (image, map_, part) in enumerate(zip(images, values, parts, strict=True)):
         row, column = (i, 0) if with_signed else divmod(i, per_row)
         top = _TOP + row * step
@@ -176,7 +198,7 @@ def overlay_figure(
         draw_signed(canvas, map_, boxes[2])
         for box, text in zip(
             boxes,
-            ("the image", "what speaks for the class", f"blue for, orange against: {span}"),
+            ("the image", "what speaks for the class", f"for and against: {span}"),
             strict=True,
         ):
             canvas.text((box[0], box[3] + 3), text, 15, theme.MUTED)
@@ -184,7 +206,7 @@ def overlay_figure(
         f"{title}: {map_.min():.2g} to {map_.max():.2g}"
         for title, map_ in zip(titles, values, strict=True)
     )
-    return Figure(png(canvas.image), f"{note}; {said}")
+    return Figure(compact(canvas.image), f"{note}; {said}")
 
 
 def maps_figure(
@@ -200,17 +222,17 @@ def maps_figure(
     high, wide = image.shape[:2]
     side = min((theme.WIDTH - 8 - _GAP * len(values)) / (len(values) + 1), 230)
     tall = side * high / wide
-    canvas = Canvas(theme.WIDTH, round(_TITLE + tall + 2 * _NOTE + 34))
+    canvas = Canvas(theme.WIDTH, round(_TITLE + tall + 2 * _NOTE + 42))
     boxes = []
     for at in range(len(values) + 1):
         left = 4 + at * (side + _GAP)
         boxes.append((left, _TITLE, left + side, _TITLE + tall))
-    canvas.draw_image(image, boxes[0])
+    canvas.draw_image(image, boxes[0], smooth=True)
     canvas.rect(boxes[0], outline=theme.LINE)
     canvas.text((boxes[0][0], 2), "the image", theme.SMALL, bold=True)
     said = []
     for box, map_, title, note in zip(boxes[1:], values, titles, notes, strict=True):
-        canvas.draw_image(signed(map_), box)  # pixels stay sharp: half the bytes of a smooth one
+        canvas.draw_image(signed(map_), box, smooth=True)
         draw_outline(canvas, map_, box, theme.INK)
         canvas.rect(box, outline=theme.LINE)
         canvas.text((box[0], 2), title, theme.SMALL, bold=True)
@@ -219,8 +241,7 @@ def maps_figure(
         canvas.text((box[0], box[3] + 24), span, 15, theme.MUTED)
         said.append(f"{title}: {note}, {span}")
     below = _TITLE + tall + 52
-    x = canvas.swatch((4, below), theme.BLUE, "for")
-    x = canvas.swatch((x, below), theme.ORANGE, "against")
+    draw_signed_bar(canvas, (4, below, 244, below + 12), ("against", "for"))
     words = "inside the line: above half of the highest value; each map has its own scale"
-    canvas.text((x, below), words, theme.SMALL, theme.MUTED)
-    return Figure(png(canvas.image), "; ".join(said))
+    canvas.text((274, below - 4), words, theme.SMALL, theme.MUTED)
+    return Figure(compact(canvas.image), "; ".join(said))

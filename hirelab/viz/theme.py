@@ -36,6 +36,7 @@ ALL = tuple(dict.fromkeys((INK, MUTED, LINE, PAPER, REACHED, UNREACHED, *SLOTS, 
 WIDTH = 1080  # of a full-width image, in logical pixels
 TITLE, TEXT, SMALL = 21, 18, 16  # type sizes in logical pixels, legible at half size
 
+HEAT = "inferno"  # over photographs: no hue of it is a grey's, and it is monotone in lightness
 SEQUENTIAL = "cividis"  # for amounts; made for colour-blind readers, and monotone in lightness
 
 

@@ -35,6 +35,8 @@ class AblationExplorer(Explorer):
 
     title = "Which parts of the design earn their accuracy"
 
+    density = 1.44  # of matplotlib's sheets
+
     @dataclass(frozen=True)
     class Settings:
         table: str = choice("components", (*tables(), "peers"), "table")
@@ -58,7 +60,7 @@ class AblationExplorer(Explorer):
         super().__init__(**settings)
 
     def limits(self) -> dict[str, Any]:
-        return {"ledger": self._folders}
+        return {"ledger": tuple(self._folders)}
 
     def problem(self, s: Settings) -> str | None:
         try:
@@ -84,6 +86,14 @@ class AblationExplorer(Explorer):
             "spread_of_one_training": spread,
             **{word.replace(" ", "_"): words.count(word) for word in dict.fromkeys(words)},
         }
+
+    def words(self, s: Settings, found: AblationResult) -> str:
+        said = [one["word"] for one in found.verdicts]
+        counts = ", ".join(f"{said.count(word)} {word}" for word in dict.fromkeys(said))
+        trained = f"Of {len(found.rows)} rows {sum(n > 0 for n in found.seeds)} are trained"
+        if not found.freedom:
+            return f"{trained}; without a second seed nobody knows how much trainings differ."
+        return f"{trained}, and single trainings differ by {found.deviation:.3g}. Claims: {counts}."
 
     def draw(self, s: Settings, found: AblationResult) -> Image.Image:
         return Image.open(io.BytesIO(found.plot(s.seeds).data)).convert("RGB")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from .._shared.errors import HirelabError
 from ..analysis.attribution import Attribution, attribute
 from ..datasets.images import PHOTOGRAPHS
 from ..datasets.transforms import normalise
+from ..hooks.forward import class_name
+from ..models.hire_mlp import BRANCHES
 from ..viz import overlay, theme
 from ..viz.canvas import Canvas
 from .controls import choice, slider
@@ -21,6 +24,7 @@ from .inputs import square_image
 from .network import ModelExplorer
 
 _GIVEN = "given"  # the image that the explorer was made with
+PREDICTED = -1  # in place of a class: the one that the network names
 _LAST = "last map of the network"
 _POINTS = {
     _LAST: "",
@@ -50,11 +54,13 @@ class AttributionExplorer(ModelExplorer):
     Region grids inside a shifted branch are carried back to places, see `analysis.attribution`.
 
     Args:
-        model: a Hire-MLP; by default an untrained Hire-MLP-Tiny. Untrained weights are noted in the
-            figure.
+        model: a Hire-MLP; by default the trained Hire-MLP-Pico that comes with hirelab. Untrained
+            weights are noted in the figure.
         image: the reader's own, shown as "given": a file, a tensor (3, H, W), a PIL image, an
             array, or a sample's name; the coffee cup by default.
-        names: of the classes; their numbers without.
+        names: of the classes; by default those that the network's description has
+            (``pretrained_cfg``), or else their numbers.
+        img_size: the side of the image in pixels; by default the one the network was made for.
         settings: see ``AttributionExplorer.Settings``.
 
     Raises:
@@ -62,6 +68,7 @@ class AttributionExplorer(ModelExplorer):
     """
 
     title = "What the class is read from"
+    given = MappingProxyType({"photograph": _GIVEN})
 
     @dataclass(frozen=True)
     class Settings:
@@ -70,34 +77,35 @@ class AttributionExplorer(ModelExplorer):
         point: str = choice("block output", _POINTS, "Grad-CAM at")
         stage: int = slider(2, 0, 3, "stage")
         block: int = slider(1, 0, 23, "block")
-        target: int = slider(-1, -1, 999, "class (-1: predicted)")
+        target: int = choice(PREDICTED, (PREDICTED,), "class")
 
     def __init__(
         self,
         model: nn.Module | None = None,
         image: Any = None,
         names: Sequence[str] | None = None,
+        img_size: int | None = None,
         **settings: Any,
     ):
-        super().__init__(model, image, **settings)
-        classes = self._model.num_classes
-        if names is not None and len(names) < classes:
-            raise HirelabError(
-                f"There are {len(names)} names for {classes} classes; give one for each, or none."
-            )
         self._names = names
+        super().__init__(model, image, img_size, **settings)
 
     def limits(self) -> dict[str, Any]:
-        return {**super().limits(), "target": self._model.num_classes - 1}
-
-    def problem(self, s: Settings) -> str | None:
-        if s.method != "Grad-CAM" or s.point == _LAST:
-            return None
-        missing = self.missing_block(s)
-        if missing:
-            return missing
-        inside = _POINTS[s.point].split(".")
-        return self.missing_branch(s, inside[1]) if inside[0] == "hire" else None
+        classes = self._model.num_classes
+        if self._names is not None and len(self._names) < classes:
+            raise HirelabError(
+                f"There are {len(self._names)} names for {classes} classes; give one for each, or "
+                "none."
+            )
+        closed = set(BRANCHES) - set(self.branches)
+        return {
+            **super().limits(),
+            "point": [name for name, at in _POINTS.items() if not closed & set(at.split("."))],
+            "target": {
+                PREDICTED: "predicted",
+                **{number: self._name(number) for number in range(classes)},
+            },
+        }
 
     def run(self, image: str, method: str, point: str | None, target: int | None) -> Attribution:
         """The attribution of an image, by its name; the predicted class for no target."""
@@ -106,7 +114,7 @@ class AttributionExplorer(ModelExplorer):
         return attribute(self._model, x, target, point, method=name, **options)
 
     def _shown(self, image: str) -> Image.Image:
-        return self._given if image == _GIVEN else square_image(image)
+        return self._image if image == _GIVEN else square_image(image, self.img_size)
 
     def attribution(self, s: Settings | None = None) -> Attribution:
         """The attribution of the settings, by default of the current ones."""
@@ -114,7 +122,9 @@ class AttributionExplorer(ModelExplorer):
         point = None
         if s.method == "Grad-CAM" and s.point != _LAST:
             point = f"{self.block_name(s)}.{_POINTS[s.point]}"
-        return self._read(s.photograph, s.method, point, None if s.target < 0 else s.target)
+        return self._read(
+            s.photograph, s.method, point, None if s.target == PREDICTED else s.target
+        )
 
     def measure(self, s: Settings) -> Attribution:
         return self.attribution(s)
@@ -133,10 +143,22 @@ class AttributionExplorer(ModelExplorer):
         }
 
     def _name(self, number: int) -> str:
-        return str(self._names[number]) if self._names else f"class {number}"
+        return str(self._names[number]) if self._names else class_name(self._model, number)
+
+    def words(self, s: Settings, found: Attribution) -> str:
+        rows, cols = found.maps.shape[1:]
+        share = self.facts(s, found)["share_that_speaks_for_it"]
+        shown = self._name(int(found.targets[0]))
+        stretched = (
+            "" if (rows, cols) == found.upsampled.shape[1:] else ", stretched over the image"
+        )
+        return (
+            f"Of all that the map holds, {share:.0%} speaks for {shown} and the rest against it. "
+            f"It has {rows} x {cols} values{stretched}."
+        )
 
     def draw(self, s: Settings, found: Attribution) -> Image.Image:
-        canvas = Canvas(theme.WIDTH, 486)
+        canvas = Canvas(theme.WIDTH, 478)
         canvas.text((6, 6), f"{s.method} at {found.point or 'pixels'}", theme.TITLE, bold=True)
         shown, predicted = (self._name(int(n[0])) for n in (found.targets, found.predicted))
         note = f"shown: {shown}, {found.probabilities[0]:.1%}"
@@ -152,16 +174,18 @@ class AttributionExplorer(ModelExplorer):
         canvas.rect(boxes[0], outline=theme.LINE)
         overlay.draw_overlay(canvas, image, overlay.positive(values, smooth), boxes[1])
         overlay.draw_signed(canvas, values, boxes[2])
-        below = boxes[0][3] + 6
+        below = boxes[0][3] + 8
+        size = np.abs(values).max()
+        ends = (f"against: {-size:.2g}", f"for: {size:.2g}")
+        overlay.draw_bar(canvas, (boxes[1][0], below, boxes[1][2], below + 12), ("0", "highest"))
+        overlay.draw_signed_bar(canvas, (boxes[2][0], below, boxes[2][2], below + 12), ends)
         means = f"means over {smooth} x {smooth} pixels; " if smooth > 1 else ""
         words = f"{means}line: half the highest"
-        canvas.text((boxes[1][0], below), words, 15, theme.MUTED)
-        canvas.text((boxes[0][0], below), s.photograph, 15, theme.MUTED)
-        canvas.text(
-            (boxes[2][0], below), f"{values.min():.2g} to {values.max():.2g}", 15, theme.MUTED
-        )
-        x = canvas.swatch((boxes[2][0], below + 24), theme.BLUE, "for")
-        canvas.swatch((x, below + 24), theme.ORANGE, "against")
+        canvas.text((boxes[1][0], below + 36), words, 15, theme.MUTED)
+        size_words = f"{s.photograph}, {self.img_size} x {self.img_size} pixels"
+        canvas.text((boxes[0][0], below - 2), size_words, 15, theme.MUTED)
+        span = f"from {values.min():.2g} to {values.max():.2g}"
+        canvas.text((boxes[2][0], below + 36), span, 15, theme.MUTED)
         return canvas.image
 
     @staticmethod

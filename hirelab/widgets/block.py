@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,26 +12,24 @@ from torch import Tensor
 
 from ..datasets.transforms import normalise
 from ..viz import maps, theme
-from ..viz.canvas import Canvas
-from .controls import slider, toggle
+from ..viz.canvas import Box, Canvas
+from .controls import Depends, slider, toggle
 from .network import ModelExplorer
 
-# Where a point stands in the figure, (row, column): the flow goes from left to right, and down.
-_IMAGE, _GATE = (0, 0), (3, 0)
+# Where a point stands in the figure, (row, column): the flow goes from left to right.
+_IMAGE, _GATE = (0, 0), (2, 1)
 _FLOW = {
-    "hire.input": (0, 1), "hire.channel.out": (0, 3),
-    "hire.height.shifted": (1, 0), "hire.height.regions": (1, 1),
-    "hire.height.mixed": (1, 2), "hire.height.out": (1, 3),
-    "hire.width.shifted": (2, 0), "hire.width.regions": (2, 1),
-    "hire.width.mixed": (2, 2), "hire.width.out": (2, 3),
-    "hire.fused": (3, 1), "hire.out": (3, 2), "mid": (3, 3),
-    "mlp.out": (4, 2), "out": (4, 3),
+    "hire.input": (1, 0),
+    "hire.height.shifted": (0, 1), "hire.height.regions": (0, 2),
+    "hire.height.mixed": (0, 3), "hire.height.out": (0, 4),
+    "hire.width.shifted": (1, 1), "hire.width.regions": (1, 2),
+    "hire.width.mixed": (1, 3), "hire.width.out": (1, 4),
+    "hire.channel.out": (2, 4),
+    "hire.fused": (0, 5), "hire.out": (1, 5), "mid": (2, 5),
+    "mlp.out": (1, 6), "out": (2, 6),
 }  # fmt: skip
-_ROWS = (
-    "channel branch", "height branch: shift, cut, mix, restore",
-    "width branch: the same sideways", "fusion: weigh, add up, project; added to what came in",
-    "channel MLP; added again",
-)  # fmt: skip
+_LEFT, _TOP, _STEP, _ROW = 6, 88, 154, 158  # of the maps and from one to the next
+_WIDE, _HIGH = 130, 102  # of a map, at most
 
 
 class Measured(NamedTuple):
@@ -48,9 +47,10 @@ class BlockExplorer(ModelExplorer):
     magnitude; each map has its own scale, printed under it.
 
     Args:
-        model: a Hire-MLP; by default an untrained Hire-MLP-Tiny. Untrained weights are noted in the
-            figure.
+        model: a Hire-MLP; by default the trained Hire-MLP-Pico that comes with hirelab. Untrained
+            weights are noted in the figure.
         image: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        img_size: the side of the image in pixels; by default the one the network was made for.
         settings: see ``BlockExplorer.Settings``.
     """
 
@@ -60,27 +60,21 @@ class BlockExplorer(ModelExplorer):
     class Settings:
         stage: int = slider(1, 0, 3, "stage")
         block: int = slider(1, 0, 23, "block")
-        channel: int = slider(-1, -1, 1535, "channel (-1: all)")
+        channel: int = slider(-1, -1, 1535, "channel, -1 all")
         carry_back: bool = toggle(False, "carry back to places")
 
     KEPT = 4  # blocks
 
     def limits(self) -> dict[str, Any]:
-        widest = max(self._channels(stage) for stage in range(len(self._model.stages)))
-        return {**super().limits(), "channel": widest - 1}
-
-    def problem(self, s: Settings) -> str | None:
-        channels = self._channels(s.stage)
-        if s.channel >= channels:
-            return f"Channel {s.channel} does not exist: stage {s.stage} has 0 to {channels - 1}."
-        return self.missing_block(s)
+        last = Depends(("stage",), lambda stage: self._channels(stage) - 1)
+        return {**super().limits(), "channel": last}
 
     def _channels(self, stage: int) -> int:
         return self._model.feature_info[stage]["num_chs"]
 
     def run(self, block: str) -> tuple[dict[str, Tensor], Any]:
         """A block's tensors (without the batch axis), by name inside the block."""
-        x = normalise([self._given]).to(next(self._model.parameters()))
+        x = normalise([self._image]).to(next(self._model.parameters()))
         cache = self.activations(x, f"{block}.*")
         return {name.removeprefix(f"{block}."): cache[name].float().cpu() for name in cache}, cache
 
@@ -124,46 +118,117 @@ class BlockExplorer(ModelExplorer):
         facts["output_rms"] = round(float(np.sqrt((measured.maps["out"] ** 2).mean())), 3)
         return facts
 
+    def words(self, s: Settings, measured: Measured) -> str:
+        names = measured.branches
+        if not names:
+            return "This block has no gate: it adds its branches up as they are."
+        if _undecided(measured.weights):
+            return "The gate has learnt nothing yet: it gives every branch an equal share."
+        most = np.bincount(measured.weights.argmax(axis=1), minlength=len(names))
+        share = most / len(measured.weights)
+        said = ", ".join(
+            f"to {name} in {part:.0%}" for name, part in zip(names, share, strict=True)
+        )
+        return f"The gate gives its largest share {said} of the channels."
+
     def draw(self, s: Settings, measured: Measured) -> Image.Image:
-        canvas = Canvas(theme.WIDTH, 1242)
+        canvas = Canvas(theme.WIDTH, 558)
         branch = self.hire_module(s).height
         title = self.block_name(s)
         if branch is not None:
             title += f":  region {branch.region}, shift {branch.shift}"
         canvas.text((6, 6), title, theme.TITLE, bold=True)
         what = "root mean square over channels" if s.channel < 0 else f"channel {s.channel}"
-        note = f"{what}, each map on its own scale, dark low and bright high"
+        rows, cols = measured.maps["out"].shape
+        note = f"{what} of {rows} x {cols} tokens, each map on its own scale, bright is high"
         note += self.untrained_note()
-        canvas.text((6, 38), note, theme.SMALL, theme.MUTED)
-        for row, words in enumerate(_ROWS):
-            left, top, _, _ = self._box(row, 0 if row < 4 else 2)
-            canvas.text((left, top - 24), words, theme.SMALL, theme.MUTED)
+        canvas.text((6, 36), note, theme.SMALL, theme.MUTED)
+        areas = {}
         for name, values in measured.maps.items():
             color = next((c for branch, c in theme.BRANCH.items() if branch in name), None)
-            maps.draw_heat_map(canvas, values, self._box(*_FLOW[name]), name, color)
-        left, top, _, bottom = self._box(*_IMAGE)
-        side = bottom - top - 44
+            box = self._box(*_FLOW[name])
+            areas[name] = maps.draw_heat_map(canvas, values, box, _short(name), color)
+        left, top, _, _ = self._box(*_IMAGE)
         canvas.text((left, top), "the image", theme.SMALL, bold=True)
-        box = (left, top + 24, left + side, top + 24 + side)
-        canvas.draw_image(np.asarray(self._given), box, smooth=True)
+        box = (left, top + 24, left + _HIGH, top + 24 + _HIGH)
+        canvas.draw_image(np.asarray(self._image), box, smooth=True)
+        size = f"{self.img_size} x {self.img_size} pixels"
+        canvas.text((left, box[3] + 3), size, 15, theme.MUTED)
+        _draw_flow(canvas, areas)
         self._draw_gate(canvas, measured.weights, measured.branches)
         return canvas.image
 
     @staticmethod
-    def _box(row: int, column: int) -> tuple[float, float, float, float]:
-        left, top = 8 + column * 272, 98 + row * 230
-        return (left, top, left + 236, top + 200)
+    def _box(row: int, column: int) -> Box:
+        left, top = _LEFT + column * _STEP, _TOP + row * _ROW - 20
+        return (left, top, left + _WIDE, top + 24 + _HIGH + 20)
 
     def _draw_gate(self, canvas: Canvas, weights: np.ndarray, branches: tuple[str, ...]) -> None:
         if not branches:
             return
-        left, top, right, bottom = self._box(*_GATE)
+        left, top, _, _ = self._box(*_GATE)
+        right = self._box(2, 3)[2] - 22
+        words = "equal shares" if _undecided(weights) else "a column per channel"
+        x = left + canvas.text_width("hire.gate.out", theme.SMALL, bold=True) + 14
         canvas.text((left, top), "hire.gate.out", theme.SMALL, bold=True)
-        maps.draw_gate(canvas, weights, branches, (left, top + 24, right, bottom - 44))
+        canvas.text((x, top), words, theme.SMALL, theme.MUTED)
+        maps.draw_gate(canvas, weights, branches, (left, top + 24, right, top + 24 + _HIGH))
         x = left
         for column, name in enumerate(branches):
-            mean = f"{name[0]} {weights[:, column].mean():.2f}"
-            x = canvas.swatch((x, bottom - 42), theme.BRANCH[name], mean) - 10
-        undecided = np.abs(weights - 1 / len(branches)).max() < 0.01
-        words = "undecided: equal shares" if undecided else "one column per channel; means"
-        canvas.text((left, bottom - 18), words, 15, theme.MUTED)
+            mean = f"{name} {weights[:, column].mean():.2f}"
+            x = canvas.swatch((x, top + 29 + _HIGH), theme.BRANCH[name], mean)
+
+
+def _short(name: str) -> str:
+    """A point's name where there is little room: a branch's without the module that all share."""
+    return name.removeprefix("hire.") if name.count(".") > 1 else name
+
+
+def _draw_flow(canvas: Canvas, areas: dict[str, Box]) -> None:
+    """Arrows from map to map, by the names of points and where their maps lie."""
+
+    def middle(name: str) -> float:
+        row, _ = _FLOW[name]
+        return _TOP + row * _ROW + _HIGH / 2 + 4
+
+    def line(*points: tuple[float, float]) -> None:
+        canvas.line(list(points), theme.MUTED, 2)
+
+    def arrow(x: float, end: str) -> None:
+        """From x to the left side of a map, at the middle of its row."""
+        canvas.arrow((x, middle(end)), (areas[end][0] - 3, middle(end)), theme.MUTED)
+
+    for start, end in itertools.pairwise(_FLOW):
+        same = start.rsplit(".", 1)[0] == end.rsplit(".", 1)[0] and _FLOW[start][0] == _FLOW[end][0]
+        if same and start in areas:
+            arrow(areas[start][2] + 4, end)
+    # the input goes to every branch along one rail, and every branch to the sum along another
+    rail, y = _LEFT + _STEP - 14, middle("hire.input")
+    line((areas["hire.input"][2] + 4, y), (rail, y))
+    for name in (one for one in areas if one.endswith(".shifted")):
+        line((rail, y), (rail, middle(name)))
+        arrow(rail, name)
+    if "hire.channel.out" in areas:
+        lane = canvas.height - 8  # below the gate
+        turn = areas["hire.channel.out"][0] - 16
+        line((rail, y), (rail, lane), (turn, lane), (turn, middle("hire.channel.out")))
+        arrow(turn, "hire.channel.out")
+    rail = _LEFT + 5 * _STEP - 18
+    for name in (one for one in areas if one.startswith("hire.") and _FLOW[one][1] == 4):
+        y = middle(name)
+        line((areas[name][2] + 4, y), (rail, y), (rail, middle("hire.fused")))
+    arrow(rail, "hire.fused")
+    # the last five: down, to the MLP and past it
+    for start, end in (("hire.fused", "hire.out"), ("hire.out", "mid"), ("mlp.out", "out")):
+        x = areas[start][0] + _WIDE - 12
+        low, high = _TOP + _FLOW[start][0] * _ROW + _HIGH + 8, _TOP + _FLOW[end][0] * _ROW
+        canvas.arrow((x, low), (x, high), theme.MUTED)
+    rail, y = _LEFT + 6 * _STEP - 18, middle("mid")
+    line((areas["mid"][2] + 4, y), (rail, y), (rail, middle("mlp.out")))
+    arrow(rail, "mlp.out")
+    arrow(rail, "out")
+
+
+def _undecided(weights: np.ndarray) -> bool:
+    """Whether a gate's weights (C, branches) are equal shares, as before any training."""
+    return bool(np.abs(weights - 1 / weights.shape[1]).max() < 0.01)

@@ -51,6 +51,16 @@ class CostExplorer(Explorer):
             "padding_share": round(cost.padding_share, 4),
         }
 
+    def words(self, s: Settings, costs: list[BranchCost]) -> str:
+        cost, one = costs[s.region - REGIONS[0]], costs[0]
+        times = f"{cost.weights / one.weights:.0f} times the weights of regions of 1 token"
+        if s.region == 1:
+            times = "as many weights as a 1 x 1 convolution of that width"
+        extra = "the same multiply-adds, whatever the region"
+        if cost.padding_share:
+            extra = f"{cost.padding_share:.1%} more multiply-adds, since the last region is padded"
+        return f"It has {times}, and {extra}."
+
     def draw(self, s: Settings, costs: list[BranchCost]) -> Image.Image:
         canvas = Canvas(theme.WIDTH, 350)
         self._bars(

@@ -5,7 +5,7 @@ follows from these and lives here:
 
 - *live*: controls made from the fields of the settings, beside an image that follows them
   (`live`, with core ipywidgets);
-- *still*: the same cell shows a PNG and a line of text wherever no kernel runs;
+- *still*: the same cell shows an image and a line of text wherever no kernel runs;
 - *frozen*: `freeze` writes one self-contained HTML page whose sliders still move (`page`).
 """
 
@@ -15,7 +15,7 @@ import base64
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,8 +26,8 @@ from PIL import Image
 
 from .._shared.errors import HirelabError, unknown
 from .._shared.files import write_atomic
-from ..viz.canvas import jpeg, png
-from .controls import check_field, controls_of
+from ..viz.canvas import compact, encode, jpeg, mime
+from .controls import Control, Depends, check_field, controls_of, limited
 from .page import frozen_page, webp
 
 CACHED = 32  # frames an explorer keeps; a bound, so that moving sliders for hours costs nothing
@@ -40,7 +40,7 @@ class Frame:
     Attributes:
         image: the encoded image (JPEG in a live view, WebP on a frozen page); empty where the
             settings are impossible.
-        text: the facts in a line, or why the settings are impossible.
+        text: what the image says, in a sentence or two, or why the settings are impossible.
     """
 
     image: bytes = field(repr=False)
@@ -50,29 +50,37 @@ class Frame:
 class Explorer:
     """Base of the explorers. A subclass says:
 
-    - ``Settings``: a frozen dataclass whose fields are `slider`, `choice` or `toggle`;
+    - ``Settings``: a frozen dataclass whose fields are `slider`, `choice` or `toggle`; what limits
+      another field stands before it;
     - ``limits() -> dict``: the highest value of a slider, or the options of a choice, by name,
-      where they depend on what is looked at;
-    - ``problem(settings) -> str | None``: why a combination is impossible, in words;
-    - ``measure(settings)``: what the image and the facts are both made of, computed once a change;
+      where they depend on what is looked at; a `Depends` where they follow other settings too;
+    - ``problem(settings) -> str | None``: why a combination within the limits is impossible;
+    - ``measure(settings)``: what image, facts and words are made of, computed once a change;
     - ``draw(settings, measured) -> PIL.Image``: the image, pure, for possible settings only;
-    - ``facts(settings, measured) -> dict``: what the image shows, in numbers; part of `state`.
+    - ``facts(settings, measured) -> dict``: what the image shows, in numbers; part of `state`;
+    - ``words(settings, measured) -> str``: what the reader shall see in it, in a sentence or two.
 
     Attributes:
-        controls: the control of every setting, with its limits, by name.
+        density: pixels of the image for one of the screen, at the size that it is drawn for.
+        pictured: whether it shows an image of the reader's, see `look_at`.
+        given: the settings with which it shows that image.
     """
 
     title: ClassVar[str]
     Settings: ClassVar[type]
+    density: ClassVar[float] = 2
+    pictured: ClassVar[bool] = False
+    given: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, **settings: Any) -> None:
-        self.controls = controls_of(self.Settings, self.limits())
+        self._fields = controls_of(self.Settings)
+        self._limits = self.limits()
         self._widget: Any = None
         self._live_frame = lru_cache(maxsize=CACHED)(lambda s: self._frame(s, jpeg))
-        defaults = dataclasses.asdict(self.Settings())
-        nearest = {name: self.controls[name].nearest(value) for name, value in defaults.items()}
-        self._settings = self.Settings(**nearest)
+        self._settings = self.Settings()
+        self._settings = self.fit({})
         self._settings = self.check(settings)
+        self._start = self._settings
 
     # -- to be written by a subclass
 
@@ -91,6 +99,9 @@ class Explorer:
     def facts(self, settings: Any, measured: Any) -> dict[str, Any]:
         return {}
 
+    def words(self, settings: Any, measured: Any) -> str:
+        return ""
+
     # -- the object
 
     @property
@@ -98,8 +109,25 @@ class Explorer:
         """The current settings, a frozen dataclass."""
         return self._settings
 
+    @property
+    def controls(self) -> dict[str, Control]:
+        """The control of every setting by name, with the limits that the current settings leave."""
+        return self.controls_at(self._settings)
+
+    def controls_at(self, settings: Any) -> dict[str, Control]:
+        """The control of every setting by name, with the limits that these settings leave."""
+        values = dataclasses.asdict(settings)
+        return {name: self._control(name, values) for name in self._fields}
+
+    def fit(self, changes: Mapping[str, Any]) -> Any:
+        """The possible settings that are nearest to the current ones with changes applied, as the
+        controls of a live view have them; nothing changes yet."""
+        return self._settle(changes, strict=())
+
     def check(self, changes: Mapping[str, Any]) -> Any:
         """The current settings with changes applied; nothing changes yet.
+
+        What is not among the changes, and is not possible with them, becomes the nearest that is.
 
         Raises:
             HirelabError: for an unknown setting or an impossible value, in one sentence.
@@ -107,8 +135,8 @@ class Explorer:
         self._check_names(changes)
         # a number out of an array is as good as one that was typed
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in changes.items()}
-        settings = dataclasses.replace(self._settings, **plain)
-        self._check(settings)
+        settings = self._settle(plain, strict=plain)
+        self._check_whole(settings)
         return settings
 
     def update(self, changes: Mapping[str, Any]) -> Frame:
@@ -132,8 +160,19 @@ class Explorer:
         if self._widget is None:
             self._settings = self.check(changes)
         else:
-            frame = self.update(changes)
-            self._widget.show(dataclasses.asdict(self._settings), frame)
+            self._widget.show(self.update(changes))
+
+    def reset(self) -> None:
+        """Go back to the settings that the explorer was made with; a live view follows."""
+        self.set(**dataclasses.asdict(self._start))
+
+    def look_at(self, image: Any) -> None:
+        """Show another image: whatever the explorer takes as ``image``; a live view follows.
+
+        Raises:
+            HirelabError: for what is no image, and where the explorer shows none.
+        """
+        raise HirelabError(f"{type(self).__name__} shows no image; it has nothing to look at.")
 
     def state(self) -> dict[str, Any]:
         """The settings and what the image shows, as plain values."""
@@ -147,39 +186,60 @@ class Explorer:
             HirelabError: for settings that are impossible.
         """
         settings = settings or self._settings
-        self._check(settings)
+        self._settle(dataclasses.asdict(settings), strict=self._fields)
+        self._check_whole(settings)
         return self.draw(settings, self.measure(settings))
 
     def still(self) -> bytes:
-        """The current image as a small PNG."""
-        return png(self.render())
+        """The current image as a small file: PNG, or JPEG for photographs."""
+        return compact(self.render())
 
     def save(self, path: str | Path) -> None:
-        """Write the current image as PNG."""
-        write_atomic(Path(path), self.still())
+        """Write the current image, as the suffix of the path says (.png, .jpg, .webp)."""
+        write_atomic(Path(path), encode(self.render(), path))
 
     def _check_names(self, names: Iterable[str]) -> None:
         """An error with near names for a setting that does not exist."""
         for name in names:
-            if name not in self.controls:
-                cure = f"{type(self).__name__} has {', '.join(self.controls)}."
-                raise HirelabError(unknown("setting", name, self.controls, cure))
+            if name not in self._fields:
+                cure = f"{type(self).__name__} has {', '.join(self._fields)}."
+                raise HirelabError(unknown("setting", name, self._fields, cure))
 
-    def _check(self, settings: Any) -> None:
-        """An error in one sentence for settings that cannot be drawn."""
-        for name, control in self.controls.items():
-            wrong = check_field(name, control, getattr(settings, name))
+    def _control(self, name: str, values: Mapping[str, Any]) -> Control:
+        """A field's control, with the limits that values of the fields before it leave."""
+        if name not in self._limits:
+            return self._fields[name]
+        limit = self._limits[name]
+        return limited(self._fields[name], limit(values) if isinstance(limit, Depends) else limit)
+
+    def _settle(self, changes: Mapping[str, Any], strict: Collection[str]) -> Any:
+        """The current settings with changes applied: each field within the limits that those before
+        it leave, which is an error for the ``strict`` ones and a move to the nearest for others."""
+        values = {**dataclasses.asdict(self._settings), **changes}
+        for name in self._fields:
+            control = self._control(name, values)
+            values[name] = control.value_of(values[name])
+            if name not in strict:
+                values[name] = control.nearest(values[name])
+            limit = self._limits.get(name)
+            on = limit.on if isinstance(limit, Depends) else ()
+            given = " and ".join(f"{other}={values[other]!r}" for other in on)
+            wrong = check_field(name, control, values[name], given)
             if wrong:
                 raise HirelabError(wrong)
+        return self.Settings(**values)
+
+    def _check_whole(self, settings: Any) -> None:
+        """An error in one sentence for a combination that is impossible."""
         reason = self.problem(settings)
         if reason:
             raise HirelabError(reason)
 
-    def _frame(self, settings: Any, encode: Callable[[Image.Image], bytes]) -> Frame:
+    def _frame(self, settings: Any, encoded: Callable[[Image.Image], bytes]) -> Frame:
         """What possible settings show."""
         measured = self.measure(settings)
-        image = encode(self.draw(settings, measured))
-        return Frame(image, _sentence(self.facts(settings, measured)))
+        image = encoded(self.draw(settings, measured))
+        return Frame(image, self.words(settings, measured))
 
     # -- three lives
 
@@ -189,9 +249,7 @@ class Explorer:
         if self._widget is None:
             from .live import Live
 
-            frame = self.update({})
-            values = dataclasses.asdict(self._settings)
-            self._widget = Live(self.controls, values, frame, self.update)
+            self._widget = Live(self, self.update({}))
         return self._widget.box
 
     def close(self) -> None:
@@ -210,9 +268,10 @@ class Explorer:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """A live view where a kernel runs, and always a still and a text beside it."""
+        still = self.still()
         bundle: dict[str, Any] = {
             "text/plain": repr(self),
-            "image/png": base64.b64encode(self.still()).decode("ascii"),
+            mime(still): base64.b64encode(still).decode("ascii"),
         }
         if _has_kernel():
             bundle.update(self.widget._repr_mimebundle_(include=include, exclude=exclude))
@@ -268,7 +327,3 @@ def _has_kernel() -> bool:
     except ImportError:
         return False
     return getattr(get_ipython(), "kernel", None) is not None
-
-
-def _sentence(facts: Mapping[str, Any]) -> str:
-    return " \u00b7 ".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ from PIL import Image
 from ..analysis.fields import ReceptiveField
 from ..analysis.paths import PATHS
 from ..analysis.receptive_field import POSITIONS, receptive_field
-from ..datasets.images import PHOTOGRAPHS, open_image
-from ..datasets.transforms import normalise, square
+from ..datasets.images import PHOTOGRAPHS
+from ..datasets.transforms import normalise
 from ..models.hire_mlp import BRANCHES
 from ..viz import field, theme
 from ..viz.canvas import Canvas
-from .controls import choice, slider
-from .inputs import SIDE
+from .controls import Depends, choice, slider
+from .inputs import square_image
 from .network import ModelExplorer
 
 GIVEN, ALL = "the given one", "average of all"
@@ -36,9 +37,10 @@ class ReceptiveFieldExplorer(ModelExplorer):
     Colours are logarithmic; every number is measured on the linear map.
 
     Args:
-        model: a Hire-MLP; by default an untrained Hire-MLP-Tiny. Untrained weights are noted in the
-            figure.
+        model: a Hire-MLP; by default the trained Hire-MLP-Pico that comes with hirelab. Untrained
+            weights are noted in the figure.
         image: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        img_size: the side of the image in pixels; by default the one the network was made for.
         settings: see ``ReceptiveFieldExplorer.Settings``.
     """
 
@@ -54,27 +56,28 @@ class ReceptiveFieldExplorer(ModelExplorer):
         photograph: str = choice(GIVEN, (GIVEN, *PHOTOGRAPHS, ALL), "image")
 
     KEPT = 32  # maps of the image's size
+    given = MappingProxyType({"photograph": GIVEN})
 
-    def problem(self, s: Settings) -> str | None:
-        missing = self.missing_block(s)
-        if missing:
-            return missing
-        own = s.point.removesuffix(" branch")
-        for branch in (own, s.paths):
-            if missing := self.missing_branch(s, branch):
-                return missing
-        if s.paths in BRANCHES and own in BRANCHES and own != s.paths:
-            return f"The {own} branch is closed where only {s.paths} branches let through."
-        return None
+    def limits(self) -> dict[str, Any]:
+        closed = set(BRANCHES) - set(self.branches)
+
+        def paths(point: str) -> list[str]:
+            own = point.removesuffix(" branch")
+            shut = closed | (set(BRANCHES) - {own} if own in BRANCHES else set())
+            return [name for name in PATHS if name not in shut]
+
+        return {
+            **super().limits(),
+            "point": [name for name in POINTS if name.removesuffix(" branch") not in closed],
+            "paths": Depends(("point",), paths),
+        }
 
     def images(self, s: Settings) -> list[Image.Image]:
         """What is measured."""
         if s.photograph == GIVEN:
-            return [self._given]
-        return [
-            square(open_image(n), SIDE)
-            for n in (PHOTOGRAPHS if s.photograph == ALL else [s.photograph])
-        ]
+            return [self._image]
+        names = PHOTOGRAPHS if s.photograph == ALL else [s.photograph]
+        return [square_image(name, self.img_size) for name in names]
 
     def run(self, s: Settings) -> ReceptiveField:
         """The measurement of the settings."""
@@ -100,6 +103,13 @@ class ReceptiveFieldExplorer(ModelExplorer):
             "area_99": _rounded(most),
             "wrapped_share": _rounded(measured.wrapped_share),
         }
+
+    def words(self, s: Settings, measured: ReceptiveField) -> str:
+        half, (most,) = measured.half_mass_side, measured.area(0.99)
+        return (
+            f"Half of what the position hears comes from a square {half / self.img_size:.0%} as "
+            f"wide as the image, and 99% of it from {most:.0%} of the pixels."
+        )
 
     def draw(self, s: Settings, measured: ReceptiveField) -> Image.Image:
         canvas = Canvas(theme.WIDTH, 524)

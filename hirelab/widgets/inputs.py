@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from PIL import Image
@@ -9,14 +10,16 @@ from torch import Tensor
 
 from .._shared.errors import HirelabError
 from ..datasets.images import open_image
+from ..datasets.samples import iter_images
 from ..datasets.transforms import pixels, square
 
 SIDE = 224  # pixels; the input of the paper's networks
 
 
-def square_image(source: Any = None) -> Image.Image:
-    """A 224 x 224 RGB image from a normalised tensor (3, H, W), or from anything that
-    `hirelab.datasets.open_image` opens (a file, a name, a PIL image, an array).
+def square_image(source: Any = None, img_size: int = SIDE) -> Image.Image:
+    """A square RGB image of ``img_size`` pixels a side from a normalised tensor (3, H, W), or from
+    anything that `hirelab.datasets.iter_images` takes (a file, a name, a folder or a data set, of
+    which it is the first; a PIL image, an array).
 
     Raises:
         HirelabError: for a tensor of another shape, or one with NaN.
@@ -30,4 +33,8 @@ def square_image(source: Any = None) -> Image.Image:
                 "(3, height, width), say x[0] of a batch x."
             )
         source = Image.fromarray(pixels(source[None])[0])
-    return square(open_image(source), SIDE)
+    if isinstance(source, str | os.PathLike):
+        ((_, image),) = iter_images(source, 1)
+    else:
+        image = open_image(source)
+    return square(image, img_size)

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, ClassVar, cast
 
+from PIL import Image
 from torch import Tensor, nn
 
 from .._shared.errors import HirelabError
 from ..analysis.pyramid import stage_grids
-from ..hooks.forward import eval_mode, is_trained
+from ..datasets.transforms import check_side
+from ..hooks.forward import eval_mode, is_trained, pretrained_cfg
 from ..models import create
 from ..models.hire_mlp import BRANCHES, HireBlock, HireMixing, HireMLP, HireStage
+from .controls import Depends
 from .explorer import Explorer
 from .inputs import SIDE, square_image
 
@@ -40,7 +43,7 @@ def check_network(model: nn.Module) -> HireMLP:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage at 224 x 224 pixels.
+    """A stage at the size of the image that is looked at.
 
     Attributes:
         name: of the stage's module, as in the names of points: "stages.2".
@@ -55,16 +58,15 @@ class Stage:
     cycle: int
 
 
-def stage_table(model: nn.Module | None) -> Sequence[Stage]:
-    """The stages of a network, or those of Hire-MLP-Tiny, whose stages Small and Base share.
+def stage_table(model: nn.Module | None, img_size: int = SIDE) -> Sequence[Stage]:
+    """The stages of a network at an image of ``img_size`` pixels a side; or those of Hire-MLP-Tiny,
+    whose stages Small and Base share.
 
     Raises:
         HirelabError: for a network that is not a Hire-MLP.
     """
-    if model is None:
-        return _tiny_stages()
-    hire = check_network(model)
-    grids = stage_grids(hire, (SIDE, SIDE))
+    hire = check_network(_tiny() if model is None else model)
+    grids = stage_grids(hire, (img_size, img_size))
     return tuple(
         Stage(f"stages.{i}", rows, info["num_chs"], cycle)
         # pruned networks still list all their stages in feature_info
@@ -75,17 +77,72 @@ def stage_table(model: nn.Module | None) -> Sequence[Stage]:
 
 
 @cache
-def _tiny_stages() -> Sequence[Stage]:
-    """The stages of an explorer without a network; building one takes a tenth of a second."""
-    return stage_table(create("hire_mlp_tiny", device="meta"))
+def _tiny() -> nn.Module:
+    """The network of an explorer that needs only sizes; building it takes a tenth of a second."""
+    return create("hire_mlp_tiny", device="meta")
 
 
-class StageExplorer(Explorer):
+def trained_size(model: nn.Module | None) -> int:
+    """The side of the images that a network was made for, in pixels; 224 where nothing tells."""
+    _, *sides = pretrained_cfg(model).get("input_size", (3, SIDE, SIDE)) if model else (3, SIDE)
+    return min(sides)
+
+
+class NetworkExplorer(Explorer):
+    """Base of the explorers of a network, and of an image where they are `pictured`.
+
+    Args:
+        model: the network; checked by the subclass.
+        image: see `square_image`.
+        img_size: the side of the image in pixels; by default the one the network was made for.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None,
+        image: Any = None,
+        img_size: int | None = None,
+        **settings: Any,
+    ):
+        self.img_size = check_side(trained_size(model) if img_size is None else img_size)
+        self._image = square_image(image, self.img_size)
+        self._first_image = self._image
+        super().__init__(**settings)
+
+    def look_at(self, image: Any) -> None:
+        if not self.pictured:
+            super().look_at(image)
+        self._show_image(square_image(image, self.img_size))
+        self.set(**self.given)
+
+    def reset(self) -> None:
+        """Go back to the settings, and to the image, that the explorer was made with; a live view
+        follows."""
+        self._show_image(self._first_image)
+        super().reset()
+
+    def _show_image(self, image: Image.Image) -> None:
+        """Let the next frame be of this image; nothing that was made of the last one is kept."""
+        if image is not self._image:
+            self._image = image
+            self._live_frame.cache_clear()
+
+
+class StageExplorer(NetworkExplorer):
     """Base of the explorers of a stage's map, which ask a network for nothing but its sizes."""
 
-    def __init__(self, model: nn.Module | None = None, **settings: Any):
-        self._stages = stage_table(model)
-        super().__init__(**settings)
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        image: Any = None,
+        img_size: int | None = None,
+        **settings: Any,
+    ):
+        if model is not None:
+            check_network(model)
+        size = trained_size(model) if img_size is None else img_size
+        self._stages = stage_table(model, check_side(size))
+        super().__init__(model, image, size, **settings)
 
     def limits(self) -> dict[str, Any]:
         return {"stage": range(len(self._stages))}
@@ -94,35 +151,61 @@ class StageExplorer(Explorer):
         """The stage that the settings choose."""
         return self._stages[settings.stage]
 
+    def last_token(self, stage: int) -> int:
+        """The last token of a line of a stage's map; the first is 0."""
+        return self._stages[stage].grid - 1
+
 
 # ------------------------------------------------------------------ the network itself
 
 
-class ModelExplorer(Explorer):
+class ModelExplorer(NetworkExplorer):
     """Base of the explorers that run a network on an image and look at one of its blocks.
 
     A subclass writes ``run``, which reads the network; the last ``KEPT`` results are kept, since
     network and image are fixed. Its settings have a ``stage`` and a ``block``, counted from 0.
 
     Args:
-        model: a Hire-MLP; by default an untrained Hire-MLP-Tiny.
-        image: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        model: a Hire-MLP; by default the trained Hire-MLP-Pico that comes with hirelab.
+        image: see `square_image`.
+        img_size: the side of the image in pixels; by default the one the network was made for.
     """
 
     KEPT: ClassVar[int] = 8
+    pictured = True
 
-    def __init__(self, model: nn.Module | None = None, image: Any = None, **settings: Any):
-        self._model = create("hire_mlp_tiny", seed=0) if model is None else check_network(model)
-        self._given = square_image(image)
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        image: Any = None,
+        img_size: int | None = None,
+        **settings: Any,
+    ):
+        if model is None:
+            model = create("hire_mlp_pico", pretrained=True)
+        self._model = check_network(model)
         self._read = lru_cache(maxsize=self.KEPT)(self.run)
-        super().__init__(**settings)
+        super().__init__(model, image, img_size, **settings)
+
+    def _show_image(self, image: Image.Image) -> None:
+        super()._show_image(image)
+        self._read.cache_clear()
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
 
     def limits(self) -> dict[str, Any]:
-        depths = [len(self._blocks(stage)) for stage in range(len(self._model.stages))]
-        return {"stage": len(depths) - 1, "block": max(depths) - 1}
+        stages = range(len(self._model.stages))
+        return {
+            "stage": stages[-1],
+            "block": Depends(("stage",), lambda stage: len(self._blocks(stage)) - 1),
+        }
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The branches that the network's blocks have."""
+        hire = self._blocks(0)[0].hire
+        return tuple(name for name in BRANCHES if getattr(hire, name) is not None)
 
     def block_name(self, settings: Any) -> str:
         """The name of the chosen block's module, with which the names of its points begin."""
@@ -138,20 +221,6 @@ class ModelExplorer(Explorer):
         The weights are asked, and not who made them: a reader's own network may be fresh.
         """
         return "; the weights are untrained" if is_trained(self._model).trained is False else ""
-
-    def missing_block(self, settings: Any) -> str | None:
-        """Why the chosen stage has no such block, or None."""
-        depth = len(self._blocks(settings.stage))
-        if settings.block < depth:
-            return None
-        last = f"0 to {depth - 1}" if depth > 1 else "block 0 alone"
-        return f"Block {settings.block} does not exist: stage {settings.stage} has {last}."
-
-    def missing_branch(self, settings: Any, branch: str) -> str | None:
-        """Why the chosen block has no such branch, or None; other words are no branches."""
-        if branch not in BRANCHES or getattr(self.hire_module(settings), branch) is not None:
-            return None
-        return f"The {branch} branch does not exist: the network was built without it."
 
     def activations(self, x: Tensor, names: str) -> Any:
         """The `Cache` of the points that a pattern names, in evaluation mode."""

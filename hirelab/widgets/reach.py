@@ -14,8 +14,9 @@ from ..analysis.reach import CROSS_REGION_MODES, sources_of
 from ..rearrange import PADDINGS, Rearrangement
 from ..viz import reach, theme
 from ..viz.canvas import Canvas
-from .controls import choice, slider
+from .controls import Depends, choice, slider
 from .network import StageExplorer
+from .phrases import several
 
 LONGEST = 64  # blocks in a row that are followed until the whole map reaches a token
 
@@ -38,6 +39,8 @@ class ReachExplorer(StageExplorer):
 
     Args:
         model: the network whose stages are shown; by default Hire-MLP-Tiny's sizes.
+        img_size: the side of the image in pixels, which the map's follows; by default the one the
+            network was made for, 224 where nothing tells.
         settings: see ``ReachExplorer.Settings``.
     """
 
@@ -46,27 +49,23 @@ class ReachExplorer(StageExplorer):
     @dataclass(frozen=True)
     class Settings:
         stage: int = choice(2, range(4), "stage")
-        row: int = slider(4, 0, 55, "row of the token")
-        column: int = slider(5, 0, 55, "column of the token")
+        row: int = slider(4, 0, 55, "row")
+        column: int = slider(5, 0, 55, "column")
         blocks: int = slider(6, 1, 24, "blocks", play=True)
         region: int = slider(3, 1, 8, "region")
         shift: int = slider(1, -8, 8, "shift")
         padding: str = choice("circular", PADDINGS, "padding")
 
-    def __init__(self, model: nn.Module | None = None, **settings: Any):
-        # neither moves with the number of blocks, which is what plays
+    def __init__(
+        self, model: nn.Module | None = None, img_size: int | None = None, **settings: Any
+    ):
+        # does not move with the number of blocks, which is what plays
         self._until = lru_cache(maxsize=64)(self._count)
-        super().__init__(model, **settings)
+        super().__init__(model, None, img_size, **settings)
 
-    def problem(self, s: Settings) -> str | None:
-        size = self.stage(s).grid
-        if s.row < size and s.column < size:
-            return None
-        return (
-            f"Token ({s.row}, {s.column}) does not exist: stage {s.stage} has {size} x {size} "
-            f"tokens at 224 x 224 pixels; choose row and column from 0 to {size - 1}, or an "
-            "earlier stage."
-        )
+    def limits(self) -> dict[str, Any]:
+        last = Depends(("stage",), self.last_token)
+        return {**super().limits(), "row": last, "column": last}
 
     def in_a_row(self, mode: str, blocks: int, s: Settings | None = None) -> list[Rearrangement]:
         """The index maps of the stage's first ``blocks`` blocks, as if it had that many."""
@@ -118,6 +117,17 @@ class ReachExplorer(StageExplorer):
             facts[name] = [int(step.sum()) for step in steps[1:]]
             facts[f"{name}_all_after"] = measured.until[mode]
         return facts
+
+    def words(self, s: Settings, measured: Measured) -> str:
+        tokens = self.stage(s).grid ** 2
+        shifted, alone = (
+            int(measured.reached[mode][-1].sum()) for mode in ("shift and restore", "none")
+        )
+        return (
+            f"With shift and restore {shifted / tokens:.0%} of the map reaches the token after "
+            f"{several(s.blocks, 'block')}; with no cross-region step it is {alone / tokens:.0%}, "
+            "after one block and after any number."
+        )
 
     def draw(self, s: Settings, measured: Measured) -> Image.Image:
         stage, colors = self.stage(s), reach.block_colors(s.blocks)

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import nn
 
 from ..rearrange import AXES, PADDINGS, Rearrangement
 from ..viz import grids, theme
 from ..viz.canvas import Box, Canvas
-from .controls import choice, slider
-from .inputs import square_image
+from .controls import Depends, choice, slider
 from .network import StageExplorer
+from .phrases import several
 
 
 class RegionExplorer(StageExplorer):
@@ -24,10 +23,13 @@ class RegionExplorer(StageExplorer):
     Args:
         model: the network whose stages are shown; by default Hire-MLP-Tiny's sizes.
         image: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        img_size: the side of the image in pixels; by default the one the network was made for, 224
+            where nothing tells.
         settings: see ``RegionExplorer.Settings``.
     """
 
     title = "Region partition"
+    pictured = True
 
     @dataclass(frozen=True)
     class Settings:
@@ -39,9 +41,13 @@ class RegionExplorer(StageExplorer):
         unpack: str = choice("height", tuple(AXES), "unpack along")
         pick: int = slider(2, 0, 27, "unpack region")
 
-    def __init__(self, model: nn.Module | None = None, image: Any = None, **settings: Any):
-        self._source = square_image(image)
-        super().__init__(model, **settings)
+    def limits(self) -> dict[str, Any]:
+        def last(stage: int, high: int, wide: int, unpack: str) -> int:
+            region = {"height": high, "width": wide}[unpack]
+            return Rearrangement(self._stages[stage].grid, region).regions - 1
+
+        on = ("stage", "region_height", "region_width", "unpack")
+        return {**super().limits(), "pick": Depends(on, last)}
 
     def _along(self, s: Settings, axis: str) -> Rearrangement:
         region = {"height": s.region_height, "width": s.region_width}[axis]
@@ -50,15 +56,6 @@ class RegionExplorer(StageExplorer):
     def measure(self, s: Settings) -> dict[str, Rearrangement]:
         """The index map along each axis."""
         return {axis: self._along(s, axis) for axis in AXES}
-
-    def problem(self, s: Settings) -> str | None:
-        r = self._along(s, s.unpack)
-        if s.pick < r.regions:
-            return None
-        return (
-            f"Region {s.pick} does not exist: {r.size} tokens in regions of {r.region} make "
-            f"{r.regions} regions, 0 to {r.regions - 1}; choose one of these or a smaller region."
-        )
 
     def facts(self, s: Settings, maps: dict[str, Rearrangement]) -> dict[str, Any]:
         dim = self.stage(s).dim
@@ -74,15 +71,25 @@ class RegionExplorer(StageExplorer):
             "unpacked": [int(t) for t in picked],
         }
 
+    def words(self, s: Settings, maps: dict[str, Rearrangement]) -> str:
+        padded = [(r, axis) for axis, r in maps.items() if r.pad]
+        if not padded:
+            return "Both lines divide into whole regions: nothing is padded."
+        said = []
+        for r, axis in padded:
+            held = several(r.region - r.pad, "row" if axis == "height" else "column")
+            said.append(f"{held} and {r.pad} of padding along {axis}")
+        return f"The last region holds {', '.join(said)}; the padding is cropped after mixing."
+
     def draw(self, s: Settings, maps: dict[str, Rearrangement]) -> Image.Image:
         grid, dim = self.stage(s).grid, self.stage(s).dim
-        tokens = grids.cells(self._source, grid, s.view == "photograph")
+        tokens = grids.cells(self._image, grid, s.view == "photograph")
         canvas = Canvas(theme.WIDTH, 486)
         slots = grid + max(r.pad for r in maps.values())
         for column, (axis, r) in enumerate(maps.items()):
             left, top, side = 20 + column * 366, 82, 330
             line = "row" if axis == "height" else "column"
-            count = f"{_several(r.regions, 'region')} of {_several(r.region, line)}"
+            count = f"{several(r.regions, 'region')} of {several(r.region, line)}"
             canvas.text((left - 14, 8), f"Along {axis}", theme.TITLE, bold=True)
             canvas.text((left - 14, 37), count, theme.TEXT)
             lines = grids.Lines(
@@ -164,7 +171,3 @@ class RegionExplorer(StageExplorer):
             middle = ((left + right) / 2, (top + bottom) / 2)
             ink = theme.PAPER if dark else theme.INK
             canvas.text(middle, f"{before}{slot}", 14, ink, "mm")
-
-
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from torch import nn
 
 from ..analysis.reach import sources_of
 from ..rearrange import AXES, CROSS_REGIONS, EMPTY, PADDINGS, Rearrangement
 from ..viz import grids, theme
 from ..viz.canvas import Canvas
-from .controls import choice, slider, toggle
-from .inputs import square_image
+from .controls import Depends, choice, slider, toggle
 from .network import StageExplorer
+from .phrases import listed, several
 
 
 class Measured(NamedTuple):
@@ -38,10 +37,13 @@ class ShiftExplorer(StageExplorer):
     Args:
         model: the network whose stages are shown; by default Hire-MLP-Tiny's sizes.
         image: a tensor (3, H, W), a file, a sample's name, a PIL image or an array.
+        img_size: the side of the image in pixels; by default the one the network was made for, 224
+            where nothing tells.
         settings: see ``ShiftExplorer.Settings``.
     """
 
     title = "Shift and restore"
+    pictured = True
 
     @dataclass(frozen=True)
     class Settings:
@@ -55,9 +57,8 @@ class ShiftExplorer(StageExplorer):
         token: int = slider(6, 0, 55, "token")
         blocks: int = slider(4, 1, 8, "blocks")
 
-    def __init__(self, model: nn.Module | None = None, image: Any = None, **settings: Any):
-        self._source = square_image(image)
-        super().__init__(model, **settings)
+    def limits(self) -> dict[str, Any]:
+        return {**super().limits(), "token": Depends(("stage",), self.last_token)}
 
     def rearrangement(self, s: Settings | None = None) -> Rearrangement:
         """The index map of the block that the four images show."""
@@ -71,15 +72,6 @@ class ShiftExplorer(StageExplorer):
         r, cycle = self.rearrangement(s), self.stage(s).cycle
         blocks = [replace(r, shift=(b % cycle) * s.shift) for b in range(s.blocks)]
         return [sources_of((s.token,), blocks[:n], r.size) for n in range(s.blocks + 1)]
-
-    def problem(self, s: Settings) -> str | None:
-        size = self.stage(s).grid
-        if s.token < size:
-            return None
-        return (
-            f"Token {s.token} is not on this line: stage {s.stage} has {size} tokens along "
-            f"{s.direction}, 0 to {size - 1}; choose one of these, or an earlier stage."
-        )
 
     def measure(self, s: Settings) -> Measured:
         isolated = replace(s, cross_region="none")
@@ -96,9 +88,23 @@ class ShiftExplorer(StageExplorer):
             "reached_by_after_blocks": [int(step.sum()) for step in measured.reached[1:]],
         }
 
+    def words(self, s: Settings, measured: Measured) -> str:
+        r = measured.r
+        line = "row" if s.direction == "height" else "column"
+        mixed, at_home = (
+            listed(sorted(set(one.sources(s.token)) - {s.token}), line)
+            for one in (r, replace(r, cross_region="none"))
+        )
+        words = f"A block that shifts mixes {line} {s.token} with {mixed or 'nothing'}"
+        words += "." if mixed == at_home else f"; unmoved it would be {at_home or 'nothing'}."
+        if r.pad:
+            words += f" {several(r.pad, 'place')} at the end of the last region "
+            words += f"{'is' if r.pad == 1 else 'are'} padding."
+        return words
+
     def draw(self, s: Settings, measured: Measured) -> Image.Image:
         r = measured.r
-        tokens = grids.cells(self._source, r.size, photograph=False)
+        tokens = grids.cells(self._image, r.size, photograph=False)
         top = 368
         bottom = top + 22 * (s.blocks + 1)
         canvas = Canvas(theme.WIDTH, bottom + 34)

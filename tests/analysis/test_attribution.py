@@ -19,6 +19,7 @@ from hirelab.analysis.attribution import METHODS, Attribution, attribute, grad_c
 from hirelab.hooks.points import UnknownPoint
 from hirelab.rearrange import EMPTY, PADDINGS
 from hirelab.viz import overlay, theme
+from hirelab.viz.canvas import Canvas
 
 BLOCK = "stages.2.blocks.1.hire"  # of the smallest network: shift 1, region 3, maps of 4 x 4
 
@@ -693,6 +694,27 @@ def test_heat_covers_what_is_positive_and_only_that():
         overlay.spotlight(photo, values[:4])
     with pytest.raises(ValueError, match="NaN or infinite"):
         overlay.spotlight(photo, np.where(values > 0, np.nan, values))
+
+
+def test_heat_is_told_from_grey_and_its_bar_shows_it():
+    """More heat never looks less: further from grey, and in the end brighter than any image."""
+    ramp = np.linspace(0, 1, 64)[None].repeat(2, 0)
+    for level in (0, 95, 255):
+        photo = np.full((2, 64, 3), level, np.uint8)
+        drawn = overlay.spotlight(photo, ramp).astype(int)[0]
+        assert (drawn[0] == drawn[0, 0]).all()  # nothing speaks for the class: the grey image
+        coloured = drawn.max(-1) - drawn.min(-1)
+        assert (coloured[6:] > 12).all()
+        assert (np.diff(drawn[:, 0]) >= -3).all()  # red, which all of the heat has
+    canvas = Canvas(200, 60, scale=1)
+    overlay.draw_bar(canvas, (0, 0, 200, 20), ("0", "1"))
+    bar = np.asarray(canvas.image)[10, 2:-2].astype(int)
+    whole = overlay.spotlight(np.full((1, 196, 3), 127, np.uint8), np.linspace(0, 1, 196)[None])[0]
+    assert abs(bar - whole).max() < 12
+    overlay.draw_signed_bar(canvas, (0, 0, 200, 20), ("against", "for"))
+    bar = np.asarray(canvas.image)[10]
+    assert abs(bar[3].astype(int) - theme.rgb(theme.ORANGE)).max() < 12
+    assert abs(bar[-4].astype(int) - theme.rgb(theme.BLUE)).max() < 12
 
 
 def test_signed_colours_have_one_scale_for_both_signs():

@@ -83,6 +83,14 @@ def test_a_run_leaves_nothing_of_the_machine(ran):
     assert set(notebook.cells[1].outputs[0].data) == {"image/png", "text/plain"}
 
 
+@pytest.mark.parametrize("kind", ["image/png", "image/jpeg"])
+def test_an_image_stands_in_for_its_widget(kind):
+    view = {WIDGET_VIEW: {"model_id": "1"}, kind: "AAAA", "text/plain": "x"}
+    cell = new_code_cell("x", outputs=[new_output("display_data", view)])
+    notebooks.normalise(notebook := new_notebook(cells=[cell]), "name")
+    assert set(notebook.cells[0].outputs[0].data) == {kind, "text/plain"}
+
+
 def test_an_answer_is_folded(ran):
     cells = nbformat.read(ran[0], as_version=4).cells
     assert cells[5].metadata == {"tags": ["answer"], "jupyter": {"outputs_hidden": True}}

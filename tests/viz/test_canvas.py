@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hirelab.viz import theme
-from hirelab.viz.canvas import Canvas, jpeg, palette_of, png, reduce
+from hirelab.viz.canvas import Canvas, compact, jpeg, mime, palette_of, png, reduce
 
 
 def pixels(canvas: Canvas) -> np.ndarray:
@@ -137,9 +137,27 @@ def test_a_photograph_keeps_most_of_its_colours():
     assert abs(shown - np.asarray(image).astype(int)).mean() < 6
 
 
+def test_what_is_kept_keeps_every_colour_and_is_the_smaller_of_two():
+    """Thousands of colours, none of which may be squeezed into a palette."""
+    cells = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    flat = Image.fromarray(cells.repeat(24, 0).repeat(24, 1))
+    data = compact(flat)
+    assert mime(data) == "image/png"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(flat))
+    smooth = Image.fromarray(cells).resize((480, 480), Image.Resampling.BICUBIC)
+    data = compact(smooth)
+    assert mime(data) == "image/jpeg"
+    lossless = io.BytesIO()
+    smooth.save(lossless, "PNG")
+    assert len(data) < len(lossless.getvalue())
+    shown = np.asarray(Image.open(io.BytesIO(data))).astype(int)
+    assert abs(shown - np.asarray(smooth)).mean() < 3
+
+
 def test_bytes_are_the_same_every_time():
     image = crowded()
     assert png(image) == png(image.copy())
+    assert compact(image) == compact(image.copy())
     assert jpeg(image) == jpeg(image.copy())
     shown = np.asarray(Image.open(io.BytesIO(jpeg(Image.new("RGB", (64, 64), "#0072b2")))))
     assert abs(shown.astype(int) - theme.rgb("#0072b2")).max() <= 2

@@ -34,7 +34,7 @@ def network():
         ({"point": "height regions, mixed", "stage": 1}, "grad_cam",
          "stages.1.blocks.1.hire.height.mixed"),
         ({"point": "last map of the network"}, "grad_cam", None),
-        ({"method": "gradient", "stage": 0, "block": 2}, "gradient", None),
+        ({"method": "gradient", "stage": 0, "block": 1}, "gradient", None),
     ],
 )  # fmt: skip
 def test_it_shows_what_attribute_computes(network, settings, method, point):
@@ -70,20 +70,39 @@ def test_impossible_choices_are_explained(network):
     explorer = AttributionExplorer(network)
     before = explorer.settings
     for change, why in [
-        ({"target": 5}, "target is 5; give a whole number from -1 to 4"),
-        ({"block": 9}, "block is 9; give a whole number from 0 to 2"),
-        ({"stage": 3, "block": 2}, "Block 2 does not exist: stage 3 has 0 to 1"),
+        ({"target": 5}, "target is 5; choose one of predicted, class 0, .*, class 4"),
+        ({"target": "cat"}, "target is 'cat'; choose one of predicted, class 0"),
+        ({"block": 9}, "block is 9; with stage=2, give a whole number from 0 to 2"),
+        ({"stage": 3, "block": 2}, "block is 2; with stage=3, give a whole number from 0 to 1"),
     ]:
         with pytest.raises(ValueError, match=why):
             explorer.set(**change)
         assert explorer.settings is before
     narrow = hl.create("hire_mlp_atto", seed=0, branches=("width",))
-    with pytest.raises(ValueError, match="The height branch does not exist"):
+    with pytest.raises(ValueError, match="point is 'height branch'; choose one of"):
         AttributionExplorer(narrow, point="height branch")
     with pytest.raises(ValueError, match="There are 5 names for 1000 classes"):
         AttributionExplorer(narrow, names=NAMES)
     with pytest.raises(ValueError, match="not a whole Hire-MLP"):
         AttributionExplorer(torch.nn.Linear(2, 2))
+
+
+def test_a_class_has_a_name_and_can_be_asked_for_by_it(network):
+    explorer = AttributionExplorer(network, names=NAMES)
+    control = explorer.controls["target"]
+    assert list(map(control.name_of, control.options)) == ["predicted", *NAMES]
+    explorer.set(target="cat")
+    assert (explorer.settings.target, explorer.state()["shown_class"]) == (2, "cat")
+    explorer.set(target="predicted")
+    assert explorer.settings.target == -1
+    # the network's own description has them, or else they are numbered
+    trained = hl.create("hire_mlp_pico", pretrained=True)
+    own = AttributionExplorer(trained).controls["target"].names
+    assert own == ("predicted", *trained.pretrained_cfg["label_names"])
+    assert AttributionExplorer(network).controls["target"].name_of(4) == "class 4"
+    many = AttributionExplorer(hl.create("hire_mlp_atto", seed=0))
+    with pytest.raises(ValueError, match="target is 1000; give a whole number from -1 to 999"):
+        many.set(target=1000)
 
 
 def test_the_line_runs_where_half_of_the_highest_value_ends():

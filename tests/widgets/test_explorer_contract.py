@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import dataclasses
@@ -30,12 +31,12 @@ from ipywidgets.widgets import widget as registry
 from PIL import Image
 
 import hirelab as hl
+from hirelab._shared.errors import HirelabError
 from hirelab.ablation.tables import DEFAULT, cell
 from hirelab.datasets.images import open_image
 from hirelab.datasets.transforms import normalise, square
 from hirelab.lab.frozen import frozen_explorers
-from hirelab.viz import theme
-from hirelab.viz.canvas import png
+from hirelab.viz.canvas import compact, mime
 from hirelab.widgets import Explorer
 from hirelab.widgets.controls import Choice, Slider, Toggle, choice, slider, toggle
 from hirelab.widgets.explorer import CACHED
@@ -96,7 +97,7 @@ def wrong_values(control):
     if isinstance(control, Toggle):
         return [0, 1, "yes", None]
     if isinstance(control, Choice):
-        return ["nonsense", 2.5, True, None, 99, "3", [control.options[0]]]
+        return ["nonsense", 2.5, True, None, 10**6, "3", [control.options[0]]]
     return [control.low - 1, control.high + 1, True, "3", 2.5, 2.0, None, [1], np.float64(2.0)]
 
 
@@ -172,7 +173,9 @@ def test_an_impossible_combination_is_one_sentence_and_changes_nothing(name):
     make, change, impossible = CONTRACT[name]
     explorer = make(**change)
     before = explorer.settings
-    with pytest.raises(ValueError, match=r"does not exist|is not on this line") as caught:
+    (first, value), (second, too_much) = impossible.items()
+    why = rf"{second} is {too_much}; with .*{first}={value}\b"
+    with pytest.raises(ValueError, match=why) as caught:
         explorer.set(**impossible)
     assert_one_sentence(str(caught.value))
     assert explorer.settings is before
@@ -225,28 +228,32 @@ def chunks(data: bytes) -> list[str]:
 
 
 @every
-def test_the_still_is_a_small_png_of_pixels_only(make, change, impossible):
+def test_the_still_is_small_and_keeps_every_colour(make, change, impossible):
     explorer = make()
     data = explorer.still()
-    assert set(chunks(data)) == {"IHDR", "PLTE", "IDAT", "IEND"}
-    assert 3_000 < len(data) < 300_000
+    assert 3_000 < len(data) < 400_000
     drawn = np.asarray(explorer.render()).astype(np.int32)
-    shown = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.int32)
+    shown = np.asarray(Image.open(io.BytesIO(data))).astype(np.int32)
     assert shown.shape == drawn.shape
-    assert abs(shown - drawn).mean() < 3
-    codes, shown_codes = drawn @ [65536, 256, 1], shown @ [65536, 256, 1]
-    found = 0
-    for color in theme.ALL:
-        there = codes == int(color[1:], 16)
-        found += there.any()
-        assert (shown_codes[there] == int(color[1:], 16)).all(), color
-    assert found >= 4
+    if mime(data) == "image/png":
+        assert set(chunks(data)) == {"IHDR", "IDAT", "IEND"}  # pixels only, in true colour
+        np.testing.assert_array_equal(shown, drawn)
+    else:
+        assert abs(shown - drawn).mean() < 2
 
 
-def test_save_writes_the_still(tmp_path):
-    explorer = hl.CostExplorer()
-    explorer.save(tmp_path / "new" / "image.png")
-    assert (tmp_path / "new" / "image.png").read_bytes() == explorer.still()
+@pytest.mark.parametrize(
+    ("name", "format_"), [("a.png", "PNG"), ("a.JPG", "JPEG"), ("a.webp", "WEBP"), ("a", "PNG")]
+)
+def test_save_writes_what_the_suffix_says(name, format_, tmp_path):
+    explorer = hl.RegionExplorer(stage=3, pick=0)
+    explorer.save(tmp_path / "new" / name)
+    image = Image.open(tmp_path / "new" / name)
+    assert image.format == format_
+    drawn = np.asarray(explorer.render()).astype(int)
+    assert abs(np.asarray(image.convert("RGB")).astype(int) - drawn).mean() < 3
+    with pytest.raises(HirelabError, match=r"a\.xyz' ends in '\.xyz'"):
+        explorer.save(tmp_path / "a.xyz")
 
 
 @every
@@ -266,8 +273,9 @@ def test_its_text_is_the_settings(make, change, impossible):
 def test_without_a_kernel_it_is_an_image_and_a_text(make, change, impossible):
     explorer, before = make(), set(registry._instances)
     bundle = explorer._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "image/png"}
-    assert base64.b64decode(bundle["image/png"]) == explorer.still()
+    kind = mime(explorer.still())
+    assert set(bundle) == {"text/plain", kind}
+    assert base64.b64decode(bundle[kind]) == explorer.still()
     assert bundle["text/plain"] == repr(explorer)
     assert set(registry._instances) == before  # no live view was made for it
 
@@ -277,15 +285,12 @@ def test_with_a_kernel_it_is_a_widget_too(make, change, impossible, monkeypatch)
     monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=object()))
     explorer = make(**change)
     bundle = explorer._repr_mimebundle_()
-    assert set(bundle) == {
-        "text/plain",
-        "image/png",
-        "application/vnd.jupyter.widget-view+json",
-    }
+    kind = mime(explorer.still())
+    assert set(bundle) == {"text/plain", kind, "application/vnd.jupyter.widget-view+json"}
     view = bundle["application/vnd.jupyter.widget-view+json"]
     assert view["model_id"] == explorer.widget.model_id
     assert bundle["text/plain"] == repr(explorer)
-    assert chunks(base64.b64decode(bundle["image/png"]))
+    assert Image.open(io.BytesIO(base64.b64decode(bundle[kind]))).size
     explorer.close()
 
 
@@ -323,8 +328,16 @@ class View:
 
     @property
     def words(self) -> str:
-        (words,) = parts(self.explorer.widget, w.HTML)
-        return words.value
+        every = (part.value for part in parts(self.explorer.widget, w.HTML))
+        return next(value for value in every if 'class="hirelab-words' in value)
+
+    @property
+    def stale(self) -> bool:
+        return "hirelab-stale" in self.explorer.widget._dom_classes
+
+    @property
+    def busy(self) -> bool:
+        return "hirelab-busy" in self.explorer.widget._dom_classes
 
     def values(self) -> dict:
         return {f.name: self.control(f.name).value for f in fields(self.explorer)}
@@ -377,9 +390,12 @@ def test_moving_a_control_changes_settings_and_image(make, change, impossible, v
         seen.control(name).value = value
     assert explorer.settings == dataclasses.replace(explorer.Settings(), **change)
     assert seen.image != before
-    shown = {k: v for k, v in explorer.state().items() if k not in explorer.controls}
-    for name, value in shown.items():
-        assert html.escape(f"{name.replace('_', ' ')}: {value}") in seen.words
+    words = explorer.words(explorer.settings, explorer.measure(explorer.settings))
+    assert_one_sentence(words)
+    assert html.escape(words) in seen.words
+    (image,) = parts(explorer.widget, w.Image)
+    assert image.tooltip == f"{explorer.title}. {words}"  # what a screen reader says of it
+    assert not seen.busy
 
 
 @every
@@ -401,33 +417,119 @@ def test_set_moves_the_controls_and_draws_once(make, change, impossible, view):
 
 
 @pytest.mark.parametrize("name", [k for k, v in CONTRACT.items() if v[2]])
-def test_an_impossible_move_says_why_and_the_image_stays(name, view):
+def test_a_move_takes_along_what_depends_on_it(name, view):
+    """At its limit, a control follows when the limit moves; whatever is moved is drawn."""
     make, _, impossible = CONTRACT[name]
-    explorer = make()
-    seen = view(explorer)
     (first, value), (second, too_much) = impossible.items()
-    seen.control(first).value = value  # possible still
-    before, image_before = explorer.settings, seen.image
-    assert getattr(before, first) == value
+    start = 2 if second == "block" else make().settings.stage  # where there is the most room
+    assert first == "stage"
+    explorer = make(stage=start)
+    seen = view(explorer)
+    seen.control(second).value = explorer.controls[second].high
     drawn = counted(explorer)
-    seen.control(second).value = too_much
-    with pytest.raises(ValueError, match="not") as caught:
-        explorer.render(dataclasses.replace(before, **impossible))
-    why = html.escape(str(caught.value))
-    assert why in seen.words
+    seen.control(first).value = value
+    limit = explorer.controls[second].high
+    assert limit < too_much
+    assert (seen.control(second).value, seen.control(second).max) == (limit, limit)
+    assert drawn == [explorer.settings]
+    assert seen.values() == dataclasses.asdict(explorer.settings)
+    assert not seen.stale
+    # and back: there is more room again, and nothing is stuck
+    seen.control(first).value = start
+    assert seen.control(second).max == explorer.controls[second].high > limit
+    explorer.set(**{second: explorer.controls[second].high})
+    explorer.set(**{first: value})  # what was not asked for follows here too
+    assert getattr(explorer.settings, second) == limit
+
+
+@every
+def test_reset_goes_back_to_how_it_was_made(make, change, impossible, view):
+    explorer = make(**change)
+    start = explorer.settings
+    seen = view(explorer)
+    default = getattr(explorer.Settings(), next(iter(change)))
+    seen.control(next(iter(change))).value = default
+    assert explorer.settings != start
+    (reset,) = (b for b in parts(explorer.widget, w.Button) if b.description == "Reset")
+    reset.click()
+    assert explorer.settings == start
+    assert seen.values() == dataclasses.asdict(start)
+
+
+def test_of_many_moves_in_a_row_the_last_is_drawn(view):
+    """In a kernel, which runs a loop, a drag does not wait for the images on its way."""
+    explorer = hl.CostExplorer()
+    seen = view(explorer)
+    drawn = counted(explorer)
+
+    async def drag() -> None:
+        for region in (4, 5, 6, 7):
+            seen.control("region").value = region
+        assert (drawn, seen.busy) == ([], True)
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if drawn:
+                return
+
+    asyncio.run(drag())
+    assert [s.region for s in drawn] == [7]
+    assert explorer.settings.region == 7
+    assert not seen.busy
+
+
+def test_a_view_that_is_closed_draws_no_more(view):
+    explorer = hl.CostExplorer()
+    seen = view(explorer)
+    drawn = counted(explorer)
+
+    async def close() -> None:
+        seen.control("region").value = 7
+        explorer.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(close())
     assert drawn == []
-    assert explorer.settings is before
-    assert seen.image == image_before
-    # What the reader chose stays on the control, so one move more can make it possible.
-    assert seen.control(second).value == too_much
-    seen.control(second).value = 1
-    assert explorer.settings == dataclasses.replace(before, **{second: 1})
-    assert why not in seen.words
-    # And `set` brings the controls along from an impossible choice.
-    seen.control(second).value = too_much
-    explorer.set(**{second: 1})
-    assert seen.control(second).value == 1
-    assert why not in seen.words
+
+
+class Odd(Explorer):
+    """An explorer with a combination that no limit rules out."""
+
+    title = "Odd"
+
+    @dataclass(frozen=True)
+    class Settings:
+        number: int = slider(1, 1, 3, "number")
+        word: str = choice("a", ("a", "b"), "word")
+
+    def problem(self, settings):
+        both = settings.number == 3 and settings.word == "b"
+        return "There is no b of 3." if both else None
+
+    def draw(self, settings, measured):
+        return Image.new("RGB", (8, 8), (settings.number * 50, 0, 0))
+
+    def words(self, settings, measured):
+        return f"{settings.number}{settings.word}."
+
+
+def test_what_is_impossible_still_dims_the_image_and_says_what_it_shows(view):
+    explorer = Odd(number=2)
+    seen = view(explorer)
+    seen.control("word").value = "b"
+    before = seen.image
+    seen.control("number").value = 3
+    assert "There is no b of 3. The picture still shows number 2." in seen.words
+    assert seen.stale
+    assert (seen.image, explorer.settings) == (before, Odd.Settings(2, "b"))
+    assert seen.control("number").value == 3  # one more move can make it possible
+    seen.control("word").value = "a"
+    assert explorer.settings == Odd.Settings(3, "a")
+    assert not seen.stale
+    assert "no b" not in seen.words
+    seen.control("word").value = "b"
+    explorer.set(number=1, word="b")  # `set` brings the controls along from there
+    assert seen.values() == {"number": 1, "word": "b"}
+    assert not seen.stale
 
 
 @every
@@ -449,19 +551,6 @@ def test_what_cannot_be_drawn_changes_nothing(make, change, impossible, view):
     assert "There is no colour for &lt;NaN&gt;." in seen.words
     assert explorer.settings is before
     assert seen.image == image_before
-
-
-def test_words_of_an_error_can_be_read(view):
-    """WCAG 2's 4.5 : 1 for text, on white paper."""
-    seen = view(hl.ShiftExplorer(stage=0, token=30))
-    plain = seen.words
-    seen.control("stage").value = 3
-    for words in (plain, seen.words):
-        color = re.search(r'style="color:(#\w{6})', words).group(1)
-        linear = [(v / 255 + 0.055) / 1.055 for v in theme.rgb(color)]
-        light = np.dot([v**2.4 for v in linear], [0.2126, 0.7152, 0.0722])
-        assert 1.05 / (light + 0.05) >= 4.5
-    assert seen.words != plain
 
 
 def test_play_moves_the_frame(view):
@@ -488,7 +577,7 @@ def test_the_cache_is_bounded_over_500_changes(make, change, impossible, view):
     )
     span, values = seen.control(moving), positions[moving]
     explorer.measure = lambda settings: None
-    explorer.facts = lambda settings, measured: {"moved": getattr(settings, moving)}
+    explorer.words = lambda settings, measured: str(getattr(settings, moving))
 
     def move(times: int) -> tuple[int, int]:
         for i in range(times):
@@ -713,9 +802,6 @@ class Nasty(Explorer):
     def draw(self, settings, measured):
         return Image.new("RGB", (8, 8), (settings.number * 50, 0, 0))
 
-    def facts(self, settings, measured):
-        return {"said": f"</script><!-- <i>{settings.word}"}
-
     def words(self, settings, measured):
         return f"said: </script><!-- <i>{settings.word}"
 
@@ -840,4 +926,4 @@ def test_stills_of_the_same_settings_do_not_depend_on_what_was_shown_before(view
     seen = view(explorer)
     for region in (1, 8, 3):
         seen.control("region").value = region
-    assert explorer.still() == hl.CostExplorer().still() == png(hl.CostExplorer().render())
+    assert explorer.still() == hl.CostExplorer().still() == compact(hl.CostExplorer().render())

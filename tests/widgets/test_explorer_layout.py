@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 import hirelab as hl
+from hirelab._shared.errors import HirelabError
 from hirelab.viz import theme
 from hirelab.viz.canvas import Canvas
 
@@ -29,8 +30,9 @@ def texts(monkeypatch):
 
 
 def assert_legible(explorer, texts, **settings) -> None:
-    chosen = explorer.Settings(**settings)
-    if explorer.problem(chosen):
+    try:
+        chosen = explorer.check(settings)
+    except HirelabError:
         return
     texts.clear()
     explorer.draw(chosen, explorer.measure(chosen))
@@ -48,11 +50,7 @@ def test_the_check_sees_what_it_shall_see(texts):
 
     class Fake:
         @staticmethod
-        def Settings(**_):
-            return None
-
-        @staticmethod
-        def problem(_):
+        def check(_):
             return None
 
         def __init__(self, *at):

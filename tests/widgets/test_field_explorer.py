@@ -63,8 +63,11 @@ def test_the_square_stands_where_the_map_says(network):
     ("settings", "message"),
     [
         ({"stage": 2}, "stage is 2; give a whole number from 0 to 1"),
-        ({"stage": 0, "block": 1}, "Block 1 does not exist: stage 0 has block 0 alone"),
-        ({"stage": 1, "point": "width branch", "paths": "height"}, "width branch is closed"),
+        ({"stage": 0, "block": 1}, "block is 1; with stage=0, give 0, there is no other"),
+        (
+            {"stage": 1, "point": "width branch", "paths": "height"},
+            "paths is 'height'; with point='width branch', choose one of",
+        ),
     ],
 )
 def test_impossible_settings_say_why(network, settings, message):
@@ -77,7 +80,7 @@ def test_a_branch_that_was_not_built_is_said():
     explorer = ReceptiveFieldExplorer(model, "cat", stage=1)
     assert explorer.still()
     for change in ({"paths": "height"}, {"point": "width branch"}):
-        with pytest.raises(ValueError, match="built without"):
+        with pytest.raises(ValueError, match="choose one of"):
             explorer.set(**change)
 
 

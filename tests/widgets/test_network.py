@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from _helpers import randomise
@@ -31,14 +33,14 @@ def texts(monkeypatch):
 
 
 @pytest.mark.parametrize("name", LOOKS)
-@pytest.mark.parametrize("given", [None, "made", "trained"])
+@pytest.mark.parametrize("given", ["bundled", "made", "trained"])
 def test_untrained_weights_are_noted_whoever_made_them(name, given, texts):
-    """Asked of the weights: a network that the reader made can be as fresh as the default."""
-    model = None if given is None else hl.create("hire_mlp_atto", seed=0)
+    """Asked of the weights: a network that the reader made can be fresh; the default is not."""
+    model = None if given == "bundled" else hl.create("hire_mlp_atto", seed=0)
     if given == "trained":
         randomise(model)
     LOOKS[name](model, "cat").render()
-    assert any("the weights are untrained" in text for text in texts) == (given != "trained")
+    assert any("the weights are untrained" in text for text in texts) == (given == "made")
 
 
 def test_the_note_goes_once_the_network_is_trained(texts):
@@ -66,14 +68,18 @@ def test_limits_are_the_network_s_own(name):
     model = hl.create("hire_mlp_atto", seed=0, num_classes=5, **sizes)
     explorer = LOOKS[name](model, "cat")
     assert (explorer.settings.stage, explorer.settings.block) == (1, 1)  # the nearest to the usual
-    highest = {"stage": 1, "block": 2, "target": 4, "channel": 15}
+    highest = {"stage": 1, "block": 2, "channel": 15}
     for setting in highest.keys() & explorer.controls.keys():
         assert explorer.controls[setting].high == highest[setting]
-        with pytest.raises(ValueError, match=f"{setting} is {highest[setting] + 1}; give a whole"):
+        with pytest.raises(ValueError, match=rf"{setting} is {highest[setting] + 1}; .*give a "):
             explorer.set(**{setting: highest[setting] + 1})
     explorer.set(block=2)
-    with pytest.raises(ValueError, match="Block 2 does not exist: stage 0 has block 0 alone"):
-        explorer.set(stage=0)
+    with pytest.raises(ValueError, match="block is 2; with stage=0, give 0"):
+        explorer.set(stage=0, block=2)
+    explorer.set(stage=0)
+    assert explorer.settings.block == 0
+    if "target" in explorer.controls:
+        assert explorer.controls["target"].options == (-1, 0, 1, 2, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +92,58 @@ def test_explorers_of_sizes_offer_the_stages_that_there_are(make):
     assert explorer.controls["stage"].options == (0,)
     assert explorer.state()["at"] == "stages.0"
     assert make().controls["stage"].options == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("name", [*LOOKS, "RegionExplorer", "ShiftExplorer", "ReachExplorer"])
+def test_they_work_at_the_size_that_the_network_was_made_for(name):
+    """The grids and limits of Pico's 128 pixels, not of 224; and of a size that is asked for."""
+    trained = hl.create("hire_mlp_pico", pretrained=True)
+    made = getattr(hl, name)
+    explorer, other = made(trained), made(trained, img_size=64)
+    assert (explorer.img_size, other.img_size, made(img_size=96).img_size) == (128, 64, 96)
+    explorer.set(stage=1)
+    other.set(stage=1)
+    state = json.dumps(explorer.state()), json.dumps(other.state())
+    if name in ("ShiftExplorer", "ReachExplorer"):
+        limit = {"ShiftExplorer": "token", "ReachExplorer": "row"}[name]
+        assert (explorer.controls[limit].high, other.controls[limit].high) == (15, 7)
+    if name in ("AttributionExplorer", "RegionExplorer"):
+        assert ("16 x 16" in state[0], "8 x 8" in state[1]) == (True, True)
+    if name == "BlockExplorer":
+        assert explorer.maps()["out"].shape == (16, 16)
+        assert other.maps()["out"].shape == (8, 8)
+    with pytest.raises(ValueError, match="img_size is 0"):
+        made(trained, img_size=0)
+
+
+def test_the_size_is_the_one_of_the_measurement_beside_it():
+    """What an explorer says of an image is what the library says of it at the network's size."""
+    trained = hl.create("hire_mlp_pico", pretrained=True)
+    x, _ = hl.samples(1, source="rocket", model=trained)
+    found = hl.attribute(trained, x)
+    state = hl.AttributionExplorer(trained, "rocket").state()
+    assert state["probability"] == round(float(found.probabilities[0]), 3)
+
+
+@pytest.mark.parametrize("name", [*LOOKS, "RegionExplorer", "ShiftExplorer", "RearrangementPlayer"])
+def test_another_image_is_looked_at_and_reset_takes_it_back(name):
+    model = hl.create("hire_mlp_atto", seed=0)
+    explorer = getattr(hl, name)(model, "cat", img_size=64)
+    first = explorer.still()
+    if "photograph" in explorer.controls:
+        explorer.set(photograph="retina")
+    explorer.look_at("coffee")
+    assert explorer.still() == getattr(hl, name)(model, "coffee", img_size=64).still() != first
+    with pytest.raises(ValueError, match="not an image"):
+        explorer.look_at(b"no image")
+    explorer.reset()
+    assert explorer.still() == first
+
+
+@pytest.mark.parametrize("make", [hl.CostExplorer, hl.ReachExplorer])
+def test_where_no_image_is_shown_none_is_taken(make):
+    with pytest.raises(ValueError, match="shows no image"):
+        make().look_at("cat")
 
 
 def test_the_table_of_stages_agrees_with_the_network():
