@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from .._shared.errors import HirelabError
+from ..training.rehearsal import check_compiler
 from .diagnostics import diagnostic_runs
 from .ledger import Ledger, compile_csv
 from .protocols import (
@@ -94,6 +95,7 @@ def ablate(
                 "This profile wants a GPU and PyTorch sees none; choose --profile cpu or smoke."
             )
         find_tables(names, chosen.model)  # before images are read
+        check_compiler(chosen.recipe)
         chosen = chosen.look()
         settle(folder, chosen)
     jobs, ledger = ablation_jobs(names, chosen), Ledger(folder)

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch._inductor.cpp_builder import get_cpp_compiler
 
 from .._shared.errors import HirelabError
 from ..datasets.cache import DecodedImages
@@ -24,7 +25,7 @@ from .network import build_network
 from .recipes import Recipe
 from .runs import RunConfig, check_folder
 
-__all__ = ["rehearse"]
+__all__ = ["check_compiler", "rehearse"]
 
 CLASSES = 10
 """Of the network that is tried; how many the data set has is known once its images are listed."""
@@ -56,8 +57,27 @@ def rehearse(
     config = RunConfig(model, dict(model_arguments), seed, recipe, (), {})
     check_folder(Path(out), config, but=("classes", "data_fingerprints", "images", "skipped"))
     locate(data)
+    check_compiler(recipe)
     _try_network(model, recipe, model_arguments)
     _try_augmentation(recipe)
+
+
+def check_compiler(recipe: Recipe) -> None:
+    """Make sure that a recipe which compiles finds what torch.compile builds with.
+
+    Raises:
+        HirelabError: there is no C++ compiler.
+    """
+    if not recipe.compile:
+        return
+    try:
+        get_cpp_compiler()
+    except Exception as error:  # torch has one of its own, and asks the system for others
+        raise HirelabError(
+            "the recipe compiles the network (compile=True) and torch finds no C++ compiler "
+            f"({str(error).splitlines()[0]}): install one, such as g++, or name it in CXX; without "
+            "it, train with --set compile=False"
+        ) from error
 
 
 def _try_network(model: str, recipe: Recipe, arguments: Mapping[str, Any]) -> None:

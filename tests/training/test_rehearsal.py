@@ -69,3 +69,16 @@ def test_a_corrected_command_goes_on_in_the_same_folder(data, tmp_path, capsys):
     assert "images of 32 pixels a side" in said[1]
     assert "kept in" in said[2]
     assert said[3].startswith("epoch 1/1")
+
+
+def test_a_compiled_recipe_wants_a_compiler(data, tmp_path, monkeypatch):
+    from torch._inductor import config, cpp_builder
+
+    monkeypatch.setattr(config.cpp, "cxx", (None, "a-compiler-that-is-not-here"))
+    cpp_builder.cpp_compiler_search.cache_clear()
+    monkeypatch.delenv("CXX", raising=False)
+    compiled = dataclasses.replace(RECIPE, compile=True)
+    with pytest.raises(HirelabError, match=r"no C\+\+ compiler .*--set compile=False"):
+        rehearse("hire_mlp_atto", data, compiled, tmp_path / "run", {}, seed=0)
+    assert not (tmp_path / "run").exists()
+    cpp_builder.cpp_compiler_search.cache_clear()
