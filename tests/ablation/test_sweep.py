@@ -93,7 +93,8 @@ def test_every_cell_of_every_table_is_trained_once_per_seed(swept):
 
 
 def test_notebook_07_reads_such_a_ledger(swept, tmp_path, monkeypatch):
-    shutil.copytree(swept, tmp_path / "imagenette-cpu")
+    for name in ("imagenette-cpu", "imagenette-pilot"):  # the one by default, the one it names
+        shutil.copytree(swept, tmp_path / name)
     monkeypatch.setattr(report, "_shipped", lambda: tmp_path)
     notebook = nbformat.read(project_folder("notebooks") / "07_ablations.ipynb", as_version=4)
     code = [c.source for c in notebook.cells if c.cell_type == "code" and "live." not in c.source]

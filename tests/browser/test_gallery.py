@@ -105,7 +105,7 @@ def test_every_frozen_slider_can_be_dragged_on_a_phone(gallery, phone, screensho
 
 def test_an_explorer_in_a_notebook_has_room_and_its_picture_follows(gallery, phone, screenshots):
     phone.goto((gallery / "02_shift_and_restore.html").as_uri())
-    frame = phone.locator("iframe")
+    frame = phone.locator("iframe").first
     frame.scroll_into_view_if_needed()
     inside = frame.element_handle().content_frame()
     inside.wait_for_function("innerHeight >= document.body.offsetHeight")
