@@ -37,7 +37,7 @@ from .statistics import (
     pool,
     verdicts,
 )
-from .tables import PEERS, AblationTable, Cell, Contrast, Row, find_tables, tables
+from .tables import PEERS, AblationTable, Cell, Contrast, Row, cells, find_tables, tables
 
 if TYPE_CHECKING:
     from ..viz.figures import Figure
@@ -403,10 +403,9 @@ def _runs(ledger: str | Path) -> _Runs:
             name = (entry.key.model, _text(entry.key.arguments))
             done.setdefault(name, []).append(entry)
     model = shared["model"]
-    every = {row.cell for table in find_tables(("all",), model) for row in table.rows}
     entries = {
         cell: done[name]
-        for cell in every
+        for cell in cells(find_tables(("all",), model))  # in an order that is always the same
         if (name := (cell.model or model, _text(dict(cell.arguments)))) in done
     }
     if not entries:

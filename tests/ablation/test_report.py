@@ -9,6 +9,7 @@ from _helpers import check_kept
 from scipy import stats
 
 from hirelab._shared.errors import HirelabError
+from hirelab.ablation import report
 from hirelab.ablation.ledger import Entry, Ledger
 from hirelab.ablation.protocols import settle
 from hirelab.ablation.report import (
@@ -18,7 +19,7 @@ from hirelab.ablation.report import (
     ablation_table,
     ledgers,
 )
-from hirelab.ablation.tables import DEFAULT, cell, find_tables, tables
+from hirelab.ablation.tables import DEFAULT, cell, cells, find_tables, tables
 
 NO_REGION = cell(region=(1, 1, 1, 1))
 NO_SHIFT = cell(cross_region="none")
@@ -246,3 +247,11 @@ def test_runs_of_other_images_are_not_compared(tmp_path, monkeypatch):
     Ledger(folder).write(other)
     with pytest.raises(HirelabError, match=r"different numbers of images \(\[8, 400\]\)"):
         ablation_table("shift", folder)
+
+
+def test_cells_come_in_the_order_of_the_tables():
+    """Noise is drawn cell by cell: in another order the same ledger would print other digits."""
+    found = list(report._runs("imagenette-pilot").entries)
+    order = cells(find_tables(("all",), "hire_mlp_atto"))
+    assert found == [one for one in order if one in found]
+    assert len(found) == 4

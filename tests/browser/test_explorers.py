@@ -75,10 +75,15 @@ def opened(browser, server):
         arg=NAME,
     )
     # all cells are kept in the page, also those that are not in view
-    page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
-    page.wait_for_function(
-        f"document.querySelectorAll('.hirelab-explorer img').length === {len(MADE)}"
-    )
+    shown = f"document.querySelectorAll('.hirelab-explorer img').length === {len(MADE)}"
+    for last in (False, False, True):
+        page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+        try:
+            page.wait_for_function(shown, timeout=120_000 if last else 45_000)
+            break
+        except sync_api.TimeoutError:  # on a busy machine the command can come to nothing
+            if last:
+                raise
     yield page
     page.evaluate(f"window.jupyterapp.serviceManager.contents.delete('{NAME}')")  # leave no trace
     page.close()
@@ -117,7 +122,7 @@ def give(view, path) -> None:
 
 def idle(page) -> None:
     """Wait until no explorer is at work."""
-    expect(page.locator(".hirelab-busy")).to_have_count(0)
+    expect(page.locator(".hirelab-busy")).to_have_count(0, timeout=120_000)
 
 
 def seen(view) -> np.ndarray:
@@ -168,6 +173,7 @@ def test_limits_follow_the_stage_and_reset_goes_back(opened):
     handle.focus()
     for _ in range(3):
         handle.press("PageUp")
+    idle(opened)
     control(view, "stage").locator("select").select_option("3")
     expect(handle).to_have_attribute("aria-valuemax", "6.0")
     expect(handle).to_have_attribute("aria-valuenow", "6.0")
