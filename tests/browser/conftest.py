@@ -121,15 +121,21 @@ def page(browser):
     page.close()
 
 
-@pytest.fixture
-def open_notebook(page, server):
-    """A function that opens a notebook in the page and waits for its kernel."""
+@pytest.fixture(scope="session")
+def open_in(server):
+    """A function that opens a notebook in a page and waits for its kernel."""
 
-    def open_(name: str) -> None:
+    def open_(page, name: str) -> None:
         page.goto(server.url(f"/lab/tree/{name}?reset"))
         page.wait_for_function(KERNEL_IS_IDLE, arg=name)
 
     return open_
+
+
+@pytest.fixture
+def open_notebook(page, open_in):
+    """`open_in` the page of a test."""
+    return lambda name: open_in(page, name)
 
 
 @pytest.fixture

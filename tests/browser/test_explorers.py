@@ -42,12 +42,8 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def opened(browser, server):
+def opened(browser, open_in, copies):
     """A page with every explorer of `MADE` in a cell of its own, run once for all tests."""
-    page = browser.new_page(viewport=SCREEN)
-    page.set_default_timeout(120_000)
-    page.goto(server.url("/lab?reset"))
-    page.wait_for_function("window.jupyterapp?.serviceManager?.isReady")
     cells = ["import hirelab as hl", *(f"{name} = {code}\n{name}" for name, code in MADE.items())]
     notebook = {
         "nbformat": 4,
@@ -59,21 +55,12 @@ def opened(browser, server):
             for i, code in enumerate(cells)
         ],
     }  # fmt: skip
-    page.evaluate(
-        """([path, content]) => window.jupyterapp.serviceManager.contents.save(
-            path, {type: "notebook", format: "json", content: JSON.parse(content)})""",
-        [NAME, json.dumps(notebook)],
-    )
-    page.evaluate(f"jupyterapp.commands.execute('docmanager:open', {{path: '{NAME}'}})")
-    page.wait_for_function(
-        """name => {
-            const panel = window.jupyterapp.shell.currentWidget;
-            const kernel = panel?.sessionContext?.session?.kernel;
-            return panel?.context?.path === name && panel.sessionContext.isReady
-                && kernel?.connectionStatus === "connected" && kernel.status === "idle";
-        }""",
-        arg=NAME,
-    )
+    (copies / NAME).write_text(json.dumps(notebook), encoding="utf-8")
+    page = browser.new_page(viewport=SCREEN)
+    page.set_default_timeout(120_000)
+    # opened by its address: what a command opens can end up behind the launcher, which comes when
+    # the lab has restored its layout
+    open_in(page, NAME)
     # all cells are kept in the page, also those that are not in view
     shown = f"document.querySelectorAll('.hirelab-explorer img').length === {len(MADE)}"
     for last in (False, False, True):
