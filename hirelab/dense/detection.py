@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -20,6 +19,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from .._shared.checks import check_choice
+from ..models.factory import seeded
 from .backbone import Backbone, DenseNetwork, class_names
 
 __all__ = ["DETECTORS", "Detector", "detector"]
@@ -178,7 +178,5 @@ def detector(
     Raises:
         HirelabError: an unknown kind or backbone, or one without four stages.
     """
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
+    with seeded(seed):
         return Detector(kind, backbone, class_names(num_classes), **settings).eval()  # type: ignore[arg-type]

@@ -352,7 +352,7 @@ class _Trainer:
     def restore(self, out: Path) -> bool:
         found = restore_checkpoint(out, self._parts())
         if found is not None:
-            self.progress.__dict__.update(found.__dict__)
+            self.progress = found
         return found is not None
 
 

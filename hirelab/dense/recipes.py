@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from .._shared.errors import HirelabError
+from ..training.recipes import PRECISIONS
 
 __all__ = ["DENSE_PRESETS", "DenseRecipe"]
 
@@ -78,6 +79,7 @@ class DenseRecipe:
                 ("crop", self.crop == 0 or self.crop >= 32, "0, or at least 32 pixels"),
                 ("scale", 0 < self.scale[0] <= self.scale[-1], "above 0, the smaller first"),
                 ("jitter", 0 <= self.jitter <= 1, "from 0 to 1"),
+                ("precision", self.precision in PRECISIONS, "no, bf16 or fp16"),
                 ("evaluate_every", self.evaluate_every >= 1, "at least 1"),
             )
             if not good

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._shared.checks import check_choice
 from .._shared.errors import HirelabError
+from ..models.factory import seeded
 from .backbone import Backbone, DenseNetwork, class_names
 
 __all__ = ["SEGMENTERS", "Segmenter", "segmenter"]
@@ -162,7 +162,5 @@ def segmenter(
         HirelabError: an unknown kind or backbone, one without four stages, a library that is not
             installed.
     """
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
+    with seeded(seed):
         return Segmenter(kind, backbone, class_names(num_classes), **settings).eval()  # type: ignore[arg-type]

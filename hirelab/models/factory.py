@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +31,17 @@ def model_names(pretrained: bool = False) -> list[str]:
     return [f"{name}.{tag}".rstrip(".") for name, tag, cfg in every if cfg.has_weights]
 
 
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Weights that are drawn inside follow from ``seed``, and PyTorch's own random state is
+    afterwards as it was; None changes nothing."""
+    devices = range(torch.cuda.device_count())  # manual_seed seeds them too
+    with torch.random.fork_rng(devices=devices, enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
 def create(name: str, *, seed: int | None = None, **kwargs: Any) -> HireMLP:
     """A Hire-MLP in evaluation mode: ``timm.create_model(name, **kwargs).eval()``.
 
@@ -47,10 +60,7 @@ def create(name: str, *, seed: int | None = None, **kwargs: Any) -> HireMLP:
         FileNotFoundError, RuntimeError: for weights that cannot be had; the message says why.
     """
     _check_name(name, bool(kwargs.get("pretrained")) and not _OWN_WEIGHTS & kwargs.keys())
-    devices = range(torch.cuda.device_count())  # manual_seed seeds them too
-    with torch.random.fork_rng(devices=devices, enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
+    with seeded(seed):
         # timm's own wrapper of one with features_only=True
         return cast("HireMLP", timm.create_model(name, **kwargs).eval())
 
