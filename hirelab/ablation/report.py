@@ -40,7 +40,7 @@ from .statistics import (
 from .tables import PEERS, AblationTable, Cell, Contrast, Row, cells, find_tables, tables
 
 if TYPE_CHECKING:
-    from ..viz.figures import Figure
+    from ..viz.figures import Chart, Figure
 
 __all__ = ["METRICS", "AblationResult", "AblationSummary", "ablation_summary", "ablation_table",
            "ledgers", "table_diagnoses"]  # fmt: skip
@@ -172,7 +172,7 @@ class AblationResult(Records, Result):
         judged = [f"{one['word']}: {verdict_line(one, digits)}" for one in self.verdicts]
         return "\n".join([f"{self.title} ({self.about})", aligned([head, *lines], "lr"), *judged])
 
-    def plot(self, seeds: bool = True) -> Figure:
+    def plot(self, seeds: bool = True) -> Chart:
         """Ours and the paper's differences to the reference row on one scale, and the verdicts.
 
         The paper's are of top-1 and are left out beside a loss.

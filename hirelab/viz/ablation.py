@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import theme
-from .figures import Figure, chart, finish
+from .figures import Chart, Figure, chart, finish
 
 # A verdict is a sign and words; the colour says nothing that they do not.
 SIGNS: Mapping[str, tuple[str, str]] = {
@@ -43,7 +43,7 @@ def differences(
     columns: Mapping[str, Sequence[str]] | None = None,
     verdicts: Sequence[tuple[str, str]] = (),
     empty: str = "not trained yet",
-) -> Figure:
+) -> Chart:
     """A row for each name: our difference with its interval, and the paper's on the same scale.
 
     Args:

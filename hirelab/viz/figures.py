@@ -7,9 +7,11 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from .._shared.files import write_atomic
@@ -56,6 +58,26 @@ class Figure:
         return {mime(self.data): image, "text/plain": self.text}
 
 
+class Chart(Figure):
+    """A figure of matplotlib, encoded when its bytes are asked for first: a live view that shows
+    ``image`` never does.
+
+    Attributes:
+        image: its pixels.
+    """
+
+    image: Image.Image
+
+    def __init__(self, image: Image.Image, text: str, figure: Any) -> None:
+        vars(self).update(image=image, text=text, figure=figure)  # it is frozen
+
+    @cached_property
+    def data(self) -> bytes:  # type: ignore[override]
+        """A PNG with a palette: lines and stepped colours need no more, and in true colour a chart
+        would be two or three times as large."""
+        return png(self.image)
+
+
 @contextmanager
 def chart(width: float, height: float, **settings: Any) -> Iterator[Any]:
     """An empty matplotlib figure of ``width`` x ``height`` inches; while it is drawn, matplotlib
@@ -71,12 +93,10 @@ def chart(width: float, height: float, **settings: Any) -> Iterator[Any]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def finish(sheet: Any, text: str) -> Figure:
-    """The drawn chart as a `Figure`; call it while the chart's style is set.
+def finish(sheet: Any, text: str) -> Chart:
+    """The drawn chart as a `Figure`; call it while the chart's style is set."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    With a palette: lines and stepped colours need no more, and in true colour a chart would be two
-    or three times as large.
-    """
-    buffer = io.BytesIO()
-    sheet.savefig(buffer, format="png", dpi=144, pil_kwargs={"compress_level": 1})
-    return Figure(png(Image.open(buffer).convert("RGB")), text, sheet)
+    canvas = FigureCanvasAgg(sheet)
+    canvas.draw()
+    return Chart(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"), text, sheet)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -96,4 +95,4 @@ class AblationExplorer(Explorer):
         return f"{trained}, and single trainings differ by {found.deviation:.3g}. Claims: {counts}."
 
     def draw(self, s: Settings, found: AblationResult) -> Image.Image:
-        return Image.open(io.BytesIO(found.plot(s.seeds).data)).convert("RGB")
+        return found.plot(s.seeds).image
