@@ -411,9 +411,7 @@ def _train(options: argparse.Namespace) -> int:
         tensorboard=options.tensorboard,
     )
     if speaks:
-        known = DATA_SETS.get(options.data)
-        count = known.train + known.val if known else None
-        print(decoded_note(recipe.stored_size, count), flush=True)
+        print(decoded_note(recipe.stored_size, data=DATA_SETS.get(options.data)), flush=True)
     run = train(
         options.model,
         options.data,

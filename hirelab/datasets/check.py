@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from .._shared.tables import table
 from .images import open_image
-from .subsets import DATA_SETS, WORDS, DataSet, find_data_set, layout, locate, quote_first
+from .subsets import DATA_SETS, DataSet, find_data_set, layout, locate, quote_first
+from .words import word
 
 __all__ = ["DatasetReport", "check", "listing"]
 
@@ -70,7 +71,7 @@ class DatasetReport:
             rows = []
             for label in classes:
                 of_split = [f"{of_class.get(label, 0):,}" for of_class in self.counts.values()]
-                rows.append((label, *of_split, WORDS.get(label, "")))
+                rows.append((label, *of_split, word(label)))
             align = "l" + "r" * len(self.counts) + "l"
             lines += [f"    {line}" for line in table(rows, align).splitlines()]
         lines += [f"  {note}" for note in self.notes]

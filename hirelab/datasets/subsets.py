@@ -28,10 +28,10 @@ from torchvision.datasets.imagenette import Imagenette
 
 from .._shared.errors import HirelabError, unknown
 from .._shared.files import locked, write_atomic, writing
-from .._shared.imagenette import WORDS
 from .crops import photo_crops
 from .images import suffixes
 from .scenes import scenes
+from .words import word
 
 __all__ = [
     "DATA_SETS",
@@ -162,15 +162,21 @@ def own_folder() -> Path:
     return Path(named).expanduser() if named else Path(base) / "hirelab"
 
 
-def decoded_note(img_size: int, count: int | None = None) -> str:
+def decoded_note(img_size: int, count: int | None = None, data: DataSet | None = None) -> str:
     """What decoded images take and where `cache.decode` keeps them, in a sentence to say before.
 
     Args:
         img_size: side of the decoded squares in pixels.
         count: how many images; None where that is not known yet.
+        data: the data set, whose published numbers of images are taken where ``count`` is None;
+            a copy may hold fewer.
     """
     image = 3 * img_size**2
-    takes = f"{image / 1e3:,.0f} kB each" if count is None else f"{count * image / 1e6:,.0f} MB"
+    takes = f"{image / 1e3:,.0f} kB each"
+    if count is not None:
+        takes = f"{count * image / 1e6:,.0f} MB"
+    elif data is not None:
+        takes += f", {(data.train + data.val) * image / 1e6:,.0f} MB for all of {data.name}"
     return (
         f"the images are decoded once, to {img_size} x {img_size} pixels ({takes}), and kept in "
         f"{own_folder() / 'decoded'}"
@@ -459,8 +465,8 @@ class LabelledImages:
         return self._files.read(self.names[index])
 
     def words(self) -> list[str]:
-        """``classes`` in words where those are known (Imagenette), else the folders' names."""
-        return [WORDS.get(name, name) for name in self.classes]
+        """``classes`` in words where they are ImageNet's, else the folders' names."""
+        return [word(name) or name for name in self.classes]
 
 
 def open_images(

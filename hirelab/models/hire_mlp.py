@@ -34,12 +34,11 @@ from torch import Tensor, nn
 
 from .._shared.checks import check_choice, check_whole
 from .._shared.errors import HirelabError, unknown
-from .._shared.imagenette import WORDS as IMAGENETTE
 from ..hooks.points import Probe, Probed
 from ..rearrange import AXES, Rearrangement, check_settings, partition, shift, unpartition, unshift
 from .arguments import BRANCHES, FUSIONS, check_branches, check_input, check_stages, per_stage
 from .builder import build
-from .pretrained import path_of
+from .pretrained import bundled, path_of
 
 __all__ = ["HireMLP"]
 
@@ -576,8 +575,7 @@ def _init_weights(module: nn.Module) -> None:
 
 
 def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> HireMLP:
-    trained_with = TRAINED_WITH.get(f"{variant}.{kwargs.get('pretrained_cfg')}", {})
-    kwargs = {**trained_with, **kwargs}
+    kwargs = {**_trained_with(f"{variant}.{kwargs.get('pretrained_cfg')}"), **kwargs}
     return build(HireMLP, variant, default_cfgs[variant], pretrained, **kwargs)
 
 
@@ -597,31 +595,38 @@ def _cfg(url: str = "", **kwargs: Any) -> dict[str, Any]:
     }
 
 
-def _bundled(name: str) -> dict[str, Any]:
-    """Weights that lie in the checkout (data/weights, see `pretrained`)."""
-    return _cfg(
-        file=str(path_of(name)),
-        num_classes=len(IMAGENETTE),
-        label_names=tuple(IMAGENETTE.values()),
-        input_size=(3, 128, 128),
-        pool_size=(4, 4),
-        crop_pct=0.875,
-    )
+_BUNDLED = bundled()  # in data/weights; what `hirelab release` adds is known by its manifest
 
 
-TRAINED_WITH: dict[str, dict[str, Any]] = {
-    "hire_mlp_pico.imagenette_isolated": {"cross_region": "none"},
-}
-"""Arguments that bundled weights were trained with, and that other weights of the same shapes were
-not: a network of that name is built with them, unless the caller says otherwise."""
+def _bundled(variant: str) -> dict[str, dict[str, Any]]:
+    """The weights of a network that come with the checkout, by name; none where there are none."""
+    found = {name: of for name, of in _BUNDLED.items() if name.startswith(f"{variant}.")}
+    return {
+        name: _cfg(
+            file=str(path_of(name)),
+            num_classes=len(of["label_names"]),
+            label_names=tuple(of["label_names"]),
+            input_size=(3, of["img_size"], of["img_size"]),
+            pool_size=(of["img_size"] // 32, of["img_size"] // 32),
+            crop_pct=of["crop_pct"],
+        )
+        for name, of in found.items()
+    } or {variant: _cfg()}
+
+
+def _trained_with(name: str) -> dict[str, Any]:
+    """Arguments that bundled weights were trained with, and that other weights of the same shapes
+    were not: a network of that name is built with them, unless the caller says otherwise."""
+    arguments = _BUNDLED[name]["config"]["model_arguments"] if name in _BUNDLED else {}
+    return {key: value for key, value in arguments.items() if key != "pretrained"}
+
 
 _RELEASE = "https://github.com/ggjy/Hire-Wave-MLP.pytorch/releases/download/log/"
 
 default_cfgs = generate_default_cfgs(
     {
         "hire_mlp_atto": _cfg(),
-        "hire_mlp_pico.imagenette": _bundled("hire_mlp_pico.imagenette"),
-        "hire_mlp_pico.imagenette_isolated": _bundled("hire_mlp_pico.imagenette_isolated"),
+        **_bundled("hire_mlp_pico"),
         "hire_mlp_tiny": _cfg(_RELEASE + "hire_mlp_tiny.pth"),  # top-1 79.7 by the authors' README
         "hire_mlp_small": _cfg(_RELEASE + "hire_mlp_small.pth"),  # 82.1
         "hire_mlp_base": _cfg(_RELEASE + "hire_mlp_base.pth"),  # 83.2

@@ -13,6 +13,7 @@ from PIL import Image
 from hirelab._shared.errors import HirelabError
 from hirelab.datasets import open_image, square, subsets
 from hirelab.datasets.subsets import DATA_SETS, find_data_set, layout, locate, open_images
+from hirelab.datasets.words import word
 
 PACKS = os.environ.get("HIRELAB_DATA", "")
 
@@ -174,8 +175,16 @@ def test_the_page_about_data_names_every_data_set_and_its_cost():
         assert not data.url or f"{data.megabytes:,} MB" in row
 
 
-def test_the_classes_of_imagenette_are_those_that_have_words():
-    assert len(subsets.WORDS) == DATA_SETS["imagenette"].classes
+def test_words_of_classes_are_the_first_that_their_publisher_has():
+    theirs = subsets.Imagenette._WNID_TO_CLASS
+    assert {number: word(number) for number in theirs} == {
+        n: words[0] for n, words in theirs.items()
+    }
+    assert len(theirs) == DATA_SETS["imagenette"].classes
+    assert word("n04399382") == word("cats") == ""  # in ImageNet's 21,841 classes, not in its 1,000
+
+
+def test_the_archives_are_the_publisher_s():
     assert {DATA_SETS[n].md5 for n in DATA_SETS if DATA_SETS[n].url} >= {
         md5 for _, md5 in subsets.Imagenette._ARCHIVES.values()
     }
@@ -316,4 +325,4 @@ def test_the_packs_in_hirelab_data(monkeypatch, name, pattern, classes, train, v
     assert splits[0].classes == splits[1].classes
     if train is not None:
         assert [len(one) for one in splits] == [train, val] == [known.train, known.val]
-        assert None not in map(subsets.WORDS.get, splits[0].classes)
+        assert all(map(word, splits[0].classes))

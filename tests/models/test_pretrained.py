@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 
 import hirelab as hl
-from hirelab._shared.imagenette import WORDS
 from hirelab.datasets.cache import decode
 from hirelab.datasets.subsets import DATA_SETS, find_data_set, open_images
+from hirelab.datasets.words import word
 from hirelab.models import pretrained
 from hirelab.training import release
 from hirelab.training.evaluation import evaluate
@@ -64,7 +64,9 @@ def test_the_first_is_loaded_without_a_tag_and_fits_other_heads():
     first = load_file(pretrained.path_of(NAMES[0]))
     model = hl.create("hire_mlp_pico", pretrained=True)
     assert torch.equal(model.head.weight, first["head.weight"].float())
-    assert model.pretrained_cfg["label_names"] == tuple(WORDS.values())
+    assert model.pretrained_cfg["label_names"] == tuple(
+        pretrained.manifest(NAMES[0])["label_names"]
+    )
     other = hl.create("hire_mlp_pico", pretrained=True, num_classes=3, in_chans=1, seed=0)
     assert other.head.weight.shape == (3, 256)
     key = "stages.2.blocks.1.mlp.fc1.weight"
@@ -97,7 +99,7 @@ def test_the_manifest_is_what_was_evaluated(name):
     assert facts["top5"] == round(found.accuracy(5), 2)
     assert facts["images"] == len(found.labels) == DATA_SETS["imagenette"].val
     assert config.data_fingerprints["val"] == found.data_fingerprint
-    assert found.classes == list(WORDS.values()) == [WORDS[c] for c in config.classes]
+    assert found.classes == facts["label_names"] == list(map(word, config.classes))
     rows = release.history(name).rows
     assert len(rows) == config.recipe.total_epochs
     # half precision costs little: the last row is of the weights before they were halved

@@ -9,7 +9,7 @@ import pytest
 import timm
 
 import hirelab as hl
-from hirelab.datasets.subsets import WORDS
+from hirelab.datasets.words import word
 from hirelab.training import release
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "09_your_own.ipynb"
@@ -28,11 +28,11 @@ def prose(cells) -> str:
 def test_the_class_numbers_are_those_of_the_network(cells, prose):
     known = release.run_info("hire_mlp_pico.imagenette").config.classes
     names = hl.create("hire_mlp_pico", pretrained=True).pretrained_cfg["label_names"]
-    assert [WORDS[number] for number in known] == list(names)
-    number = {word: number for number, word in WORDS.items()}
+    assert list(map(word, known)) == list(names)
+    number = dict(zip(names, known, strict=True))
     assert f"`{number['parachute']}` is ImageNet's number of the parachute" in prose
-    for image, word in (("rocket", "parachute"), ("cat", "English springer")):
-        assert any(f'"{image}": "{number[word]}"' in cell.source for cell in cells)
+    for image, name in (("rocket", "parachute"), ("cat", "English springer")):
+        assert any(f'"{image}": "{number[name]}"' in cell.source for cell in cells)
     assert len(names) == 10  # "knows ten"
 
 
