@@ -43,7 +43,10 @@ class _Parser(argparse.ArgumentParser):
             known = [name for name in parser._option_string_actions if name.startswith("--")]
             cure = f"`{parser.prog} --help` says what each does: {', '.join(known)}."
             parser.error(unknown("option", first.partition("=")[0], known, cure))
-        parser.error(f"{shlex.join(arguments)}: more than it takes")
+        parser.error(
+            f"{shlex.join(arguments)} is more than {parser.prog} takes; `{parser.prog} --help` "
+            "says what it takes."
+        )
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
         given = list(sys.argv[1:] if args is None else args)
@@ -363,7 +366,11 @@ def _gallery(options: argparse.Namespace) -> None:
         written = write_thumbnails(notebooks, options.thumbnails)
         print(f"{len(written)} thumbnails in {options.thumbnails}")
     else:
-        print("drawing every position of every control takes a minute or two", flush=True)
+        print(
+            "drawing every position of every control takes two minutes on a free machine and "
+            "several on a busy one",
+            flush=True,
+        )
         print(f"open {write_gallery(notebooks, options.out)}")
 
 

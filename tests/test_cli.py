@@ -70,7 +70,10 @@ def test_wrong_arguments_exit_with_2(arguments, capsys):
     [
         (["train", "--data", "x", "--out", "y", "--modle", "z"], "'--modle'. Did you mean '--mod"),
         (["lab", "--prot=3"], "'--prot'. Did you mean '--port'"),
-        (["info", "more", "words"], "more words: more than it takes"),
+        (
+            ["info", "more", "words"],
+            "more words is more than hirelab info takes; `hirelab info --help` says",
+        ),
         (["data", "list", "--al"], "no option '--al'"),
     ],
 )

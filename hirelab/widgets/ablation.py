@@ -16,6 +16,8 @@ from ..ablation.tables import tables
 from .controls import choice, toggle
 from .explorer import Explorer
 
+_UNITS = {"top1": "points of top-1", "loss": "nats"}
+
 
 class AblationExplorer(Explorer):
     """One of the paper's ablation tables: our differences with their intervals, the paper's on the
@@ -92,7 +94,8 @@ class AblationExplorer(Explorer):
         trained = f"Of {len(found.rows)} rows {sum(n > 0 for n in found.seeds)} are trained"
         if not found.freedom:
             return f"{trained}; without a second seed nobody knows how much trainings differ."
-        return f"{trained}, and single trainings differ by {found.deviation:.3g}. Claims: {counts}."
+        spread = f"{found.deviation:.3g} {_UNITS[s.metric]} (standard deviation)"
+        return f"{trained}, and single trainings spread by {spread}. Claims: {counts}."
 
     def draw(self, s: Settings, found: AblationResult) -> Image.Image:
         return found.plot(s.seeds).image

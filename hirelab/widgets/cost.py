@@ -56,7 +56,7 @@ class CostExplorer(Explorer):
         times = f"{cost.weights / one.weights:.0f} times the weights of regions of 1 token"
         if s.region == 1:
             times = "as many weights as a 1 x 1 convolution of that width"
-        extra = "the same multiply-adds, whatever the region"
+        extra = "the same multiply-adds, as any region that divides the tokens"
         if cost.padding_share:
             extra = f"{cost.padding_share:.1%} more multiply-adds, since the last region is padded"
         return f"It has {times}, and {extra}."

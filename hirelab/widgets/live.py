@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import html
 import io
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol
@@ -107,6 +108,7 @@ class Live:
     def __init__(self, explorer: Seen, frame: Shown) -> None:
         self._explorer = explorer
         self._following = False  # True while the view moves its controls itself
+        self._drawing = threading.RLock()
         self._due: asyncio.TimerHandle | None = None
         self._pause = PAUSE
         self._controls: dict[str, w.Widget] = {}
@@ -236,23 +238,32 @@ class Live:
         wish = self._wish()
 
         def move() -> None:
-            self.show(self._explorer.update(wish))
+            frame = self._explorer.update(wish)
+            if self._wish() == wish:
+                self.show(frame)
+            # else the reader has moved on meanwhile, and that change brings a drawing of its own
 
         started = time.perf_counter()
         self._do(move, wish)
         self._pause = min(max(PAUSE, SHARE * (time.perf_counter() - started)), LONGEST)
 
     def _do(self, action: Any, wish: Mapping[str, Any] | None = None) -> None:
-        """Do what the reader asked for; what is impossible is said, and the image dimmed."""
+        """Do what the reader asked for; what is impossible is said, and the image dimmed.
+
+        One at a time: the kernel hears its first messages in the thread that runs cells, and later
+        ones in a thread for widgets, so that two changes can come at once.
+        """
         self._cancel()
-        try:
-            action()
-        except (ValueError, OSError) as error:
-            self._say(f"{error}{self._still_shown(wish or {})}", "hirelab-problem")
-            if wish is not None:
-                self.box.add_class("hirelab-stale")
-        finally:
-            self.box.remove_class("hirelab-busy")
+        with self._drawing:
+            try:
+                action()
+            except (ValueError, OSError) as error:
+                self._say(f"{error}{self._still_shown(wish or {})}", "hirelab-problem")
+                if wish is not None:
+                    self.box.add_class("hirelab-stale")
+            finally:
+                if self._due is None:
+                    self.box.remove_class("hirelab-busy")
 
     def _cancel(self) -> None:
         if self._due is not None:

@@ -16,6 +16,13 @@ from .controls import Depends, choice, slider, toggle
 from .network import StageExplorer
 from .phrases import listed, several
 
+_BLOCK = {
+    "shift": "A block that shifts",
+    "shuffle": "A block that shuffles",
+    "none": "A block without the cross-region step",
+}
+_MOVED = {"shift": "shifted", "shuffle": "shuffled", "none": "unmoved"}
+
 
 class Measured(NamedTuple):
     """The index map of one block, and which tokens reach the token after 0, 1, ... blocks: as set,
@@ -95,7 +102,7 @@ class ShiftExplorer(StageExplorer):
             listed(sorted(set(one.sources(s.token)) - {s.token}), line)
             for one in (r, replace(r, cross_region="none"))
         )
-        words = f"A block that shifts mixes {line} {s.token} with {mixed or 'nothing'}"
+        words = f"{_BLOCK[s.cross_region]} mixes {line} {s.token} with {mixed or 'nothing'}"
         words += "." if mixed == at_home else f"; unmoved it would be {at_home or 'nothing'}."
         if r.pad:
             words += f" {several(r.pad, 'place')} at the end of the last region "
@@ -136,7 +143,8 @@ class ShiftExplorer(StageExplorer):
         shifted = r.slots.ravel()
         panels = (
             ("1  before", tokens, line, np.zeros(r.size, bool)),
-            ("2  shifted", grids.arrange(tokens, shifted, s.direction), shifted, r.padded.ravel()),
+            (f"2  {_MOVED[s.cross_region]}", grids.arrange(tokens, shifted, s.direction), shifted,
+             r.padded.ravel()),
             ("3  mixed", grids.mixed(tokens, r, s.direction), shifted, r.padded.ravel()),
             ("4  restored" if s.restore else "4  cropped", grids.restored(tokens, r, s.direction),
              shifted[r.landing], np.zeros(r.size, bool)),

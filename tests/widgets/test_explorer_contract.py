@@ -14,6 +14,8 @@ import json
 import re
 import struct
 import tempfile
+import threading
+import time
 import tracemalloc
 import weakref
 from dataclasses import dataclass
@@ -474,6 +476,43 @@ def test_of_many_moves_in_a_row_the_last_is_drawn(view):
     asyncio.run(drag())
     assert [s.region for s in drawn] == [7]
     assert explorer.settings.region == 7
+    assert not seen.busy
+
+
+def test_what_the_reader_changes_during_a_drawing_is_kept_and_drawn_next(view):
+    """JupyterLab sends the first changes to the thread that runs cells and later ones to another:
+    the second comes in the middle of the first's drawing, and the first ends last."""
+    explorer = hl.CostExplorer()
+    seen = view(explorer)
+    drawn, draw, second = [], explorer.draw, threading.Event()
+
+    def move(region: int) -> None:
+        async def change() -> None:
+            seen.control("region").value = region
+            if region == 7:
+                second.set()
+            await asyncio.sleep(0.5)
+
+        asyncio.run(change())
+
+    def slow(settings, measured):
+        drawn.append(settings.region)
+        if settings.region == 4:
+            assert second.wait(20)
+            time.sleep(0.2)  # the other thread has asked for its drawing by now
+        return draw(settings, measured)
+
+    explorer.draw = slow
+    first, other = (threading.Thread(target=move, args=(region,)) for region in (4, 7))
+    first.start()
+    while not drawn:
+        time.sleep(0.01)
+    other.start()
+    first.join()
+    other.join()
+    assert drawn == [4, 7]
+    assert seen.values()["region"] == explorer.settings.region == 7
+    assert seen.image == explorer.update({}).image
     assert not seen.busy
 
 
