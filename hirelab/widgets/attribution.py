@@ -20,10 +20,9 @@ from ..models.hire_mlp import BRANCHES
 from ..viz import overlay, theme
 from ..viz.canvas import Canvas
 from .controls import choice, slider
-from .inputs import square_image
+from .inputs import GIVEN, square_image
 from .network import ModelExplorer
 
-_GIVEN = "given"  # the image that the explorer was made with
 PREDICTED = -1  # in place of a class: the one that the network names
 _LAST = "last map of the network"
 _POINTS = {
@@ -56,7 +55,7 @@ class AttributionExplorer(ModelExplorer):
     Args:
         model: a Hire-MLP; by default the trained Hire-MLP-Pico that comes with hirelab. Untrained
             weights are noted in the figure.
-        image: the reader's own, shown as "given": a file, a tensor (3, H, W), a PIL image, an
+        image: the reader's own, "the given one": a file, a tensor (3, H, W), a PIL image, an
             array, or a sample's name; the coffee cup by default.
         names: of the classes; by default those that the network's description has
             (``pretrained_cfg``), or else their numbers.
@@ -68,11 +67,11 @@ class AttributionExplorer(ModelExplorer):
     """
 
     title = "What the class is read from"
-    given = MappingProxyType({"photograph": _GIVEN})
+    given = MappingProxyType({"photograph": GIVEN})
 
     @dataclass(frozen=True)
     class Settings:
-        photograph: str = choice(_GIVEN, (_GIVEN, *PHOTOGRAPHS), "image")
+        photograph: str = choice(GIVEN, (GIVEN, *PHOTOGRAPHS), "image")
         method: str = choice("Grad-CAM", _METHODS, "method")
         point: str = choice("block output", _POINTS, "Grad-CAM at")
         stage: int = slider(2, 0, 3, "stage")
@@ -114,7 +113,7 @@ class AttributionExplorer(ModelExplorer):
         return attribute(self._model, x, target, point, method=name, **options)
 
     def _shown(self, image: str) -> Image.Image:
-        return self._image if image == _GIVEN else square_image(image, self.img_size)
+        return self._image if image == GIVEN else square_image(image, self.img_size)
 
     def attribution(self, s: Settings | None = None) -> Attribution:
         """The attribution of the settings, by default of the current ones."""

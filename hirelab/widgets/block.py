@@ -140,7 +140,7 @@ class BlockExplorer(ModelExplorer):
         canvas.text((6, 6), title, theme.TITLE, bold=True)
         what = "root mean square over channels" if s.channel < 0 else f"channel {s.channel}"
         rows, cols = measured.maps["out"].shape
-        note = f"{what} of {rows} x {cols} tokens, each map on its own scale, bright is high"
+        note = f"{what} of {rows} x {cols} tokens, each map on its own scale, bright is far from 0"
         note += self.untrained_note()
         canvas.text((6, 36), note, theme.SMALL, theme.MUTED)
         areas = {}

@@ -18,10 +18,10 @@ from ..models.hire_mlp import BRANCHES
 from ..viz import field, theme
 from ..viz.canvas import Canvas
 from .controls import Depends, choice, slider
-from .inputs import square_image
+from .inputs import GIVEN, square_image
 from .network import ModelExplorer
 
-GIVEN, ALL = "the given one", "average of all"
+ALL = "average of all"
 POINTS = {  # what is read of a block, by the names of its points
     "block": "out",
     "hire module": "hire.out",

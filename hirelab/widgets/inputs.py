@@ -14,6 +14,7 @@ from ..datasets.samples import iter_images
 from ..datasets.transforms import pixels, square
 
 SIDE = 224  # pixels; the input of the paper's networks
+GIVEN = "the given one"  # of the images to choose from, the one that an explorer was made with
 
 
 def square_image(source: Any = None, img_size: int = SIDE) -> Image.Image:

@@ -25,14 +25,16 @@ from hirelab.training import release
 from hirelab.training.evaluation import evaluate
 
 NAMES = ["hire_mlp_pico.imagenette", "hire_mlp_pico.imagenette_isolated"]
-every = pytest.mark.parametrize("name", NAMES)
+WIDE = "hire_mlp_pico.tinyimagenet"
+EVERY = [*NAMES, WIDE]
+every = pytest.mark.parametrize("name", EVERY)
 
 
 def test_these_are_bundled():
-    assert sorted(pretrained.bundled()) == NAMES
+    assert sorted(pretrained.bundled()) == EVERY
     files = {path.name for path in pretrained.FOLDER.iterdir()}
     endings = ("safetensors", "json", "history.jsonl", "evaluation.npz")
-    assert files == {"README.md", *(f"{n}.{e}" for n in NAMES for e in endings)}
+    assert files == {"README.md", *(f"{n}.{e}" for n in EVERY for e in endings)}
 
 
 @every
@@ -91,13 +93,26 @@ def test_the_two_were_trained_alike_but_for_one_thing():
     }
 
 
+def test_the_third_went_on_from_the_first_and_shares_none_of_its_classes():
+    first, wide = (release.run_info(name).config for name in (NAMES[0], WIDE))
+    assert wide.model_arguments == {"pretrained": True}
+    assert not set(first.classes) & set(wide.classes)
+    model = hl.create(WIDE, pretrained=True)
+    assert model.num_classes == len(model.pretrained_cfg["label_names"]) == 200
+    assert model.pretrained_cfg["input_size"] == (3, 96, 96)
+
+
 @every
 def test_the_manifest_is_what_was_evaluated(name):
     facts, found = pretrained.manifest(name), release.evaluation(name)
     config = release.run_info(name).config
     assert facts["top1"] == round(found.accuracy(1), 2)
     assert facts["top5"] == round(found.accuracy(5), 2)
-    assert facts["images"] == len(found.labels) == DATA_SETS["imagenette"].val
+    assert facts["images"] == len(found.labels)
+    if name in NAMES:
+        assert facts["images"] == DATA_SETS["imagenette"].val
+    else:  # half of them
+        assert 2 * facts["images"] == DATA_SETS["tinyimagenet"].val
     assert config.data_fingerprints["val"] == found.data_fingerprint
     assert found.classes == facts["label_names"] == list(map(word, config.classes))
     rows = release.history(name).rows
@@ -109,12 +124,13 @@ def test_the_manifest_is_what_was_evaluated(name):
 @every
 def test_the_network_answers_as_its_evaluation_says(name):
     """On every eighth of the real validation images: `hirelab evaluate` runs all of them."""
-    pack, kept = find_data_set(DATA_SETS["imagenette"]), release.evaluation(name)
+    source, kept = release.run_info(name).source, release.evaluation(name)
+    pack = find_data_set(DATA_SETS[source])
     if pack is None:
-        pytest.skip("Imagenette is not here: name its folder in HIRELAB_DATA")
+        pytest.skip(f"{source} is not here: name its folder in HIRELAB_DATA")
     images = open_images(pack, "val")
     if images.fingerprint != kept.data_fingerprint:
-        pytest.skip("another copy of Imagenette than the one in the manifest")
+        pytest.skip(f"another copy of {source} than the one in the manifest")
     recipe = release.run_info(name).config.recipe
     decoded = decode(images, recipe.stored_size, progress=False)
     some = dataclasses.replace(
@@ -131,7 +147,7 @@ def test_the_card_shows_what_the_evaluations_say():
     text = (pretrained.FOLDER / "README.md").read_text(encoding="utf-8")
     shown = re.search(r"<!-- tables -->\n(.*?)\n<!-- end -->", text, re.DOTALL)[1]
     assert shown == release.card_tables()
-    for name in NAMES:
+    for name in EVERY:
         assert f"`{name}`" in text
         assert f"{release.evaluation(name).accuracy(1):.2f}" in shown
         assert pretrained.manifest(name)["command"] in text

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 import hirelab as hl
+from hirelab.analysis.answers import first_answers
 from hirelab.analysis.attribution import beside
 from hirelab.analysis.faithfulness import interval
 from hirelab.lab import exercises
 from hirelab.rearrange import Rearrangement
 from hirelab.training import release
 
+WIDE = "hire_mlp_pico.tinyimagenet"
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "06_grad_cam.ipynb"
 
 
@@ -43,6 +45,35 @@ def test_the_ten_classes_and_their_numbers(prose, model):
 def test_how_often_it_is_right(prose):
     share = release.evaluation("hire_mlp_pico.imagenette").accuracy(1)
     assert f"the network is right about {share:.0f} of 100 of them" in prose
+
+
+def test_what_the_network_of_200_classes_knows(prose):
+    wide = release.evaluation(WIDE)
+    assert f"right about {wide.accuracy(1):.0f} of 100 new ones" in prose
+    assert f"the right one stands for {wide.accuracy(5):.0f} of 100" in prose
+    config = release.run_info(WIDE).config
+    assert {"tabby", "Egyptian cat", "espresso", "projectile"} <= set(wide.classes)
+    x, names = hl.samples(7, img_size=config.recipe.img_size)
+    found = first_answers(hl.create(WIDE, pretrained=True), x, names=names)
+    assert found.rank("coffee", "espresso") == 1
+    ranks = found.rank("cat", "Egyptian cat"), found.rank("cat", "tabby")
+    assert (*ranks, found.rank("rocket", "projectile")) == (3, 4, 5)  # "third and fourth", "fifth"
+    first = {name: row[0] for name, row in zip(names, found.words, strict=True)}
+    assert (first["cat"], first["rocket"]) == ("boa constrictor", "obelisk")
+    sure = dict(zip(names, found.probabilities[:, 0], strict=True))
+    assert f"a boa constrictor, with {sure['cat']:.0%}".replace("%", " %") in prose
+    assert f"a spider's web, with {sure['galaxies']:.0%}".replace("%", " %") in prose
+    assert max(sure, key=sure.get) == "galaxies"  # "surest where it has no word"
+
+
+def test_the_map_of_the_espresso_lies_inside_the_cup(prose):
+    assert "its map lies inside the cup" in prose
+    x, _ = hl.samples(1, img_size=96, source="coffee")
+    found = hl.grad_cam(hl.create(WIDE, pretrained=True), x, point="stages.2")
+    rows, cols = np.nonzero(found.upsampled[0] > found.upsampled.max() / 2)
+    # the cup, from rim to bottom and from side to side, as it was read off the image
+    assert rows.min() > 4 and rows.max() < 62
+    assert cols.min() > 18 and cols.max() < 76
 
 
 def test_tokens_and_regions_at_128_pixels(prose, model):

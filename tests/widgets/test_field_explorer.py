@@ -17,7 +17,8 @@ from hirelab.datasets.transforms import normalise, square
 from hirelab.viz import theme
 from hirelab.viz.canvas import Canvas
 from hirelab.viz.field import logarithm, square_box
-from hirelab.widgets.field import ALL, GIVEN, POINTS, ReceptiveFieldExplorer
+from hirelab.widgets.field import ALL, POINTS, ReceptiveFieldExplorer
+from hirelab.widgets.inputs import GIVEN
 
 SIZES = {"depths": (1, 2), "dims": (8, 16), "region": 2, "shift": 1, "shift_cycle": 2}
 
