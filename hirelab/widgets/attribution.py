@@ -106,6 +106,11 @@ class AttributionExplorer(ModelExplorer):
             },
         }
 
+    def idle(self, s: Settings) -> tuple[str, ...]:
+        if s.method != "Grad-CAM":  # the others read pixels
+            return ("point", "stage", "block")
+        return ("stage", "block") if s.point == _LAST else ()
+
     def run(self, image: str, method: str, point: str | None, target: int | None) -> Attribution:
         """The attribution of an image, by its name; the predicted class for no target."""
         name, options = _METHODS[method]

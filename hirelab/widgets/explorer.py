@@ -54,6 +54,8 @@ class Explorer:
       another field stands before it;
     - ``limits() -> dict``: the highest value of a slider, or the options of a choice, by name,
       where they depend on what is looked at; a `Depends` where they follow other settings too;
+    - ``idle(settings) -> names``: settings that change nothing at these settings; their controls
+      are greyed;
     - ``problem(settings) -> str | None``: why a combination within the limits is impossible;
     - ``measure(settings)``: what image, facts and words are made of, computed once a change;
     - ``draw(settings, measured) -> PIL.Image``: the image, pure, for possible settings only;
@@ -86,6 +88,9 @@ class Explorer:
 
     def limits(self) -> dict[str, Any]:
         return {}
+
+    def idle(self, settings: Any) -> Collection[str]:
+        return ()
 
     def problem(self, settings: Any) -> str | None:
         return None

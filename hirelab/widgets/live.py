@@ -12,7 +12,7 @@ import html
 import io
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import ipywidgets as w
@@ -75,6 +75,8 @@ class Seen(Protocol):
     def settings(self) -> Any: ...
 
     def controls_at(self, settings: Any) -> dict[str, Control]: ...
+
+    def idle(self, settings: Any) -> Collection[str]: ...
 
     def fit(self, changes: Mapping[str, Any]) -> Any: ...
 
@@ -288,6 +290,7 @@ class Live:
     def _align(self, settings: Any) -> None:
         """Bring controls and their limits to settings, without drawing."""
         self._following = True
+        idle = self._explorer.idle(settings)
         try:
             for name, about in self._explorer.controls_at(settings).items():
                 control, value = self._controls[name], getattr(settings, name)
@@ -297,6 +300,7 @@ class Live:
                 elif isinstance(about, Choice) and control.options != _options(about):
                     control.options = _options(about)
                 control.value = value
+                control.disabled = name in idle
         finally:
             self._following = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipywidgets as w
 import numpy as np
 import pytest
 import torch
@@ -85,6 +86,28 @@ def test_impossible_choices_are_explained(network):
         AttributionExplorer(narrow, names=NAMES)
     with pytest.raises(ValueError, match="not a whole Hire-MLP"):
         AttributionExplorer(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "idle"),
+    [
+        ({"method": "gradient"}, {"point", "stage", "block"}),
+        ({"point": "last map of the network"}, {"stage", "block"}),
+        ({}, set()),
+    ],
+)
+def test_controls_that_change_nothing_are_greyed(network, settings, idle):
+    explorer = AttributionExplorer(network, names=NAMES, img_size=64, **settings)
+    labels = {about.label: name for name, about in explorer.controls.items()}
+    (grid,) = [part for part in explorer.widget.children if isinstance(part, w.GridBox)]
+    controls = [part for part in grid.children if hasattr(part, "value")]
+    assert {labels[c.description] for c in controls if c.disabled} == idle
+    other = {"point": "after the hire module", "stage": 1, "block": 0}
+    shown = explorer.update({}).image
+    for name, value in other.items():
+        assert (explorer.update({name: value}).image == shown) == (name in idle)
+        explorer.reset()
+    explorer.close()
 
 
 def test_a_class_has_a_name_and_can_be_asked_for_by_it(network):
