@@ -18,6 +18,8 @@ from ..results import Result
 
 __all__ = ["FirstAnswers", "first_answers"]
 
+AT_ONCE = 32  # images in the network's memory
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FirstAnswers(Records, Result):
@@ -78,7 +80,7 @@ def first_answers(
             f"names has {len(called)} entries; give one for each of {len(x)} images."
         )
     with eval_mode(model), torch.no_grad():
-        shares = model(x).softmax(1)
+        shares = torch.cat([model(part).softmax(1) for part in x.split(AT_ONCE)])
     check_whole("k", k, 1, shares.shape[1])
     found = shares.topk(k)
     words = [[class_name(model, int(c)) for c in row] for row in found.indices]

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .._shared.checks import check_whole
 from .._shared.errors import HirelabError
+from ..analysis.answers import first_answers
 from ..analysis.attribution import grad_cam
 from ..datasets.samples import samples
 from ..datasets.subsets import DATA_SETS, find_data_set
-from ..hooks.forward import eval_mode, pretrained_cfg
+from ..hooks.forward import pretrained_cfg
 from ..viz.figures import Figure
 from ..viz.groups import Group, groups_figure
 
@@ -108,7 +108,7 @@ def known_images(
             f"and so on; give images of its {len(names)} classes."
         )
     labels = [names.index(word) for word in words]
-    chosen = groups(labels, _answers(model, x))
+    chosen = groups(labels, first_answers(model, x, k=1).classes[:, 0].tolist())
     shown = [*chosen.right, *chosen.wrong, *chosen.confused]
     found = grad_cam(model, x[shown])
     said = [
@@ -128,10 +128,3 @@ def known_images(
         for head, a, b in zip(heads, ends, ends[1:], strict=False)
     ]
     return groups_figure(rows, f"{chosen.accuracy:.0%} of {len(labels)} images right; {heads[2]}")
-
-
-@torch.no_grad()
-def _answers(model: nn.Module, x: Tensor) -> list[int]:
-    """The predicted classes, a few images at a time."""
-    with eval_mode(model):
-        return [int(i) for part in x.split(32) for i in model(part).argmax(1)]

@@ -28,11 +28,12 @@ def path_of(name: str) -> Path:
 
 
 def bundled() -> dict[str, dict[str, Any]]:
-    """{name: manifest} of all weights in the checkout."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(FOLDER.glob("*.json"))
+    """{name: manifest} of all weights in the checkout, the oldest first: a network's first weights
+    are those of its name alone, and a later release does not take their place."""
+    found = {
+        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.json")
     }
+    return dict(sorted(found.items(), key=lambda one: (one[1]["started"], one[0])))
 
 
 def manifest(name: str) -> dict[str, Any]:

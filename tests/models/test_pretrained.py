@@ -37,6 +37,13 @@ def test_these_are_bundled():
     assert files == {"README.md", *(f"{n}.{e}" for n in EVERY for e in endings)}
 
 
+def test_a_later_release_does_not_take_the_place_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    for name, started in (("a.old", "2026-11-22"), ("a.new", "2026-11-26"), ("a.b", "2026-11-26")):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"started": started}))
+    assert list(pretrained.bundled()) == ["a.old", "a.b", "a.new"]
+
+
 @every
 def test_the_file_is_that_of_the_manifest(name):
     path, facts = pretrained.path_of(name), pretrained.manifest(name)

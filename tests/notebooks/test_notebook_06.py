@@ -122,7 +122,7 @@ def test_the_map_s_order_beats_a_random_one(model):
     x, names = hl.samples(7, 128)
     found = hl.grad_cam(model, x)
     assert hl.deletion_insertion(model, x, found, steps=5).area("gain").low > 0
-    # "All of these answers are wrong"
+    # "All of the answers are wrong"
     classes = model.pretrained_cfg["label_names"]
     assert not set(names) & {classes[i] for i in found.predicted}
 
