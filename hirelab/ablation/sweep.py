@@ -13,7 +13,6 @@ keeps its reason and the sweep goes on; what is wrong with the disk or the data 
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shlex
 import shutil
@@ -146,14 +145,11 @@ class Training:
         return shlex.join([*words, *(["--set", *sets] if sets else [])])
 
     def run(self, out: Path, progress: Callable[[str], None]) -> Entry | None:
-        recipe, about = self.protocol.recipe, circumstances(self.command())
-        failed = Entry(self.key, "failed", source=self.source, about=about)
+        recipe = self.protocol.recipe
         try:
-            parameters, macs = _size(
-                self.key.model, self.cell, recipe.img_size, self.protocol.classes
-            )
+            self._size()
         except HirelabError as error:
-            return dataclasses.replace(failed, reason=str(error))
+            return self.failed(str(error))
         try:
             done = train(
                 self.key.model,
@@ -162,21 +158,36 @@ class Training:
                 out,
                 model_arguments=dict(self.cell.arguments),
                 seed=self.seed,
-                command=about["command"],
+                command=self.command(),
                 on_epoch=lambda row: progress(_epoch(row, recipe)),
             )
         except DivergedError as error:
-            return dataclasses.replace(failed, reason=str(error))
+            return self.failed(str(error))
         except (HirelabError, OSError):
             raise  # the disk or the data: it would fail for every cell
         except Exception as error:  # of this network, on this machine: memory, an operation
-            return dataclasses.replace(failed, reason=f"{type(error).__name__}: {error}")
+            return self.failed(f"{type(error).__name__}: {error}")
         if not done.done:
             return None
-        found = Evaluation.load(out / EVALUATION)
         rows = done.history.rows
         seconds = sum(row["seconds"] for row in rows)
         images = sum(row["seconds"] * row["images_per_second"] for row in rows)
+        return self.done(Evaluation.load(out / EVALUATION), seconds, images)
+
+    def failed(self, reason: str) -> Entry:
+        """The entry of a training that cannot be done, here or anywhere."""
+        about = circumstances(self.command())
+        return Entry(self.key, "failed", reason, source=self.source, about=about)
+
+    def done(self, found: Evaluation, seconds: float, images: float, **about: str) -> Entry:
+        """The entry of a training that came to its end.
+
+        Args:
+            found: what the network answers on the validation images.
+            seconds: of training, on so many ``images`` in all.
+            about: what else a reader may ask about the circumstances.
+        """
+        parameters, macs = self._size()
         return Entry(
             self.key,
             "done",
@@ -189,7 +200,7 @@ class Training:
             macs=macs,
             seconds=round(seconds, 1),
             images_per_second=round(images / seconds, 1),
-            about=about,
+            about=circumstances(self.command()) | about,
         )
 
 

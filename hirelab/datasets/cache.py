@@ -12,6 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -125,6 +129,22 @@ def _square(images: LabelledImages, index: int, size: int) -> np.ndarray | str:
         return str(error)
 
 
+def _squares(
+    images: LabelledImages, size: int, indices: Iterable[int]
+) -> Iterator[np.ndarray | str]:
+    """`_square` of one image after another, in order, several at once on as many threads as there
+    are cores: Pillow decodes and resizes without Python's lock."""
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[Future[np.ndarray | str]] = deque()
+        for index in indices:
+            ahead.append(pool.submit(_square, images, index, size))
+            if len(ahead) > 4 * workers:  # so many in memory, however slow the disk
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
 def _decode(
     images: LabelledImages, size: int, array: Path, notes: Path, progress: bool
 ) -> DecodedImages:
@@ -144,8 +164,7 @@ def _decode(
         # room in it for any number, so it is written again. Writing, unlike a mapping, says so
         # when the disk is full.
         head = _write_head(file, len(images), size)
-        for i in bar:
-            values = _square(images, i, size)
+        for i, values in enumerate(_squares(images, size, bar)):
             if isinstance(values, str):
                 skipped[images.names[i]] = values
             else:

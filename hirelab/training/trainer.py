@@ -107,16 +107,11 @@ class Trainer:
             The mean loss over all processes, and whether any of them was asked to stop, so that
             all stop at the same step. A loss that is not finite leaves everything as it was.
         """
-        device, step = self.accelerator.device, self.progress.step
-        number = position_seed(self.seed, step, self.accelerator.process_index)
-        set_seed(number)
-        if device.type == "cuda":
-            torch.cuda.manual_seed(number)
-        x = self.erase(normalise(x.to(device, non_blocking=True)))
-        x, y = self.mix(x, y.to(device))
+        step = self.progress.step
+        x, y = self.prepare(x, y, step)
         self.schedule.step_update(step)
-        loss = self._gradients(x, y)
-        both = torch.stack([loss, torch.tensor(float(stopped()), device=device)])
+        loss = self.gradients(x, y)
+        both = torch.stack([loss, torch.tensor(float(stopped()), device=loss.device)])
         mean, asked = self.accelerator.reduce(both, "mean").tolist()
         # Read at every step: a step on NaN would poison the weights that are still good.
         if math.isfinite(mean):
@@ -127,7 +122,23 @@ class Trainer:
         self.stepper.zero_grad(set_to_none=True)
         return mean, asked > 0
 
-    def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
+    def prepare(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """A share of a batch as the network sees it, on its device: normalised, erased and mixed.
+
+        Leaves the random generators where (seed, ``step``, process) puts them.
+
+        Returns:
+            float32 (N, 3, H, W), and the answers that are wanted, (N, classes).
+        """
+        device = self.accelerator.device
+        number = position_seed(self.seed, step, self.accelerator.process_index)
+        set_seed(number)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(number)
+        x = self.erase(normalise(x.to(device, non_blocking=True)))
+        return self.mix(x, y.to(device, non_blocking=True))
+
+    def gradients(self, x: Tensor, y: Tensor) -> Tensor:
         """Backward through the share, in micro-batches where asked; the share's mean loss."""
         size = self.micro_batch or len(x)
         pieces = list(zip(x.split(size), y.split(size), strict=True))

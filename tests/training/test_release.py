@@ -85,7 +85,7 @@ def card(shelf):
     def tables(**evaluations: Evaluation) -> str:
         for name, one in evaluations.items():
             one.save(shelf / f"{name}.evaluation.npz")
-            (shelf / f"{name}.json").write_text(json.dumps({"name": name}))
+            (shelf / f"{name}.json").write_text(json.dumps({"name": name, "started": "2026-01-01"}))
         return release.card_tables(list(evaluations))
 
     return tables
