@@ -264,9 +264,16 @@ def _parser() -> _Parser:
     )
     ablate.add_argument("--status", action="store_true", help="say where it stands, run nothing")
     ablate.add_argument("--retry", action="store_true", help="run again what failed")
-    ablate.add_argument("--keep", action="store_true", help="keep run folders, with their weights")
     ablate.add_argument(
-        "--on", metavar="ray[:ADDRESS]", help="run on a Ray cluster; ADDRESS is host:port"
+        "--keep",
+        action="store_true",
+        help="keep run folders with their weights, in lockstep the weights",
+    )
+    ablate.add_argument(
+        "--on",
+        metavar="HOW",
+        help="lockstep[:N]: N trainings side by side on this machine's GPU (32); "
+        "ray[:ADDRESS]: on a Ray cluster, ADDRESS is host:port",
     )
     _add_threads(ablate)
 

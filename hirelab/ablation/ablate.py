@@ -16,6 +16,7 @@ from .._shared.errors import HirelabError
 from ..training.rehearsal import check_compiler
 from .diagnostics import diagnostic_runs
 from .ledger import Ledger, compile_csv
+from .lockstep import LOCKSTEP, check_lockstep, work_in_lockstep
 from .protocols import (
     DIAGNOSTICS,
     Protocol,
@@ -82,11 +83,15 @@ def ablate(
         folder: of the ledger. Several processes may share it.
         out: folder for the folders of the runs that are going on.
         retry, keep: see `work_through`.
-        on: "" for this process, else "ray" or "ray:ADDRESS", see `cluster`.
+        on: "" for this process, "lockstep" or "lockstep:N" for many side by side on its GPU, see
+            `lockstep`, "ray" or "ray:ADDRESS" for a cluster, see `cluster`.
 
     Raises:
         HirelabError: what the user can put right; nothing of what is done is lost.
     """
+    side_by_side = on.startswith(LOCKSTEP)
+    if side_by_side and not torch.cuda.is_available():
+        raise HirelabError("Lockstep wants a GPU and PyTorch sees none; leave --on lockstep out.")
     if DIAGNOSTICS in names:
         check_no_protocol(folder)
     else:
@@ -95,11 +100,16 @@ def ablate(
                 "This profile wants a GPU and PyTorch sees none; choose --profile cpu or smoke."
             )
         find_tables(names, chosen.model)  # before images are read
-        check_compiler(chosen.recipe)
+        if side_by_side:
+            check_lockstep(chosen.recipe)
+        else:
+            check_compiler(chosen.recipe)
         chosen = chosen.look()
         settle(folder, chosen)
     jobs, ledger = ablation_jobs(names, chosen), Ledger(folder)
-    if on:
+    if side_by_side:
+        finished = work_in_lockstep(jobs, ledger, on, retry=retry, weights=out if keep else None)
+    elif on:
         from .cluster import work_on_ray
 
         finished = work_on_ray(jobs, ledger, out, on, retry=retry, keep=keep)

@@ -12,7 +12,8 @@ images in the same order, as they would one after another, so that a batch is au
 
 What is random happens in `Feed`, by `Trainer.prepare`, and nothing in a graph is: a step is that of
 `training.loop` (a test holds it to that), but for the order in which a GPU adds floats. A group is
-minutes and has no checkpoints: a stopped group is done again.
+minutes and has no checkpoints: a stopped group is done again. Networks are not compiled, whatever
+the recipe says: a graph already asks for no Python, and 29 networks would compile for an hour.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -39,9 +41,20 @@ from ..training.recipes import Recipe
 from ..training.stopping import stop_requests
 from ..training.trainer import Trainer
 from .ledger import Entry, Ledger
-from .sweep import Job, Training, line_of, open_jobs, seen_rate, warn_of_damage
+from .sweep import (
+    POLL_SECONDS,
+    Job,
+    Training,
+    line_of,
+    open_jobs,
+    seen_rate,
+    warn_of_damage,
+)
 
-__all__ = ["LANES", "Feed", "Lane", "check_lockstep", "work_in_lockstep"]
+__all__ = ["LANES", "LOCKSTEP", "Feed", "Lane", "check_lockstep", "work_in_lockstep"]
+
+LOCKSTEP = "lockstep"
+"""What `--on` calls it."""
 
 LANES = 32
 """Trainings side by side where nobody says how many."""
@@ -269,60 +282,90 @@ def work_in_lockstep(
     """`sweep.work_through` with groups of trainings side by side on this machine's GPU.
 
     Args:
-        on: "lockstep", or "lockstep:N" for N trainings at once.
         jobs, ledger, retry: see `work_through`; trainings of one protocol.
-        weights: folder for the weights of every network, as KEY.pt; None to keep none.
+        on: "lockstep", or "lockstep:N" for N trainings at once.
+        weights: folder for the averaged weights of every network, as KEY.safetensors; None to keep
+            none.
         deadline: of `time.monotonic`, after which no group is begun that would take longer, judged
             by the one before.
 
     Raises:
-        HirelabError: the recipe cannot be run so; the disk or the data refuses. Nothing of what is
-            done is lost.
+        HirelabError: the recipe cannot be run so, ``on`` is another word; the disk or the data
+            refuses. Nothing of what is done is lost.
     """
     trainings = [job for job in jobs if isinstance(job, Training)]
     if len(trainings) < len(jobs):
         raise HirelabError("Only trainings run in lockstep; leave --on out for diagnostics.")
-    warn_of_damage(ledger)
-    left = [job for job in open_jobs(trainings, ledger, retry) if isinstance(job, Training)]
-    if not left:
-        return True
     size = _lanes(on)
-    chosen = left[0].protocol
-    check_lockstep(chosen.recipe)
-    group_seconds = 0.0
+    warn_of_damage(ledger)
+    tried: set[str] = set()
+
+    def left() -> list[Training]:
+        still = open_jobs(trainings, ledger, retry, tried)
+        return [job for job in still if isinstance(job, Training)]
+
+    if not left():
+        return True
+    check_lockstep(trainings[0].protocol.recipe)
+    pen: _Pen | None = None
+    seconds = 0.0
     with _exact(), stop_requests() as stopped:
-        groups = [left[first : first + size] for first in range(0, len(left), size)]
-        pen = _Pen(left[0], max(len({job.seed for job in group}) for group in groups))
-        for group in groups:
-            if stopped() or time.monotonic() + group_seconds > deadline:
-                return False
+        while still := left():
             began = time.monotonic()
+            if stopped() or began + seconds > deadline:
+                return False
+            pen = pen or _Pen(still[0], _most_seeds(still, size))
             with ExitStack() as stack:
-                ours = [
-                    job
-                    for job in group
-                    if stack.enter_context(ledger.lease(job.key))
-                    and open_jobs([job], ledger, retry)
-                ]
-                made = pen.train(ours, stopped)
+                group = _leased(still, left, ledger, size, pen.feed.slots, stack)
+                if not group:  # all that is left is in other hands
+                    time.sleep(POLL_SECONDS)
+                    continue
+                made = pen.train(group, stopped)
                 if made is None:
                     return False
-                for job, (entry, state) in zip(ours, made, strict=True):
+                for job, (entry, state) in zip(group, made, strict=True):
                     ledger.write(entry)
+                    tried.add(job.key.name)
                     if weights:
                         weights.mkdir(parents=True, exist_ok=True)
-                        torch.save(state, weights / f"{job.key.name}.pt")
-                    rest = open_jobs(trainings, ledger, False)
-                    tqdm.write(line_of(job, entry, trainings, rest, seen_rate(trainings, ledger)))
-            group_seconds = time.monotonic() - began
-    return not open_jobs(trainings, ledger, False)
+                        save_file(state, weights / f"{job.key.name}.safetensors")
+                    rate = seen_rate(trainings, ledger)
+                    tqdm.write(line_of(job, entry, trainings, left(), rate))
+            seconds = time.monotonic() - began
+    return True
 
 
 def _lanes(on: str) -> int:
-    _, _, number = on.partition(":")
-    if number and not (number.isdecimal() and int(number)):
-        raise HirelabError(f"--on {on} says no number of trainings; write lockstep:{LANES}, say.")
+    name, colon, number = on.partition(":")
+    if name != LOCKSTEP or (colon and not (number.isdecimal() and int(number))):
+        raise HirelabError(
+            f"--on is {on!r}; give lockstep or lockstep:N, N trainings at once ({LANES})."
+        )
     return int(number or LANES)
+
+
+def _most_seeds(jobs: Sequence[Training], size: int) -> int:
+    """The most seeds in any of the groups that the jobs make."""
+    starts = range(0, len(jobs), size)
+    return max(len({job.seed for job in jobs[first : first + size]}) for first in starts)
+
+
+def _leased(
+    still: Sequence[Training],
+    left: Callable[[], list[Training]],
+    ledger: Ledger,
+    size: int,
+    slots: int,
+    stack: ExitStack,
+) -> list[Training]:
+    """The next group: the first jobs whose lease is free, with at most so many seeds."""
+    group: list[Training] = []
+    for job in still:
+        seeds = {job.seed, *(other.seed for other in group)}
+        if len(group) < size and len(seeds) <= slots and stack.enter_context(ledger.lease(job.key)):
+            group.append(job)
+    open_now = left()  # one may have come to its end between the look and the lease
+    return [job for job in group if job in open_now]
 
 
 @contextmanager

@@ -328,6 +328,14 @@ def test_code_is_what_counts_as_source():
     assert all((PACKAGE / name).is_file() for name in (*TRAINING, *DIAGNOSTIC))
 
 
+def test_code_is_the_same_whatever_python_reads_it():
+    """Python 3.12 splits a formatted string into words, 3.11 does not."""
+    text = 'x = f\'a{b:>{c}} {d(1)!r}\' \'e\'  # why\n\ny = (f"""{\n    b}\n  c""", 1)\n'
+    assert code_of(text) == (
+        '0 x = f\'a{b:>{c}} {d(1)!r}\' \'e\'\n0 y = ( f"""{\n    b}\n  c""" , 1 )'
+    )
+
+
 # ------------------------------------------------------------------ bad input
 
 
