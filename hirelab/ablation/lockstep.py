@@ -456,4 +456,5 @@ class _Pen:
             lane.average, self.val_set, job.protocol.recipe.img_size, EVALUATED, progress=False
         )
         images = len(losses) * job.protocol.recipe.batch_size
-        return job.done(found, seconds, images, lockstep=f"{beside} networks"), state
+        beside_it = f"{beside} network{'s' * (beside > 1)}"
+        return job.done(found, seconds, images, lockstep=beside_it), state

@@ -1,7 +1,7 @@
 """How the networks of a sweep are trained, and the folder that remembers it.
 
     Protocol         network, data, recipe, seeds: all that the runs of a sweep have in common
-    PROFILES         protocols by what they need: smoke (seconds), cpu (hours), gpu, imagenet
+    PROFILES         protocols by what they need: smoke (seconds), cpu (a night and a day), gpu, imagenet
     recall           the protocol as a ledger knows it, without its data
     settle           make a folder the ledger of a protocol, or make sure that it is
     read_protocol    what the runs of a ledger have in common
@@ -140,8 +140,8 @@ PROFILES: dict[str, Protocol] = {
         seeds=1,
         default_factor=3,  # some spread to judge by
     ),
-    # Two cores, a night and a day.
-    "cpu": Protocol("hire_mlp_atto", "imagenette", CPU, seeds=3, default_factor=3),
+    # Fifteen hours of two cores, or eight minutes of one GPU in lockstep.
+    "cpu": Protocol("hire_mlp_atto", "imagenette", CPU, seeds=4, default_factor=3),
     # One GPU, hours.
     "gpu": Protocol(
         "hire_mlp_pico",
