@@ -82,6 +82,7 @@ notebooks: $(STAMP)
 	$(RUN) hirelab notebooks
 	$(RUN) hirelab gallery --thumbnails docs/thumbnails
 	$(VENV)/bin/python -c "import hirelab as hl; hl.RearrangementPlayer().animation().save('docs/film.gif')"
+	$(VENV)/bin/python -c "import hirelab as hl; hl.ablation_summary().plot().save('docs/claims.png')"
 
 gallery: $(STAMP)
 	$(RUN) hirelab gallery

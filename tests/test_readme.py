@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import hirelab as hl
+from hirelab.ablation.report import read_runs
+from hirelab.ablation.tables import tables
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
@@ -24,7 +28,34 @@ def test_the_six_lines_run(tmp_path, monkeypatch, capsys):
 
 
 def test_the_readme_is_short():
-    assert len(README.read_bytes()) < 9_500
+    assert len(README.read_bytes()) < 10_500
+
+
+def test_the_findings_are_those_of_the_ledger():
+    text = README.read_text(encoding="utf-8")
+    summary, components = hl.ablation_summary(), hl.ablation_table("components")
+    counts = summary.counts
+    assert f"spread by {components.deviation:.2f} points" in text
+    printed = [abs(one["paper"]) for one in summary.verdicts if one["paper"] == one["paper"]]
+    assert sum(points < components.deviation for points in printed) > len(printed) / 2
+    assert (
+        f"of {len(summary.verdicts)} claims {counts['confirmed']} is confirmed, "
+        f"{counts['contradicted']} are contradicted and {counts['not resolved']} not resolved"
+    ) in text
+    judged = {one["claim"]: one for one in summary.verdicts}
+    inner = judged["the network loses without inner-region rearrangement"]
+    assert inner["paper"] == max(one["paper"] for one in summary.verdicts if one["paper"] > 0)
+    assert f"{inner['paper']:.2f} points, is {inner['estimate']:.2f} " in text
+    assert f"[{inner['low']:+.2f}, {inner['high']:+.2f}] here" in text
+    fusion = hl.ablation_table("fusion")
+    row = fusion.rows.index("sum, none")
+    interval = f"{fusion.difference[row]:.2f} [{fusion.low[row]:.2f}, {fusion.high[row]:.2f}]"
+    assert f"without gate and shift together loses for certain: {interval}" in text
+    for table in tables():  # "only"
+        found = hl.ablation_table(table)
+        sure = {n for n, high in zip(found.rows, found.high, strict=True) if high < 0}
+        assert sure == ({"sum, none"} if table == "fusion" else set())
+    assert f"{sum(len(v) for v in read_runs('imagenette-cpu').entries.values())} trainings" in text
 
 
 def headings(path: Path) -> set[str]:

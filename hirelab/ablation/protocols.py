@@ -1,7 +1,7 @@
 """How the networks of a sweep are trained, and the folder that remembers it.
 
     Protocol         network, data, recipe, seeds: all that the runs of a sweep have in common
-    PROFILES         protocols by what they need: smoke (seconds), cpu (a night and a day), gpu, imagenet
+    PROFILES         protocols by what they need: smoke, cpu, gpu, imagenet
     recall           the protocol as a ledger knows it, without its data
     settle           make a folder the ledger of a protocol, or make sure that it is
     read_protocol    what the runs of a ledger have in common

@@ -4,6 +4,7 @@
     ablation_summary   all contrasts together, and how far the order of rows is the paper's
     table_diagnoses    what the rows of a table can reach and have learnt, on generated tasks
     ledgers            the ledgers there are
+    read_runs          the finished runs of one
 
 Nothing is trained here, and no data is needed.
 """
@@ -42,8 +43,8 @@ from .tables import PEERS, AblationTable, Cell, Contrast, Row, cells, find_table
 if TYPE_CHECKING:
     from ..viz.figures import Chart, Figure
 
-__all__ = ["METRICS", "AblationResult", "AblationSummary", "ablation_summary", "ablation_table",
-           "ledgers", "table_diagnoses"]  # fmt: skip
+__all__ = ["METRICS", "AblationResult", "AblationSummary", "Runs", "ablation_summary",
+           "ablation_table", "ledgers", "read_runs", "table_diagnoses"]  # fmt: skip
 
 METRICS = ("top1", "loss")
 """Top-1 in percent, of which more is better; mean loss in nats, of which less is."""
@@ -287,6 +288,31 @@ class AblationSummary(Records, Result):
             )
         return "\n".join(lines)
 
+    @property
+    def unresolved(self) -> str:
+        """What is not resolved, and how many times as many trainings of every network would do.
+
+        *times for ours* (or the paper's) many trainings would confirm a claim in 80 of 100
+        experiments if the truth were what we found (or what the paper prints), had it been the
+        only question. There is none where that speaks against the claim.
+        """
+        head = ("claim", "ours", "resolvable", "times for ours", "paper", "times for the paper's")
+        rows = [
+            (
+                one["claim"],
+                _shown(one["estimate"], 2, "+"),
+                _shown(one["resolvable"], 2),
+                _times(one["resolvable"], one["estimate"] + one["margin"]),
+                _shown(one["paper"], 2, "+"),
+                _times(one["resolvable"], one["paper"] + one["margin"]),
+            )
+            for one in self.verdicts
+            if one["word"] == "not resolved"
+        ]
+        return (
+            aligned([head, *rows], "lr") if rows else "every claim that can be judged is resolved"
+        )
+
     def plot(self) -> Figure:
         """Every claim as the difference that speaks for it, ours and the paper's."""
         from ..viz.ablation import differences as draw
@@ -357,10 +383,10 @@ def table_diagnoses(
 
 
 @dataclass(frozen=True)
-class _Runs:
-    """The finished runs of a ledger, by cell."""
+class Runs:
+    """The finished runs of a ledger, by cell, each cell's by seed."""
 
-    ledger: str
+    folder: Path
     about: str
     model: str
     entries: dict[Cell, list[Entry]]
@@ -374,7 +400,7 @@ class _Runs:
         }
 
 
-def _runs(ledger: str | Path) -> _Runs:
+def read_runs(ledger: str | Path) -> Runs:
     """The finished runs of a ledger by its name, or of a folder.
 
     Raises:
@@ -421,7 +447,7 @@ def _runs(ledger: str | Path) -> _Runs:
         f"{model} on {Path(shared['data']).stem} at {recipe['img_size']} px, "
         f"{recipe['epochs']} epochs"
     )
-    return _Runs(folder.name, about, model, entries)
+    return Runs(folder, about, model, entries)
 
 
 def _text(arguments: Any) -> str:
@@ -447,7 +473,7 @@ def ablation_table(
         HirelabError: an unknown table, ledger or metric; no run that came to its end.
     """
     check_choice("metric", metric, METRICS)
-    runs = _runs(ledger)
+    runs = read_runs(ledger)
     found = _table(table, runs.model)
     samples = runs.samples(metric)
     sign = 1.0 if metric == "top1" else -1.0
@@ -485,7 +511,7 @@ def ablation_table(
         table=found.name,
         title=found.title,
         reference=found.reference,
-        ledger=runs.ledger,
+        ledger=runs.folder.name,
         about=runs.about,
         metric=metric,
         rows=[row.name for row in found.rows],
@@ -511,10 +537,10 @@ def ablation_summary(
         HirelabError: as `ablation_table`.
     """
     check_choice("metric", metric, METRICS)
-    runs = _runs(ledger)
+    runs = read_runs(ledger)
     order, compared = _order(runs, metric)
     return AblationSummary(
-        ledger=runs.ledger,
+        ledger=runs.folder.name,
         about=runs.about,
         metric=metric,
         verdicts=_verdicts(runs, metric),
@@ -548,7 +574,7 @@ def _independent(answers: Sequence[np.ndarray]) -> float:
     return float(np.sqrt(np.average(squares, weights=weights)))
 
 
-def _verdicts(runs: _Runs, metric: str) -> list[dict[str, Any]]:
+def _verdicts(runs: Runs, metric: str) -> list[dict[str, Any]]:
     """Every contrast of every table; those that can be judged are corrected together."""
     samples = runs.samples(metric)
     every = [
@@ -598,7 +624,7 @@ def _of_paper(table: AblationTable, contrast: Contrast) -> float:
     )
 
 
-def _order(runs: _Runs, metric: str) -> tuple[Agreement, int]:
+def _order(runs: Runs, metric: str) -> tuple[Agreement, int]:
     """The agreement with v1 over the tables of which two rows or more were trained."""
     samples = runs.samples(metric)
     paper = []
@@ -616,6 +642,11 @@ def _order(runs: _Runs, metric: str) -> tuple[Agreement, int]:
 
 def _shown(value: float, digits: int, sign: str = "") -> str:
     return "" if np.isnan(value) else f"{value:{sign}.{digits}f}"
+
+
+def _times(resolvable: float, effect: float) -> str:
+    """How many times as many trainings would resolve an effect: errors fall with their root."""
+    return f"{(resolvable / effect) ** 2:,.1f}" if effect > 0 else ""
 
 
 def _interval(low: float, high: float, digits: int) -> str:

@@ -241,6 +241,22 @@ def test_the_ceiling_uses_the_spread_that_is_printed(full):
     assert found.ceiling[0] <= found.ceiling[1] <= found.ceiling[2]
 
 
+def test_what_is_not_resolved_says_how_many_more_trainings_would_do(folder):
+    """So many seeds of every network would have made the effect as large as what is resolvable."""
+    summary = ablation_summary(folder)
+    one = next(v for v in summary.verdicts if v["claim"] == "shift beats none")
+    line = next(row for row in summary.unresolved.splitlines() if one["claim"] in row)
+    times = float(line.split()[-3])  # for ours; paper, times for the paper's
+    assert times == pytest.approx((one["resolvable"] / 1.5) ** 2, abs=0.05)
+    more = int(np.ceil(times))
+    spread = DEVIATION * np.sqrt(1 / (3 * more) + 1 / more)
+    law = stats.t(3)
+    assert (law.ppf(0.95) + law.ppf(0.8)) * spread <= 1.5
+    assert "confirmed" not in summary.unresolved
+    assert not any(v["claim"] in summary.unresolved for v in summary.verdicts
+                   if v["word"] != "not resolved")  # fmt: skip
+
+
 def test_runs_of_other_images_are_not_compared(tmp_path, monkeypatch):
     folder = made_ledger(tmp_path / "ledger", {DEFAULT: [75.0, 76.0]})
     other = Entry(made_protocol().key(NO_SHIFT, 0), "done", top1=100.0, correct="/w==", images=8)
@@ -251,7 +267,7 @@ def test_runs_of_other_images_are_not_compared(tmp_path, monkeypatch):
 
 def test_cells_come_in_the_order_of_the_tables():
     """Noise is drawn cell by cell: in another order the same ledger would print other digits."""
-    found = list(report._runs("imagenette-pilot").entries)
+    found = list(report.read_runs("imagenette-pilot").entries)
     order = cells(find_tables(("all",), "hire_mlp_atto"))
     assert found == [one for one in order if one in found]
     assert len(found) == 4
