@@ -27,6 +27,7 @@ from .analysis.receptive_field import receptive_field as receptive_field
 from .datasets.samples import samples as samples
 from .dense.detection import detector as detector
 from .dense.factory import load_dense as load_dense
+from .dense.report import dense_results as dense_results
 from .dense.segmentation import segmenter as segmenter
 from .hooks import edit as edit
 from .hooks.points import Cache as Cache

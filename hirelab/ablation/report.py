@@ -289,6 +289,15 @@ class AblationSummary(Records, Result):
         return "\n".join(lines)
 
     @property
+    def apart(self) -> list[str]:
+        """Claims of which our interval, each claim's own, excludes the paper's difference."""
+        return [
+            one["claim"]
+            for one in self.verdicts
+            if one["paper"] < one["low"] or one["paper"] > one["high"]
+        ]
+
+    @property
     def unresolved(self) -> str:
         """What is not resolved, and how many times as many trainings of every network would do.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from _ablation import IMAGES, made_ledger, made_protocol
@@ -255,6 +257,16 @@ def test_what_is_not_resolved_says_how_many_more_trainings_would_do(folder):
     assert "confirmed" not in summary.unresolved
     assert not any(v["claim"] in summary.unresolved for v in summary.verdicts
                    if v["word"] != "not resolved")  # fmt: skip
+
+
+def test_a_claim_is_apart_where_the_paper_s_difference_is_outside_of_our_interval(folder):
+    summary = ablation_summary(folder)
+    judged = {v["claim"]: v for v in summary.verdicts if v["word"] != "not judged"}
+    inner = judged["the network loses without inner-region rearrangement"]
+    assert inner["low"] < 1.97 < inner["high"]
+    assert summary.apart == []
+    many = dataclasses.replace(summary, verdicts=[inner | {"low": 2.5}, inner | {"high": 1.9}])
+    assert len(many.apart) == 2
 
 
 def test_runs_of_other_images_are_not_compared(tmp_path, monkeypatch):

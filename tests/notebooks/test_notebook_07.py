@@ -9,11 +9,13 @@ import nbformat
 import numpy as np
 import pytest
 
+import hirelab as hl
 from hirelab import paper
 from hirelab.ablation.diagnostics import TASKS, diagnosis_of
 from hirelab.ablation.protocols import PROFILES
-from hirelab.ablation.report import WORDS, table_diagnoses
-from hirelab.ablation.tables import MARGIN, cell, find_tables, tables
+from hirelab.ablation.report import WORDS, read_runs, table_diagnoses
+from hirelab.ablation.tables import DEFAULT, MARGIN, cell, find_tables, tables
+from hirelab.ablation.tables import cells as cells_of
 from hirelab.analysis.pyramid import pyramid
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "07_ablations.ipynb"
@@ -68,6 +70,44 @@ def test_how_ours_differ(prose):
     padded = pyramid(ours.model, ours.recipe.img_size).padded
     assert padded[-1].any()
     assert not padded[:-1].any()  # "only our last stage pads"
+
+
+def test_the_sweep_is_what_the_protocol_said(prose):
+    cpu = PROFILES["cpu"]
+    words = {4: "four", 12: "twelve"}
+    own, default = words[cpu.seeds], words[cpu.seeds * cpu.default_factor]
+    networks = cells_of(find_tables(("all",), cpu.model))
+    assert (
+        f"{len(networks)} networks, {own} trainings of each and {default} of the full one" in prose
+    )
+    runs = read_runs("imagenette-cpu").entries
+    assert set(runs) == set(networks)
+    for one, entries in runs.items():
+        assert len(entries) == cpu.seeds * (cpu.default_factor if one == DEFAULT else 1)
+
+
+def test_what_reaches_a_token_that_no_block_mixes(prose):
+    """The stem and the steps between stages alone, counted on the index maps."""
+    alone = hl.create("hire_mlp_atto", region=(1, 1, 1, 1), seed=0)
+    found = hl.provenance(alone, (3, 3), "stages.3.out", "spatial", 224)
+    side = int(found.pixels.any(0).sum())
+    assert f"they alone reach {side} pixels" in prose
+    assert side / 96 == pytest.approx(2 / 3, abs=0.02)  # "two thirds of this image"
+    assert side / 224 == pytest.approx(1 / 4, abs=0.04)  # "little more than a quarter"
+
+
+def test_what_the_network_without_mixing_does_instead(prose):
+    """It sees nearly as far, and its gate matters more."""
+    kept = (NOTEBOOK.parents[1] / "data" / "results" / "compensation.md").read_text()
+    rows = [[x.strip() for x in line.split("|")[1:-1]] for line in kept.splitlines() if "|" in line]
+    head = rows[0]
+    full, alone = (
+        dict(zip(head, next(r for r in rows if r[0] == f"hire_mlp_atto.{tag}"), strict=True))
+        for tag in ("imagenette", "imagenette_regions_of_1")
+    )
+    assert float(alone["gate at its mean"]) < float(full["gate at its mean"]) - 1  # "far more"
+    half, other = (float(one["not through the gate"].split(",")[0]) for one in (full, alone))
+    assert other > 0.8 * half
 
 
 def test_what_the_index_maps_allow(prose, bounds):
