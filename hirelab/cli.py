@@ -233,6 +233,18 @@ def _parser() -> _Parser:
         action="store_true",
         help="of a segmenter: average over six sizes of the image and their mirror images",
     )
+    dense_evaluate.add_argument(
+        "--pad",
+        type=_at_least(0),
+        default=0,
+        help="of a segmenter: pixels of empty canvas right of and below each image, as a larger "
+        "image in its batch would bring (%(default)s)",
+    )
+    dense_evaluate.add_argument(
+        "--masked",
+        action="store_true",
+        help="with --pad: the gates of a Hire-MLP average over the image alone",
+    )
     dense_evaluate.add_argument("--by-class", action="store_true", help="also for each class")
     _add_threads(dense_evaluate)
 
@@ -488,7 +500,12 @@ def _dense_evaluate(options: argparse.Namespace) -> None:
 
     print(f"evaluating {options.network} ...", file=sys.stderr, flush=True)
     found = evaluate_dense(
-        options.network, options.data, options.split, multi_scale=options.multi_scale
+        options.network,
+        options.data,
+        options.split,
+        multi_scale=options.multi_scale,
+        pad=options.pad,
+        masked=options.masked,
     )
     print(found)
     if options.by_class:

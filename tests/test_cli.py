@@ -173,7 +173,7 @@ def test_a_name_means_the_same_weights_everywhere():
     [
         ("hire_mlp_pico.imagenett", "Did you mean 'hire_mlp_pico.imagenette'"),
         ("hire_mlp_tiny.imagenette", "Trained are .*hire_mlp_tiny"),
-        ("hire_mlp_atto", "no trained weights; trained are hire_mlp_pico.imagenette, "),
+        ("hire_mlp_large", "no trained weights; trained are hire_mlp_atto.imagenette, "),
         ("hire_mlp_pica", "Did you mean"),
         ("runs/gone", "NAME or NAME.TAG"),
     ],
@@ -388,6 +388,13 @@ def test_dense_trains_goes_on_and_evaluates(tmp_path, monkeypatch, capsys):
     assert [line.split(":")[0] for line in said[1:]] == ["background", "disc", "square", "triangle"]
     assert cli.main(["dense", "evaluate", str(out), "--multi-scale"]) == 0
     assert "6 scales and mirrored" in capsys.readouterr().out
+    assert cli.main(["dense", "evaluate", str(out), "--pad", "64"]) == 0
+    plain = capsys.readouterr().out
+    assert "on a canvas 64 pixels larger" in plain
+    assert cli.main(["dense", "evaluate", str(out), "--pad", "64", "--masked"]) == 0
+    masked = capsys.readouterr().out
+    assert "which the gates do not hear" in masked
+    assert trained.split(" on ")[0] != plain.split(" on ")[0]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from ..datasets.transforms import normalise
 from ..hooks.forward import eval_mode
 from ..results import Result
 from .detection import Detector
+from .padding import image_gates
 from .segmentation import Segmenter
 
 __all__ = ["Detections", "PixelEvaluation", "evaluate_detector", "evaluate_segmenter"]
@@ -228,6 +229,8 @@ class PixelEvaluation(Result):
         images: how many were evaluated.
         data_fingerprint: of the images, see `LabelMaps`.
         scales: sides of the image in its own that were averaged over; ``flip``: also mirrored.
+        pad: pixels of empty canvas right of and below every image; ``masked``: the gates of a
+            Hire-MLP averaged over the image alone.
     """
 
     classes: list[str]
@@ -236,6 +239,8 @@ class PixelEvaluation(Result):
     data_fingerprint: str
     scales: list[float]
     flip: bool = False
+    pad: int = 0
+    masked: bool = False
 
     @property
     def iou(self) -> np.ndarray:
@@ -263,6 +268,8 @@ class PixelEvaluation(Result):
     def __str__(self) -> str:
         how = "" if self.scales == [1.0] and not self.flip else f" at {len(self.scales)} scales"
         how += " and mirrored" if self.flip else ""
+        how += f" on a canvas {self.pad} pixels larger" if self.pad else ""
+        how += ", which the gates do not hear" if self.masked else ""
         return (
             f"mIoU {self.miou:.2f} %, pixel accuracy {self.pixel_accuracy:.2f} % on "
             f"{self.images:,} images{how}"
@@ -276,6 +283,8 @@ def evaluate_segmenter(
     *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    pad: int = 0,
+    masked: bool = False,
     progress: bool = True,
 ) -> PixelEvaluation:
     """The confusion matrix of a segmenter over all labelled pixels of whole images.
@@ -286,6 +295,9 @@ def evaluate_segmenter(
         scales: sides of the image, in its own, over which probabilities are averaged; `SCALES`
             with ``flip`` is what the paper's multi-scale figures are made with.
         flip: average over the mirrored image too.
+        pad: pixels of empty canvas right of and below the image, as beside a larger image in a
+            batch. A network that sees the image alone would answer the same.
+        masked: the gates of a Hire-MLP average over the image alone, see `image_gates`.
         progress: show a bar, where stderr is a terminal.
 
     Raises:
@@ -298,7 +310,8 @@ def evaluate_segmenter(
     with eval_mode(model):
         for index in _share(len(images), progress):
             image, labels = images.read(index)
-            answer = _probabilities(model, image, device, scales, flip).argmax(0).cpu().numpy()
+            whole = _probabilities(model, image, device, scales, flip, pad, masked)
+            answer = whole.argmax(0).cpu().numpy()
             confusion += count_pairs(labels, answer, count)
     confusion = sum(_gathered([confusion]), np.zeros_like(confusion))
     if not confusion.sum():
@@ -310,6 +323,8 @@ def evaluate_segmenter(
         images.fingerprint,
         [float(s) for s in scales],
         flip,
+        pad,
+        masked,
     )
 
 
@@ -319,6 +334,8 @@ def _probabilities(
     device: torch.device,
     scales: Sequence[float],
     flip: bool,
+    pad: int,
+    masked: bool,
 ) -> Tensor:
     """(K, H, W): mean probability of every class over the scales."""
     total = torch.zeros(())
@@ -326,13 +343,19 @@ def _probabilities(
         size = (max(32, round(image.width * scale)), max(32, round(image.height * scale)))
         seen = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
         x = normalise([seen]).to(device)
+        more = round(pad * scale)
+        shares = [[side / (side + more) for side in x.shape[-2:]]]
         for mirrored in (False, True) if flip else (False,):
-            logits = model(x.flip(-1) if mirrored else x)
-            logits = logits.flip(-1) if mirrored else logits
+            canvas = F.pad(x.flip(-1) if mirrored else x, (0, more, 0, more))
+            with image_gates(model, shares) if masked else contextlib.nullcontext():
+                logits = model(canvas)
             whole = F.interpolate(
-                logits.float(), (image.height, image.width), mode="bilinear", align_corners=False
-            )
-            total = total.to(device) + whole.softmax(1)[0]
+                logits.float(),
+                (image.height + pad, image.width + pad),
+                mode="bilinear",
+                align_corners=False,
+            )[0, :, : image.height, : image.width]
+            total = total.to(device) + (whole.flip(-1) if mirrored else whole).softmax(0)
     return total
 
 

@@ -180,6 +180,8 @@ def evaluate_dense(
     split: str = "val",
     *,
     multi_scale: bool = False,
+    pad: int = 0,
+    masked: bool = False,
 ) -> Detections | PixelEvaluation:
     """Evaluate what `train_dense` trained.
 
@@ -187,9 +189,11 @@ def evaluate_dense(
         network: a finished run's folder, or the file of its weights.
         data: by default the run's own; a file does not say.
         multi_scale: of a segmenter: over `SCALES`, mirrored too.
+        pad, masked: of a segmenter: pixels of empty canvas, and gates that do not hear it, see
+            `evaluate_segmenter`.
 
     Raises:
-        HirelabError: no such network or data, other classes, scales for a detector.
+        HirelabError: no such network or data, other classes, scales or canvas for a detector.
     """
     path = Path(network)
     if path.is_dir():
@@ -201,12 +205,18 @@ def evaluate_dense(
     if data is None:
         raise HirelabError(f"{path} does not say what it was trained on: give --data")
     if isinstance(model, Detector):
-        if multi_scale:
-            raise HirelabError("--multi-scale is for segmenters; a detector sees one size")
+        if multi_scale or pad or masked:
+            raise HirelabError(
+                "--multi-scale, --pad and --masked are for segmenters; a detector sees its images "
+                "one at a time, as they are"
+            )
         return evaluate_detector(model, open_boxes(data, split))
     assert isinstance(model, Segmenter)
     scales = SCALES if multi_scale else (1.0,)
-    return evaluate_segmenter(model, open_label_maps(data, split), scales=scales, flip=multi_scale)
+    images = open_label_maps(data, split)
+    return evaluate_segmenter(
+        model, images, scales=scales, flip=multi_scale, pad=pad, masked=masked
+    )
 
 
 def _network(

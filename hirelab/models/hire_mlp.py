@@ -625,7 +625,7 @@ _RELEASE = "https://github.com/ggjy/Hire-Wave-MLP.pytorch/releases/download/log/
 
 default_cfgs = generate_default_cfgs(
     {
-        "hire_mlp_atto": _cfg(),
+        **_bundled("hire_mlp_atto"),
         **_bundled("hire_mlp_pico"),
         "hire_mlp_tiny": _cfg(_RELEASE + "hire_mlp_tiny.pth"),  # top-1 79.7 by the authors' README
         "hire_mlp_small": _cfg(_RELEASE + "hire_mlp_small.pth"),  # 82.1

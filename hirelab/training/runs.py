@@ -26,7 +26,7 @@ from .._shared.files import write_atomic
 from .._shared.tables import Records
 from ..hooks.forward import pretrained_cfg
 from ..models import create, load, model_names
-from ..models.pretrained import bundled
+from ..models.pretrained import bundled, path_of
 from ..results import Result, hardware, versions
 from .network import build_network
 from .recipes import Recipe
@@ -267,12 +267,17 @@ def load_run(out: str | Path) -> tuple[nn.Module, RunInfo]:
     info = read_run(out)
     if not (out / WEIGHTS).exists():
         raise HirelabError(f"{out} is not finished: run its command again ({info.command})")
+    return _built(info, out / WEIGHTS), info
+
+
+def _built(info: RunInfo, weights: Path) -> nn.Module:
+    """The network of a run, in evaluation mode, with the weights in a file."""
     config = info.config
     network = build_network(
         config.model, len(config.classes), config.recipe.drop_path, config.model_arguments
     )
-    network.load_state_dict(load_file(out / WEIGHTS))
-    return network.eval(), info
+    network.load_state_dict(load_file(weights))
+    return network.eval()
 
 
 def open_network(network: str | Path) -> tuple[nn.Module, RunInfo | None]:
@@ -280,7 +285,8 @@ def open_network(network: str | Path) -> tuple[nn.Module, RunInfo | None]:
     what is known of its training.
 
     Names are timm's: NAME.TAG means these weights, and NAME the first of its network's, as
-    `hirelab.create` has them with ``pretrained=True``.
+    `hirelab.create` has them with ``pretrained=True``. Of other networks that are bundled, trained
+    beside a Hire-MLP, only NAME.TAG: timm has weights of its own for NAME.
 
     Raises:
         HirelabError: there is none, it is not trained, or its weights cannot be had.
@@ -294,6 +300,9 @@ def open_network(network: str | Path) -> tuple[nn.Module, RunInfo | None]:
         cfg = pretrained_cfg(model)
         made = bundled().get(f"{cfg['architecture']}.{cfg['tag']}")
         return model, RunInfo.from_json(made) if made else None
+    if name in bundled():
+        info = RunInfo.from_json(bundled()[name])
+        return _built(info, path_of(name)), info
     if Path(network).is_dir():
         return load_run(network)
     if Path(network).is_file():

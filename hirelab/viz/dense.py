@@ -48,3 +48,35 @@ def results(
         right.grid(visible=False)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         return finish(figure, text)
+
+
+def padding(
+    networks: Sequence[str], maps: Sequence[Sequence[np.ndarray]], pad: int, *, text: str
+) -> Figure:
+    """How much each place of each stage's map changes beside empty canvas, a row for each network.
+
+    One step of the colour scale is a factor of ten; below a thousandth it ends.
+    """
+    from matplotlib.colors import LogNorm
+
+    stages = len(maps[0])
+    low = 1e-3
+    width = 1.75 * stages + 1.6
+    with chart(width, 1.75 * len(networks) + 0.9, **{"axes.grid": False}) as figure:
+        grid = np.atleast_2d(figure.subplots(len(networks), stages))
+        for name, row, axes_row in zip(networks, maps, grid, strict=True):
+            for stage, (found, axes) in enumerate(zip(row, axes_row, strict=True)):
+                shown = axes.imshow(
+                    np.maximum(found, low), norm=LogNorm(low, 1), cmap=theme.SEQUENTIAL,
+                    interpolation="nearest",
+                )  # fmt: skip
+                axes.set_xticks([])
+                axes.set_yticks([])
+                if name == networks[0]:
+                    axes.set_title(f"stage {stage}")
+            axes_row[0].set_ylabel(name)
+        bar = figure.colorbar(shown, ax=grid, shrink=0.8, pad=0.02)
+        bar.set_ticks([0.001, 0.01, 0.1, 1], labels=["0.1 %", "1 %", "10 %", "100 %"])
+        bar.set_label("change of a place")
+        figure.suptitle(f"{pad} pixels of canvas to the right and below", x=0.01, ha="left")
+        return finish(figure, text)

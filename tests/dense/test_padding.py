@@ -1,0 +1,145 @@
+"""What empty canvas beside an image changes, where index maps and arithmetic say what must hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import timm
+import torch
+from _helpers import check_kept
+from torch.nn import functional as F
+
+import hirelab as hl
+from hirelab._shared.errors import HirelabError
+from hirelab.dense.padding import image_gates, padding_effect
+
+SIDE = 128
+
+
+DIVIDING = {"cross_region": "none", "region": (4, 2, 2, 2)}
+"""Regions that divide the 32, 16, 8 and 4 tokens of an image of 128 pixels, and stay apart."""
+
+
+def made(**changes):
+    """With biases that make empty canvas speak, and gates that listen."""
+    model = hl.create("hire_mlp_atto", seed=0, **changes)
+    generator = torch.Generator().manual_seed(1)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.bias.data.normal_(0, 0.5, generator=generator)
+        if name.endswith(("gate.fc1", "gate.fc2")):
+            module.weight.data.mul_(100)
+    return model
+
+
+@pytest.fixture(scope="module")
+def x():
+    return torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def test_without_gate_and_exchange_nothing_changes(x):
+    """Strided convolutions of even maps never look past the lower and right border, and no region
+    holds a token of both sides."""
+    found = padding_effect({"still": made(fusion="sum", **DIVIDING)}, x, (32, 128))
+    for pad in (0, 1):
+        for stage in range(4):
+            assert found.change(0, pad, stage).shape == (32 >> stage, 32 >> stage)
+            assert (found.change(0, pad, stage) == 0).all()
+
+
+def test_a_shift_brings_the_canvas_in_at_the_borders_it_crosses(x):
+    """Stage 0 of two blocks: the second shifts by 2, so regions of 4 that cross a border are its
+    last and, round the other side, its first two rows and columns."""
+    shifted = made(fusion="sum", region=(4, 2, 2, 2), shift=(2, 0, 0, 0))
+    change = padding_effect({"shifted": shifted}, x, (128,)).change(0, 0, 0)
+    assert (change[2:30, 2:30] == 0).all()
+    for border in (change[:2], change[30:], change[:, :2], change[:, 30:]):
+        assert border.max() > 1e-3
+
+
+def test_a_gate_carries_the_canvas_everywhere_and_image_gates_keep_it_out(x):
+    gated = made(**DIVIDING)
+    found = padding_effect({"gated": gated}, x, (128,))
+    assert all(found.change(0, 0, stage).min() > 1e-5 for stage in range(4))
+    canvas = F.pad(x, (0, 128, 0, 128))
+    with torch.no_grad():
+        alone = gated.forward_intermediates(x, intermediates_only=True)
+        with image_gates(gated, [(0.5, 0.5)] * 3):
+            kept = gated.forward_intermediates(canvas, intermediates_only=True)
+    for one, other in zip(alone, kept, strict=True):
+        rows, columns = one.shape[-2:]
+        apart = (other[..., :rows, :columns] - one).abs().amax((0, 1))
+        assert apart.max() < 2e-6 * one.abs().max()
+
+
+def test_a_gate_says_what_it_says_of_the_image_alone(x):
+    """Two images on one canvas; the gate's arithmetic, on the parts of the branches by hand."""
+    model = made()
+    hire = "stages.0.blocks.0.hire"
+    names = [f"{hire}.{name}.out" for name in ("height", "width", "channel")]
+    sizes = [(0.5, 1.0), (0.75, 0.25)]
+    with torch.no_grad(), image_gates(model, sizes):
+        _, cache = model.run_with_cache(x[:2], [*names, f"{hire}.gate.out"])
+    total = sum(cache[name] for name in names)
+    gate = model.stages[0].blocks[0].hire.gate
+    for i, (rows, columns) in enumerate(sizes):
+        part = total[i, :, : int(32 * rows), : int(32 * columns)].mean((-2, -1))
+        torch.testing.assert_close(cache[f"{hire}.gate.out"][i], gate(part[None])[0])
+
+
+def test_whole_images_are_as_without(x):
+    model = made()
+    with torch.no_grad():
+        plain = model(x)
+        with image_gates(model, torch.ones(3, 2)):
+            torch.testing.assert_close(model(x), plain)
+        with image_gates(model, [(0.5, 0.5)] * 3):
+            assert not torch.allclose(model(x), plain)
+        assert torch.equal(model(x), plain)  # and nothing stays
+
+
+def test_other_networks_are_left_as_they_are(x):
+    model = timm.create_model("resnet10t", num_classes=3).eval()
+    with torch.no_grad(), image_gates(model, [(0.5, 0.5)] * 3):
+        changed = model(x)
+    torch.testing.assert_close(changed, model(x))
+
+
+@pytest.mark.parametrize("shares", [[(0.0, 1.0)], [(0.5, 1.5)], [(-1.0, 0.5)], [(float("nan"), 1)]])
+def test_shares_out_of_range_are_refused(shares):
+    with (
+        pytest.raises(HirelabError, match="shares of the canvas above 0"),
+        image_gates(made(), shares),
+    ):
+        pass
+
+
+def test_a_batch_of_another_number_leaves_nothing_behind(x):
+    model = made()
+    with torch.no_grad():
+        plain = model(x)
+        with pytest.raises(HirelabError, match="3 images and shares were given for 2"):  # noqa: SIM117
+            with image_gates(model, [(1, 1), (1, 1)]):
+                model(x)
+        assert torch.equal(model(x), plain)
+
+
+def test_the_result_says_and_draws_what_was_measured(x, tmp_path):
+    networks = {"Hire-MLP": made(), "ResNet": timm.create_model("resnet10t")}
+    networks["ResNet"].train()
+    found = padding_effect(networks, x, (32, 64))
+    assert networks["ResNet"].training  # as it came
+    assert len(found.records()) == 2 * 2 * 4
+    one = next(
+        r for r in found.records() if (r["network"], r["pad"], r["stage"]) == ("ResNet", 64, 2)
+    )
+    assert one["all"] == pytest.approx(np.sqrt((found.change(1, 1, 2) ** 2).mean()))
+    assert "64 pixels of canvas" not in str(found)
+    check_kept(found, tmp_path)
+
+
+def test_sizes_that_do_not_fit_the_maps_are_refused(x):
+    with pytest.raises(HirelabError, match="multiples of 32"):
+        padding_effect({"one": made()}, x, (20,))
+    with pytest.raises(HirelabError, match="no forward_intermediates"):
+        padding_effect({"one": torch.nn.Conv2d(3, 3, 1)}, x, (32,))
