@@ -2,9 +2,9 @@
 
 Bundled networks on Imagenette's validation images. Top-1 as they are; with every gate saying what
 it says on average, the same of every image (`hl.edit.replace`); and with every shift set to 0. The
-sides are those of the square with half and with 99 % of the mass of the receptive field of the last
-map's middle, over 64 of the images: by every path, and not through the gate. One training of each
-network: what another seed would change is not known from one.
+side is that of the square, around its centroid, with half of the mass of the receptive field of the
+last map's middle, over 64 of the images: by every path, and not through the gate. One training of
+each network: what another seed would change is not known from one.
 """
 
 from __future__ import annotations
@@ -49,14 +49,12 @@ def main() -> None:
         )
         model.set_rearrangement(shift=0)
         still = evaluate(model, images, size).accuracy(1)
-        sides = (
-            f"{field.side(0.5)[0]:.0f}, {field.side(0.99)[0]:.0f}" for field in (whole, spatial)
-        )
+        sides = (f"{field.half_around_centroid:.0f}" for field in (whole, spatial))
         rows.append(
             [name, f"{own:.1f}", f"{deaf - own:+.1f}", f"{still - own:+.1f}", str(size), *sides]
         )
     head = ["network", "top-1, %", "gate at its mean", "shift 0", "image, px",
-            "half and 99 % side, px", "not through the gate"]  # fmt: skip
+            "half-mass side, px", "not through the gate"]  # fmt: skip
     report("compensation", table(head, rows))
 
 

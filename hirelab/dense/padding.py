@@ -8,7 +8,7 @@ it, sees the canvas everywhere: `padding_effect` measures how much each place of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -55,12 +55,11 @@ class PaddingEffect(Records, Result):
         return np.array(self.changes[network][pad][stage])
 
     def middle(self, network: int, pad: int, stage: int) -> float:
-        """Root mean square change in the middle of the image, a quarter of it away from each
-        border; of a map of fewer than three rows or columns all of it."""
+        """Root mean square change in the middle of the image: a quarter of it away from each
+        border, and at least one place; of a map of fewer than three rows or columns all of it."""
         found = self.change(network, pad, stage)
-        inner = found[
-            tuple(slice(n // 4, n - n // 4) if n > 2 else slice(None) for n in found.shape)
-        ]
+        cuts = [max(1, n // 4) if n > 2 else 0 for n in found.shape]
+        inner = found[tuple(slice(c, n - c) for c, n in zip(cuts, found.shape, strict=True))]
         return float(np.sqrt((inner**2).mean()))
 
     def records(self) -> list[dict[str, Any]]:
@@ -106,7 +105,11 @@ class PaddingEffect(Records, Result):
 
 @torch.no_grad()
 def padding_effect(
-    networks: Mapping[str, nn.Module], x: Tensor, pads: Sequence[int] = (32, 128)
+    networks: Mapping[str, nn.Module],
+    x: Tensor,
+    pads: Sequence[int] = (32, 128),
+    *,
+    masked: bool = False,
 ) -> PaddingEffect:
     """Measure what empty canvas beside images changes in the maps of networks.
 
@@ -117,6 +120,7 @@ def padding_effect(
             evaluation mode and left in theirs.
         x: (N, 3, H, W) normalised images; H and W multiples of 32.
         pads: pixels of canvas, multiples of 32.
+        masked: gates average over the images alone, see `image_gates`.
 
     Raises:
         HirelabError: sizes that are not, or a network that does not give its maps.
@@ -134,15 +138,14 @@ def padding_effect(
             raise HirelabError(f"{name} has no forward_intermediates; give a network of timm's.")
         with eval_mode(network):
             alone = _maps(network, x)
-            changes.append(
-                [
-                    [
-                        _change(one, other).tolist()
-                        for one, other in zip(alone, _maps(network, padded), strict=True)
-                    ]
-                    for padded in (F.pad(x, (0, pad, 0, pad)) for pad in pads)
-                ]
-            )
+            by_pad = []
+            for pad in pads:
+                shares = [[side / (side + pad) for side in (height, width)]] * len(x)
+                with image_gates(network, shares) if masked else nullcontext():
+                    padded = _maps(network, F.pad(x, (0, pad, 0, pad)))
+                pairs = zip(alone, padded, strict=True)
+                by_pad.append([_change(one, other).tolist() for one, other in pairs])
+            changes.append(by_pad)
     return PaddingEffect(list(networks), list(pads), (height, width), len(x), changes)
 
 

@@ -17,21 +17,30 @@ import torch
 from safetensors.torch import load_file
 
 import hirelab as hl
+from hirelab._shared.files import data_folder
+from hirelab.ablation.ledger import Ledger
+from hirelab.ablation.protocols import PROFILES, recall
+from hirelab.ablation.repeats import AGAIN
+from hirelab.ablation.tables import cells, find_tables
 from hirelab.datasets.cache import decode
 from hirelab.datasets.subsets import DATA_SETS, find_data_set, open_images
 from hirelab.datasets.words import word
 from hirelab.models import pretrained
 from hirelab.training import release
 from hirelab.training.evaluation import evaluate
+from hirelab.training.runs import open_network
 
 NAMES = ["hire_mlp_pico.imagenette", "hire_mlp_pico.imagenette_isolated"]
 WIDE = "hire_mlp_pico.tinyimagenet"
-EVERY = [*NAMES, WIDE]
+SMALL = ["hire_mlp_atto.imagenette", "hire_mlp_atto.imagenette_regions_of_1"]
+PEERS = ["resnet18.imagenette_narrow"]
+HIRE = [*NAMES, WIDE, *SMALL]
+EVERY = [*HIRE, *PEERS]
 every = pytest.mark.parametrize("name", EVERY)
 
 
 def test_these_are_bundled():
-    assert sorted(pretrained.bundled()) == EVERY
+    assert set(pretrained.bundled()) == set(EVERY)
     files = {path.name for path in pretrained.FOLDER.iterdir()}
     endings = ("safetensors", "json", "history.jsonl", "evaluation.npz")
     assert files == {"README.md", *(f"{n}.{e}" for n in EVERY for e in endings)}
@@ -55,7 +64,7 @@ def test_the_file_is_that_of_the_manifest(name):
         assert (value.dtype == torch.float16) == half, key
 
 
-@every
+@pytest.mark.parametrize("name", HIRE)
 @pytest.mark.parametrize("make", [hl.create, timm.create_model])
 def test_it_loads_without_a_network(name, make, monkeypatch):
     def refuse(*args, **kwargs):
@@ -100,6 +109,33 @@ def test_the_two_were_trained_alike_but_for_one_thing():
     }
 
 
+def test_the_small_ones_are_runs_of_the_sweep():
+    """Each the first seed of a network of the ledger, trained by the printed command."""
+    ledger = Ledger(data_folder("results") / "ablations" / "imagenette-cpu")
+    again = Ledger(ledger.folder / AGAIN)
+    chosen = recall(ledger.folder, PROFILES["cpu"])
+    networks = {str(one): one for one in cells(find_tables(("all",), "hire_mlp_atto"))}
+    for name in (*SMALL, *PEERS):
+        config = release.run_info(name).config
+        (one,) = (
+            one
+            for one in networks.values()
+            if (one.model or chosen.model) == config.model
+            and all(list_of(config.model_arguments[k]) == list_of(v) for k, v in one.arguments)
+        )
+        key = chosen.key(one, 0)
+        assert config.seed == 0
+        assert again.get(key).top1 == pytest.approx(pretrained.manifest(name)["top1"], abs=0.15)
+        assert ledger.get(key) is not None
+        model, _ = open_network(name)
+        assert sum(p.numel() for p in model.parameters()) == ledger.get(key).parameters
+
+
+def list_of(value):
+    """Lists for tuples, as JSON gives them back."""
+    return [list_of(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
 def test_the_third_went_on_from_the_first_and_shares_none_of_its_classes():
     first, wide = (release.run_info(name).config for name in (NAMES[0], WIDE))
     assert wide.model_arguments == {"pretrained": True}
@@ -116,7 +152,7 @@ def test_the_manifest_is_what_was_evaluated(name):
     assert facts["top1"] == round(found.accuracy(1), 2)
     assert facts["top5"] == round(found.accuracy(5), 2)
     assert facts["images"] == len(found.labels)
-    if name in NAMES:
+    if name != WIDE:
         assert facts["images"] == DATA_SETS["imagenette"].val
     else:  # half of them
         assert 2 * facts["images"] == DATA_SETS["tinyimagenet"].val
@@ -143,7 +179,7 @@ def test_the_network_answers_as_its_evaluation_says(name):
     some = dataclasses.replace(
         decoded, **{part: getattr(decoded, part)[::8] for part in ("pixels", "labels", "kept")}
     )
-    again = evaluate(hl.create(name, pretrained=True), some, recipe.img_size)
+    again = evaluate(open_network(name)[0], some, recipe.img_size)
     # other processors round otherwise
     np.testing.assert_allclose(again.probabilities, kept.probabilities[::8], atol=2e-3)
     assert (again.labels == kept.labels[::8]).all()

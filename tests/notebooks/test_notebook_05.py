@@ -13,6 +13,7 @@ import hirelab as hl
 from hirelab.analysis.growth import field_growth
 from hirelab.analysis.pairs import paired_differences
 from hirelab.analysis.receptive_field import receptive_field
+from hirelab.training.runs import open_network
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "05_receptive_field.ipynb"
 BLOCKS = [(i, j) for i, depth in enumerate((2, 2, 4, 2)) for j in range(depth)]
@@ -193,3 +194,18 @@ def test_the_mass_grows_where_the_grid_is_halved(networks):
     assert min(between) > max(within)
     assert sides[2, 3][1] > 1.2 * sides[2, 0][1]  # "the blocks of `stages.2` do show"
     assert (growth.outside == 0).all()  # "exactly zero"
+
+
+# ------------------------------------------------------------------ other designs
+
+
+def test_a_resnet_that_was_trained_alike_sees_further(prose):
+    x, _ = hl.samples(7, img_size=96)
+    hire, resnet = (
+        hl.receptive_field(open_network(name)[0], x)
+        for name in ("hire_mlp_atto.imagenette", "resnet18.imagenette_narrow")
+    )
+    sides = [field.half_around_centroid for field in (resnet, hire)]
+    assert "The ResNet's: {:.0f} pixels against {:.0f}.".format(*sides) in prose
+    assert resnet.curve[-1] == pytest.approx(1)
+    assert (resnet.map > 0).all()  # "reach the whole of so small an image"
