@@ -58,6 +58,23 @@ def test_the_findings_are_those_of_the_ledger():
     assert f"{sum(len(v) for v in read_runs('imagenette-cpu').entries.values())} trainings" in text
 
 
+def test_what_is_said_of_camvid_is_what_the_runs_came_to():
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    found = hl.dense_results("camvid")
+    assert found.groups == ["pretrained", "random weights"]
+    assert [len(one) for one in found.seeds] == [3, 3]
+    means = [sum(values) / 3 for values in found.values]
+    assert (
+        "{:.1f} % mean IoU from the bundled classification weights, {:.1f} %".format(*means) in text
+    )
+    gains = dict(zip(found.classes, found.by_class[0] - found.by_class[1], strict=True))
+    most = sorted(gains, key=gains.get, reverse=True)[:3]
+    assert f"{most[0]}, {most[1]} and {most[2]} gain most" in text
+    little = [k for k, row in zip(found.classes, found.by_class.T, strict=True) if row.max() < 5]
+    assert sorted(little) == ["pole", "sign"]  # "found by neither"
+    assert f"falls from {found.values[0][found.seeds[0].index(0)]:.2f} to" in text
+
+
 def headings(path: Path) -> set[str]:
     """The anchors that a code host gives the headings of a Markdown file."""
     titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)

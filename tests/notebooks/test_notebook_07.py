@@ -105,9 +105,22 @@ def test_what_the_network_without_mixing_does_instead(prose):
         dict(zip(head, next(r for r in rows if r[0] == f"hire_mlp_atto.{tag}"), strict=True))
         for tag in ("imagenette", "imagenette_regions_of_1")
     )
-    assert float(alone["gate at its mean"]) < float(full["gate at its mean"]) - 1  # "far more"
+    pair = [
+        dict(zip(head, next(r for r in rows if r[0] == f"hire_mlp_pico.{tag}"), strict=True))
+        for tag in ("imagenette", "imagenette_isolated")
+    ]
+    small, large = (
+        [-float(one["gate at its mean"]) for one in two] for two in ((alone, full), pair[::-1])
+    )
+    assert "without mixing {} points and the full one {}".format(*small) in prose
+    assert "loses less, {} against {}".format(*large) in prose
+    cut = -float(full["shift 0"])
+    shift = hl.ablation_table("components")
+    trained = -shift.difference[shift.rows.index("without cross-region rearrangement")]
+    assert f"trained full network, and {cut} points are gone" in prose
+    assert cut > 10 * trained  # "more than ten times what training without them costs"
     half, other = (float(one["not through the gate"]) for one in (full, alone))
-    assert other > 0.8 * half
+    assert other > 0.8 * half  # "nearly as far"
 
 
 def test_what_the_index_maps_allow(prose, bounds):
