@@ -86,6 +86,17 @@ def test_the_sweep_is_what_the_protocol_said(prose):
         assert len(entries) == cpu.seeds * (cpu.default_factor if one == DEFAULT else 1)
 
 
+def test_what_we_would_have_seen_is_what_we_exclude():
+    """"Times for the paper's" below one, and diamonds outside of their bars: the same claims."""
+    summary = hl.ablation_summary()
+    would = {
+        one["claim"]
+        for one in summary.verdicts
+        if one["word"] == "not resolved" and one["paper"] + one["margin"] > one["resolvable"]
+    }
+    assert would == set(summary.apart)
+
+
 def test_what_reaches_a_token_that_no_block_mixes(prose):
     """The stem and the steps between stages alone, counted on the index maps."""
     alone = hl.create("hire_mlp_atto", region=(1, 1, 1, 1), seed=0)
