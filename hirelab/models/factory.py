@@ -79,7 +79,8 @@ def _check_name(name: str, pretrained: bool) -> None:
     if tag and tag not in cfgs:
         known = [f"{architecture}.{one}" for one in cfgs if one]
         raise HirelabError(unknown("network", name, known, f"Trained are {trained}."))
-    if pretrained and not default_cfgs[architecture].default.has_weights:
+    asked = cfgs[tag] if tag else default_cfgs[architecture].default
+    if pretrained and not asked.has_weights:
         raise HirelabError(f"{name} has no trained weights; trained are {trained}.")
 
 

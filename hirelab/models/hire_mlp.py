@@ -625,6 +625,7 @@ _RELEASE = "https://github.com/ggjy/Hire-Wave-MLP.pytorch/releases/download/log/
 
 default_cfgs = generate_default_cfgs(
     {
+        "hire_mlp_atto": _cfg(),
         **_bundled("hire_mlp_atto"),
         **_bundled("hire_mlp_pico"),
         "hire_mlp_tiny": _cfg(_RELEASE + "hire_mlp_tiny.pth"),  # top-1 79.7 by the authors' README
@@ -633,6 +634,10 @@ default_cfgs = generate_default_cfgs(
         "hire_mlp_large": _cfg(),  # no weights were released
     }
 )
+# Atto is made to be built in other ways: its name alone is the plain design, 1000 classes at 224
+# pixels, and its weights are had by their tags. timm would put the first weights in its place.
+default_cfgs["hire_mlp_atto"].tags.remove("")
+default_cfgs["hire_mlp_atto"].tags.appendleft("")
 
 
 def register_model(fn):

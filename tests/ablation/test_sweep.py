@@ -19,6 +19,7 @@ from hirelab.ablation import report, sweep
 from hirelab.ablation.ablate import ablate, ablation_jobs, ablation_status
 from hirelab.ablation.ledger import Entry, Ledger, RunKey
 from hirelab.ablation.protocols import Protocol, protocol, recall, settle
+from hirelab.ablation.repeats import AGAIN
 from hirelab.ablation.report import ablation_summary, ablation_table
 from hirelab.ablation.source import DIAGNOSTIC, PACKAGE, TRAINING, code_of
 from hirelab.ablation.sweep import Training, plan, seen_rate, status, work_through
@@ -95,6 +96,7 @@ def test_every_cell_of_every_table_is_trained_once_per_seed(swept):
 def test_notebook_07_reads_such_a_ledger(swept, tmp_path, monkeypatch):
     for name in ("imagenette-cpu", "imagenette-pilot"):  # the one by default, the one it names
         shutil.copytree(swept, tmp_path / name)
+    shutil.copytree(swept, tmp_path / "imagenette-cpu" / AGAIN)
     monkeypatch.setattr(report, "_shipped", lambda: tmp_path)
     notebook = nbformat.read(project_folder("notebooks") / "07_ablations.ipynb", as_version=4)
     code = [c.source for c in notebook.cells if c.cell_type == "code" and "live." not in c.source]

@@ -87,7 +87,7 @@ def test_the_sweep_is_what_the_protocol_said(prose):
 
 
 def test_what_we_would_have_seen_is_what_we_exclude():
-    """"Times for the paper's" below one, and diamonds outside of their bars: the same claims."""
+    """ "Times for the paper's" below one, and diamonds outside of their bars: the same claims."""
     summary = hl.ablation_summary()
     would = {
         one["claim"]
