@@ -50,7 +50,21 @@ class Pyramid(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         maps = self.body(x)[self.first :]
-        return self.fpn({str(i): one for i, one in enumerate(maps)})
+        # torchvision makes anchors of the maps' precision: in bfloat16 they would be off by pixels
+        return _exact(self.fpn({str(i): one for i, one in enumerate(maps)}))
+
+
+def _exact(found: Any) -> Any:
+    """The same numbers in float32, in whatever a module returned them."""
+    if isinstance(found, Tensor):
+        return found.float()
+    if isinstance(found, dict):
+        return {key: _exact(value) for key, value in found.items()}
+    return type(found)(map(_exact, found))
+
+
+def _exact_output(module: nn.Module, given: Any, found: Any) -> Any:
+    return _exact(found)
 
 
 class Detector(DenseNetwork):
@@ -124,6 +138,11 @@ class Detector(DenseNetwork):
             self.net = MaskRCNN(
                 Pyramid(body, retina), len(classes) + 1, rpn_anchor_generator=anchors, **shared
             )
+        # torchvision computes boxes in the precision of what its heads say. In autocast's
+        # bfloat16, with 8 bits, a small box becomes empty and its loss is no number
+        says_boxes = ("head",) if retina else ("rpn.head", "roi_heads.box_predictor")
+        for name in says_boxes:
+            self.net.get_submodule(name).register_forward_hook(_exact_output)
         # of a class's own: 0 is the background where there is one
         self._first = 0 if retina else 1
 

@@ -97,6 +97,26 @@ def test_the_loss_falls_on_what_it_sees_again(small):
     assert min(losses[-3:]) < 0.8 * losses[0]
 
 
+def test_boxes_stay_exact_under_autocast(small):
+    """Autocast may blur what a network says, but not the grid on which it says it."""
+    model = copy.deepcopy(small).train()
+    x = images((96, 128))
+    truth = [target([(8, 8, 11, 11), (20, 30, 90, 80)], [0, 1], (96, 128))]
+    seen = {}
+    net = model.net
+    of_anchors = net.anchor_generator if model.kind == "retinanet" else net.rpn.anchor_generator
+    of_anchors.register_forward_hook(lambda _, given, out: seen.update(anchors=out[0]))
+    if model.kind == "mask_rcnn":
+        net.rpn.register_forward_hook(lambda _, given, out: seen.update(proposals=out[0][0]))
+    model(x, truth)
+    anchors = seen["anchors"]
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(x, truth)
+    assert torch.equal(seen["anchors"], anchors)
+    assert all(one.dtype == torch.float32 for one in seen.values())
+    assert all(torch.isfinite(one) for one in losses.values())
+
+
 def test_a_file_brings_back_the_same_network(small, tmp_path):
     path = tmp_path / "detector.safetensors"
     model = copy.deepcopy(small)
