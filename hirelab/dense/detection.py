@@ -15,6 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
@@ -25,7 +27,10 @@ from .backbone import Backbone, DenseNetwork, class_names
 __all__ = ["DETECTORS", "Detector", "detector"]
 
 DETECTORS = ("retinanet", "mask_rcnn")
-_CHANNELS = 256  # of every level of the pyramid
+WIDTH = 256
+"""Channels of every level of the pyramid, and of the heads' convolutions."""
+BOX_GRID = 7
+"""Rows and columns of what torchvision's box head reads of a proposal."""
 _RATIOS = (0.5, 1.0, 2.0)
 
 
@@ -36,17 +41,16 @@ class Pyramid(nn.Module):
         backbone: gives four maps.
         retina: levels P3 to P7, the last two from the backbone's last map; else P2 to P5 and a
             pooled P6.
+        width: channels of every level.
     """
 
-    out_channels = _CHANNELS
-
-    def __init__(self, backbone: Backbone, retina: bool) -> None:
+    def __init__(self, backbone: Backbone, retina: bool, width: int = WIDTH) -> None:
         super().__init__()
-        self.body = backbone
+        self.body, self.out_channels = backbone, width
         self.first = 1 if retina else 0
         channels = backbone.channels[self.first :]
-        extra = LastLevelP6P7(channels[-1], _CHANNELS) if retina else LastLevelMaxPool()
-        self.fpn = FeaturePyramidNetwork(channels, _CHANNELS, extra)
+        extra = LastLevelP6P7(channels[-1], width) if retina else LastLevelMaxPool()
+        self.fpn = FeaturePyramidNetwork(channels, width, extra)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         maps = self.body(x)[self.first :]
@@ -90,6 +94,7 @@ class Detector(DenseNetwork):
         max_size: int = 1333,
         anchor_scale: float | None = None,
         pad_to: int = 32,
+        width: int = WIDTH,
         head: Mapping[str, Any] | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
@@ -108,6 +113,7 @@ class Detector(DenseNetwork):
             "max_size": max_size,
             "anchor_scale": scale,
             "pad_to": pad_to,
+            "width": width,
             "head": dict(head or {}),
             "arguments": dict(arguments or {}),
         }
@@ -130,13 +136,20 @@ class Detector(DenseNetwork):
             sizes = tuple(tuple(scale * s * 2 ** (k / 3) for k in range(3)) for s in strides)
             anchors = AnchorGenerator(sizes, (_RATIOS,) * 5)
             self.net = RetinaNet(
-                Pyramid(body, retina), len(classes), anchor_generator=anchors, **shared
+                Pyramid(body, retina, width), len(classes), anchor_generator=anchors, **shared
             )
         else:
             sizes = tuple((scale * s,) for s in (4, 8, 16, 32, 64))
             anchors = AnchorGenerator(sizes, (_RATIOS,) * 5)
             self.net = MaskRCNN(
-                Pyramid(body, retina), len(classes) + 1, rpn_anchor_generator=anchors, **shared
+                Pyramid(body, retina, width),
+                rpn_anchor_generator=anchors,
+                # torchvision's own, whose sizes are for 256 channels
+                mask_head=MaskRCNNHeads(width, [width] * 4, 1),
+                mask_predictor=MaskRCNNPredictor(width, width, len(classes) + 1),
+                box_head=TwoMLPHead(width * BOX_GRID**2, 4 * width),
+                box_predictor=FastRCNNPredictor(4 * width, len(classes) + 1),
+                **shared,
             )
         # torchvision computes boxes in the precision of what its heads say. In autocast's
         # bfloat16, with 8 bits, a small box becomes empty and its loss is no number
@@ -192,7 +205,9 @@ def detector(
             ``min_size`` and ``max_size``, to which a side of an image is scaled (800 and 1333, as
             on COCO); ``anchor_scale``, the smallest anchor's side in strides (4 and 8, as on COCO);
             ``pad_to``, of which a batch's sides are multiples (32; 1 for no padding of a single
-            image); ``head``, arguments of torchvision's class; ``arguments`` of the backbone.
+            image); ``width``, channels of the pyramid and of the heads (256, as the paper's; fewer
+            make a small detector); ``head``, arguments of torchvision's class; ``arguments`` of the
+            backbone.
 
     Raises:
         HirelabError: an unknown kind or backbone, or one without four stages.

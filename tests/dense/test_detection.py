@@ -6,10 +6,12 @@ import copy
 
 import pytest
 import torch
+from torchvision.models.detection import MaskRCNN
 
 import hirelab as hl
 from hirelab import paper
 from hirelab._shared.errors import HirelabError
+from hirelab.dense.detection import Pyramid
 
 META = {"device": "meta"}  # shapes are enough to count a backbone's weights
 SMALL = {"min_size": 96, "max_size": 128, "anchor_scale": 2.0}
@@ -26,6 +28,23 @@ def test_parameters_are_the_papers(kind, size):
     own = next(row for row in table.rows if row[0].lower().endswith(size))
     model = hl.detector(kind, f"hire_mlp_{size}", 80, arguments=META)
     assert parameters(model) == pytest.approx(float(own[1]), abs=0.2)
+
+
+def test_of_256_channels_it_is_torchvisions_own():
+    """The heads that are put together here have the shapes that torchvision's own would have."""
+    own = hl.detector("mask_rcnn", "hire_mlp_atto", 3, seed=0)
+    theirs = MaskRCNN(
+        Pyramid(own.backbone, False), 4, rpn_anchor_generator=own.net.rpn.anchor_generator
+    )
+    shapes = {name: value.shape for name, value in theirs.state_dict().items()}
+    assert {name: value.shape for name, value in own.net.state_dict().items()} == shapes
+
+
+@pytest.mark.parametrize("kind", ["retinanet", "mask_rcnn"])
+def test_fewer_channels_make_a_smaller_detector(kind):
+    wide, narrow = (hl.detector(kind, "hire_mlp_atto", 3, width=w, **SMALL) for w in (256, 32))
+    assert parameters(narrow) < 1.2 < 7 < parameters(wide)
+    assert narrow(images((96, 128)))
 
 
 @pytest.fixture(scope="module", params=["retinanet", "mask_rcnn"])
