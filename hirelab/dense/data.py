@@ -3,6 +3,7 @@
     DenseSampler     the order of an epoch: batches of keys, one process's share of each
     DetectionImages  a key -> an image, normalised, and its target
     PixelImages      a key -> a crop, normalised, and its labels
+    fitted_sizes     sizes and anchors of a detector for these images
 
 A key is (epoch, place, index), as in `training.data`: augmentation follows from (seed, epoch,
 place) and from nothing else.
@@ -24,9 +25,38 @@ from ..datasets.boxes import BoxedImages
 from ..datasets.label_maps import NO_LABEL, LabelMaps
 from ..datasets.transforms import normalise
 from ..training.data import Key, position_seed
+from .detection import SMALLEST_ANCHOR
 from .recipes import DenseRecipe
 
-__all__ = ["DenseSampler", "DetectionImages", "PixelImages"]
+__all__ = ["DenseSampler", "DetectionImages", "PixelImages", "fitted_sizes"]
+
+MOST_ENLARGED = 2
+"""An image is enlarged so many times at most: more shows nothing that it does not have."""
+
+ANCHORS = (SMALLEST_ANCHOR, SMALLEST_ANCHOR // 2, SMALLEST_ANCHOR // 4)
+"""Sides that the smallest anchor can have, in pixels of the scaled image; COCO's own first."""
+
+
+def fitted_sizes(images: BoxedImages, recipe: DenseRecipe) -> tuple[list[int], int]:
+    """To which sides a detector scales these images, and the side of its smallest anchor.
+
+    On COCO's own images both are what the recipe and the field say (800 and 32 pixels). Smaller
+    images are enlarged twice at most, and where a tenth of the boxes is below half of the smallest
+    anchor, which none of them would then match, the anchors become smaller.
+
+    Returns:
+        (shorter sides in pixels, as the recipe's ``sides``; side of the smallest anchor in pixels).
+    """
+    shorter = float(np.median([min(size) for size in images.sizes]))
+    most = round(MOST_ENLARGED * shorter)
+    sides = list(dict.fromkeys(min(side, most) for side in recipe.sides))
+    roots = []
+    for size, objects in zip(images.sizes, images.objects, strict=True):
+        scale = min(sides[-1] / min(size), recipe.max_side / max(size))
+        for x1, y1, x2, y2 in (one.box for one in objects):
+            roots.append(scale * ((x2 - x1) * (y2 - y1)) ** 0.5)
+    tenth = float(np.quantile(roots, 0.1)) if roots else ANCHORS[0]
+    return sides, next((side for side in ANCHORS if side <= 2 * tenth), ANCHORS[-1])
 
 
 class DenseSampler(Sampler[list[Key]]):

@@ -27,6 +27,12 @@ from .backbone import Backbone, DenseNetwork, class_names
 __all__ = ["DETECTORS", "Detector", "detector"]
 
 DETECTORS = ("retinanet", "mask_rcnn")
+FIRST_STRIDE = {"retinanet": 8, "mask_rcnn": 4}
+"""Pixels between the places of the pyramid's finest level."""
+
+SMALLEST_ANCHOR = 32
+"""Its side in pixels, as on COCO."""
+
 WIDTH = 256
 """Channels of every level of the pyramid, and of the heads' convolutions."""
 BOX_GRID = 7
@@ -102,7 +108,7 @@ class Detector(DenseNetwork):
         check_choice("kind", kind, DETECTORS)
         self.kind, self.classes = kind, tuple(classes)
         retina = kind == "retinanet"
-        scale = anchor_scale or (4.0 if retina else 8.0)
+        scale = anchor_scale or SMALLEST_ANCHOR / FIRST_STRIDE[kind]
         self.config = {
             "task": "detection",
             "kind": kind,
@@ -129,17 +135,17 @@ class Detector(DenseNetwork):
             "size_divisible": pad_to,
             **self.config["head"],
         }
+        strides = [FIRST_STRIDE[kind] * 2**level for level in range(5)]
         self.net: nn.Module
         if retina:
-            # three sizes an octave on strides 8 to 128; torchvision scales the side of a square
-            strides = (8, 16, 32, 64, 128)
+            # three sizes an octave; torchvision scales the side of a square
             sizes = tuple(tuple(scale * s * 2 ** (k / 3) for k in range(3)) for s in strides)
             anchors = AnchorGenerator(sizes, (_RATIOS,) * 5)
             self.net = RetinaNet(
                 Pyramid(body, retina, width), len(classes), anchor_generator=anchors, **shared
             )
         else:
-            sizes = tuple((scale * s,) for s in (4, 8, 16, 32, 64))
+            sizes = tuple((scale * s,) for s in strides)
             anchors = AnchorGenerator(sizes, (_RATIOS,) * 5)
             self.net = MaskRCNN(
                 Pyramid(body, retina, width),

@@ -35,8 +35,8 @@ from ..training.progress import Progress, restore_checkpoint, save_checkpoint
 from ..training.runs import EVALUATION, RUN, WEIGHTS, History
 from ..training.stopping import Clock, stop_requests
 from .backbone import DenseNetwork
-from .data import DenseSampler, DetectionImages, PixelImages
-from .detection import DETECTORS, Detector, detector
+from .data import DenseSampler, DetectionImages, PixelImages, fitted_sizes
+from .detection import DETECTORS, FIRST_STRIDE, Detector, detector
 from .evaluation import (
     SCALES,
     Detections,
@@ -238,14 +238,19 @@ def _network(
         **settings,
     }
     if isinstance(images, BoxedImages):
-        sides = {"min_size": list(recipe.sides), "max_size": recipe.max_side}
+        sides, anchor = fitted_sizes(images, recipe)
+        sizes = {
+            "min_size": sides,
+            "max_size": recipe.max_side,
+            "anchor_scale": anchor / FIRST_STRIDE[kind],
+        }
         few = {
             "rpn_post_nms_top_n_train": recipe.proposals,
             "rpn_post_nms_top_n_test": recipe.proposals // 2,
             "box_batch_size_per_image": recipe.samples,
         }
         head = (few if kind == "mask_rcnn" else {}) | shared.pop("head", {})
-        return detector(kind, backbone, images.classes, head=head, **{**sides, **shared})
+        return detector(kind, backbone, images.classes, head=head, **{**sizes, **shared})
     return segmenter(kind, backbone, images.classes, **shared)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import torch
 
 import hirelab as hl
 from hirelab._shared.errors import HirelabError
-from hirelab.datasets.boxes import open_boxes
+from hirelab.datasets.boxes import Box, BoxedImages, open_boxes
 from hirelab.datasets.label_maps import open_label_maps
-from hirelab.dense.data import DenseSampler, DetectionImages, PixelImages
+from hirelab.dense.data import DenseSampler, DetectionImages, PixelImages, fitted_sizes
 from hirelab.dense.evaluation import Detections, PixelEvaluation
 from hirelab.dense.loop import train_dense
 from hirelab.dense.recipes import DENSE_PRESETS, DenseRecipe
@@ -193,3 +194,34 @@ def test_rates_are_the_schedules():
     assert rates == [*sorted(rates[:5]), rates[5]]
     with pytest.raises(HirelabError, match="milestones is"):
         DenseRecipe(milestones=(1.5,))
+
+
+def boxed(size, *sides):
+    """Images of a size with square boxes of these sides, as `open_boxes` gives them."""
+    objects = tuple(Box((0, 0, side, side), 0, None, False, side**2) for side in sides)
+    rest = {"source": Path(), "split": "train", "classes": ("thing",), "category_ids": (1,)}
+    rest |= {"ids": (1,), "names": ("a",), "notes": {}, "fingerprint": "", "_files": None}
+    return BoxedImages(sizes=(size,), objects=(objects,), **rest)
+
+
+@pytest.mark.parametrize(
+    ("size", "sides", "preset", "expected"),
+    [
+        ((640, 480), (16, 40, 200), "1x", ([800], 32)),  # COCO's own
+        ((128, 96), (14, 20, 40), "1x", ([192], 32)),  # not enlarged to 800
+        ((640, 480), (24, 48, 120), "small", ([160], 16)),  # boxes of 8 pixels and more
+        ((640, 480), (4, 5, 6), "small", ([160], 8)),  # there is a limit
+        ((640, 480), (), "small", ([160], 32)),
+    ],
+)
+def test_sizes_and_anchors_follow_the_data(size, sides, preset, expected):
+    assert fitted_sizes(boxed(size, *sides), DENSE_PRESETS[preset]) == expected
+
+
+def test_a_run_has_the_anchors_of_its_data(finished):
+    kind, whole = finished
+    config = json.loads((whole.out / "run.json").read_text())["asked"]["network"]
+    if kind == "retinanet":  # scenes at 64 pixels: a tenth of the boxes is below 9 pixels
+        anchors = hl.detector(kind, "hire_mlp_atto", 3, anchor_scale=config["anchor_scale"])
+        smallest = anchors.net.anchor_generator.sizes[0][0]
+        assert smallest == fitted_sizes(open_boxes("scenes", "train"), QUICK)[1] == 16
