@@ -77,7 +77,11 @@ class DenseRecipe:
                 ("sides", all(s >= 32 for s in self.sides) and self.sides, "at least 32 pixels"),
                 ("max_side", self.max_side >= max(self.sides or (0,)), "no less than sides"),
                 ("crop", self.crop == 0 or self.crop >= 32, "0, or at least 32 pixels"),
-                ("scale", 0 < self.scale[0] <= self.scale[-1], "above 0, the smaller first"),
+                (
+                    "scale",
+                    len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1],
+                    "two, above 0, the smaller first",
+                ),
                 ("jitter", 0 <= self.jitter <= 1, "from 0 to 1"),
                 ("precision", self.precision in PRECISIONS, "no, bf16 or fp16"),
                 ("evaluate_every", self.evaluate_every >= 1, "at least 1"),

@@ -228,10 +228,26 @@ def changed(
             raise HirelabError(unknown("setting", key, types, f"A recipe has {', '.join(types)}."))
         if types[key] is float and type(value) is int:
             value = float(value)
+        if types[key] is tuple:
+            value = _several(key, value, getattr(found, key))
         if type(value) is not types[key]:
             raise HirelabError(f"{key} is {value!r} and must be of type {types[key].__name__}")
         recipe[key] = value
     return dataclasses.replace(found, **recipe), network
+
+
+def _several(key: str, value: Any, default: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values of a setting that has several; one alone is a tuple of one."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    kind = type(default[0])
+    if kind is float:
+        values = tuple(float(one) if type(one) is int else one for one in values)
+    if any(type(one) is not kind for one in values):
+        raise HirelabError(
+            f"{key} is {value!r} and must be of type {kind.__name__}, or several with commas "
+            f"between: {key}={','.join(map(str, default))}"
+        )
+    return values
 
 
 def table() -> str:

@@ -18,6 +18,7 @@ from hirelab.dense.data import DenseSampler, DetectionImages, PixelImages, fitte
 from hirelab.dense.evaluation import Detections, PixelEvaluation
 from hirelab.dense.loop import train_dense
 from hirelab.dense.recipes import DENSE_PRESETS, DenseRecipe
+from hirelab.training.recipes import changed
 from hirelab.training.runs import read_history
 
 QUICK = dataclasses.replace(
@@ -225,3 +226,23 @@ def test_a_run_has_the_anchors_of_its_data(finished):
         anchors = hl.detector(kind, "hire_mlp_atto", 3, anchor_scale=config["anchor_scale"])
         smallest = anchors.net.anchor_generator.sizes[0][0]
         assert smallest == fitted_sizes(open_boxes("scenes", "train"), QUICK)[1] == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("sides=96", {"sides": (96,)}),
+        ("sides=96,128", {"sides": (96, 128)}),
+        ("scale=1,2", {"scale": (1.0, 2.0)}),
+        ("sides=wide", r"sides is 'wide' and must be of type int, or several .*sides=160"),
+        ("scale=2", "scale is .*two, above 0"),
+        ("scale=2,1", "scale is .*the smaller first"),
+    ],
+)
+def test_settings_of_several_values_on_the_command_line(change, expected):
+    if isinstance(expected, str):
+        with pytest.raises(HirelabError, match=expected):
+            changed(DENSE_PRESETS, "small", [change])
+        return
+    recipe, _ = changed(DENSE_PRESETS, "small", [change])
+    assert recipe == dataclasses.replace(DENSE_PRESETS["small"], **expected)
