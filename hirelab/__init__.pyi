@@ -27,6 +27,8 @@ from .analysis.receptive_field import receptive_field as receptive_field
 from .datasets.samples import samples as samples
 from .dense.detection import detector as detector
 from .dense.factory import load_dense as load_dense
+from .dense.focus import focus as focus
+from .dense.predictions import predict as predict
 from .dense.report import dense_results as dense_results
 from .dense.segmentation import segmenter as segmenter
 from .hooks import edit as edit
@@ -43,6 +45,7 @@ from .widgets.ablation import AblationExplorer as AblationExplorer
 from .widgets.attribution import AttributionExplorer as AttributionExplorer
 from .widgets.block import BlockExplorer as BlockExplorer
 from .widgets.cost import CostExplorer as CostExplorer
+from .widgets.dense import DenseExplorer as DenseExplorer
 from .widgets.field import ReceptiveFieldExplorer as ReceptiveFieldExplorer
 from .widgets.player import RearrangementPlayer as RearrangementPlayer
 from .widgets.reach import ReachExplorer as ReachExplorer

@@ -35,11 +35,11 @@ from ..hooks.forward import eval_mode
 from ..results import Result
 from .detection import Detector
 from .padding import image_gates
+from .predictions import MASK_THRESHOLD
 from .segmentation import Segmenter
 
 __all__ = ["Detections", "PixelEvaluation", "evaluate_detector", "evaluate_segmenter"]
 
-MASK_THRESHOLD = 0.5
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """Of multi-scale evaluation, as mmsegmentation has them for ADE20K."""
 

@@ -1,26 +1,53 @@
-"""The detector or segmenter in a file."""
+"""Finished detectors and segmenters: loading one, and putting one into the checkout.
+
+load_dense     a file, or the name of a bundled one -> the network
+bundled        what comes with the checkout, each with its manifest
+release_dense  a finished run -> the files of data/weights/dense
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+from .._shared.errors import HirelabError, unknown
+from .._shared.files import data_folder
 from .backbone import DenseNetwork, load_weights, read_config
 from .detection import Detector
 from .segmentation import Segmenter
 
-__all__ = ["load_dense"]
+__all__ = ["FOLDER", "bundled", "load_dense"]
+
+FOLDER = data_folder("weights") / "dense"
 
 _TASKS: dict[str, type[DenseNetwork]] = {"detection": Detector, "segmentation": Segmenter}
 
 
-def load_dense(path: str | Path) -> DenseNetwork:
-    """The `Detector` or `Segmenter` in a file of its ``save``, in evaluation mode.
+def bundled() -> dict[str, dict[str, Any]]:
+    """{name: manifest} of the detectors and segmenters that come with the checkout."""
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(FOLDER.glob("*.json"))
+    }
 
-    Nothing in the file is executed.
+
+def load_dense(path: str | Path) -> DenseNetwork:
+    """A trained `Detector` or `Segmenter`, in evaluation mode.
+
+    Args:
+        path: a file of its ``save``, or the name of one that comes with hirelab, such as
+            "scenes.mask_rcnn" (`bundled` lists them). Nothing in the file is executed.
 
     Raises:
-        HirelabError: there is no such file, or it holds something else.
+        HirelabError: there is no such file or name, or the file holds something else.
     """
+    known = bundled()
+    if str(path) in known:
+        path = FOLDER / f"{path}.safetensors"
+    elif not Path(path).suffix and not Path(path).exists():
+        cure = f"Bundled are {', '.join(known) or 'none'}; or give a file."
+        raise HirelabError(unknown("detector or segmenter", str(path), known, cure))
     config = read_config(path)
     network = _TASKS[config.pop("task")](**config)
     load_weights(network, path)

@@ -1,13 +1,144 @@
-"""Detectors and segmenters in training: curves of groups of runs, and class by class."""
+"""Detectors and segmenters: what they find on an image, and how they came to it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from . import theme
+from .canvas import Box, Canvas, compact
 from .figures import LINES, Figure, chart, finish
+
+_COVER = 0.45  # of a mask over the image
+_GAP, _TITLE = 20, 30
+LEGEND_ROW = 26  # its height
+BACKGROUND = "background"  # the name of what has no colour
+
+# ------------------------------------------------------------------ on an image
+
+
+def class_colors(count: int) -> list[str]:
+    """A colour for each class; beyond seven lighter ones, which names beside them tell apart."""
+    light = [
+        "#{:02x}{:02x}{:02x}".format(*((int(c) + 255) // 2 for c in theme.rgb(color)))
+        for color in theme.CYCLE
+    ]
+    both = [*theme.CYCLE, *light]
+    return [both[i % len(both)] for i in range(count)]
+
+
+def draw_objects(
+    canvas: Canvas,
+    box: Box,
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    captions: Sequence[str],
+    masks: np.ndarray,
+    chosen: int | None = None,
+) -> None:
+    """An image stretched into a box, with outlined objects, their masks and captions.
+
+    Args:
+        image: (H, W, 3) uint8.
+        boxes: (N, 4) in pixels; ``labels``: (N,), which decide the colours; ``captions``: N.
+        masks: (N, H, W) bool, or none.
+        chosen: the object that the reader asks about, drawn in the colour of focus.
+    """
+    height, width = image.shape[:2]
+    colors = class_colors(int(labels.max(initial=0)) + 1)
+    canvas.draw_image(_covered(image, masks, [colors[k] for k in labels]), box, smooth=True)
+    across, down = (box[2] - box[0]) / width, (box[3] - box[1]) / height
+    order = [i for i in range(len(boxes)) if i != chosen] + ([] if chosen is None else [chosen])
+    tabs = []
+    for i in order:
+        x1, y1, x2, y2 = boxes[i]
+        edge = theme.FOCUS if i == chosen else colors[labels[i]]
+        left, top = box[0] + x1 * across, box[1] + y1 * down
+        right, bottom = box[0] + x2 * across, box[1] + y2 * down
+        canvas.rect((left - 1, top - 1, right + 1, bottom + 1), outline=theme.PAPER, width=4)
+        canvas.rect((left, top, right, bottom), outline=edge, width=3 if i == chosen else 2)
+        tabs.append(((left, top), captions[i], edge))
+    for corner, words, edge in tabs:  # over all outlines
+        _tab(canvas, box, corner, words, edge)
+    canvas.rect(box, outline=theme.LINE)
+
+
+def _covered(image: np.ndarray, masks: np.ndarray, colors: Sequence[str]) -> np.ndarray:
+    """The image with colours over masks; grey under them, so that no colour is mixed."""
+    covered = image.astype(float)
+    grey = np.repeat((image @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=2)
+    for mask, color in zip(masks, colors, strict=False):
+        covered[mask] = (1 - _COVER) * grey[mask] + _COVER * np.array(theme.rgb(color))
+    return covered.round().astype(np.uint8)
+
+
+def _tab(canvas: Canvas, box: Box, corner: tuple[float, float], words: str, color: str) -> None:
+    """A caption above an object's left top corner, or inside it at the image's edge."""
+    size = 15
+    wide, high = canvas.text_width(words, size) + 8, size + 5
+    left = min(max(corner[0], box[0]), max(box[0], box[2] - wide))
+    top = corner[1] - high if corner[1] - high >= box[1] else corner[1]
+    canvas.rect((left, top, left + wide, top + high), fill=color)
+    light = np.dot(theme.rgb(color), (0.299, 0.587, 0.114)) > 140
+    canvas.text((left + 4, top + 1), words, size, theme.INK if light else theme.PAPER)
+
+
+def draw_pixels(
+    canvas: Canvas, box: Box, image: np.ndarray, labels: np.ndarray, names: Sequence[str]
+) -> None:
+    """An image under the colours of its pixels' classes, with a legend below the box.
+
+    Args:
+        labels: (H, W), an index into ``names``; what is beyond them, or called background, has
+            no colour.
+    """
+    colored = [name for name in names if name != BACKGROUND]
+    colors = dict(zip(colored, class_colors(len(colored)), strict=True))
+    present = legend_of(labels, names)
+    masks = np.array([labels == k for k in present]).reshape(-1, *labels.shape)
+    canvas.draw_image(_covered(image, masks, [colors[names[k]] for k in present]), box)
+    canvas.rect(box, outline=theme.LINE)
+    x, y = box[0], box[3] + 6
+    for k in present:
+        if x > box[0] and x + 23 + canvas.text_width(names[k], theme.SMALL) > box[2]:
+            x, y = box[0], y + LEGEND_ROW
+        x = canvas.swatch((x, y), colors[names[k]], names[k])
+
+
+def legend_of(labels: np.ndarray, names: Sequence[str]) -> list[int]:
+    """The classes of a label map that are coloured, the largest first; a background is not."""
+    present = [k for k in range(len(names)) if names[k] != BACKGROUND and (labels == k).any()]
+    return sorted(present, key=lambda k: -int((labels == k).sum()))
+
+
+def sheet(
+    panels: Mapping[str, Callable[[Canvas, Box], None]],
+    ratio: float,
+    text: str,
+    columns: int = 3,
+    below: int = 0,
+) -> Figure:
+    """Panels of one size beside each other, each drawn by its function, with its title above.
+
+    Args:
+        ratio: height of a panel by its width.
+        below: space under a panel, for a legend, in logical pixels.
+    """
+    columns = min(columns, len(panels))
+    wide = min(520, (theme.WIDTH - 12 - _GAP * (columns - 1)) // columns)
+    high, rows = round(wide * ratio), -(-len(panels) // columns)
+    step = _TITLE + high + below + _GAP
+    canvas = Canvas(12 + columns * wide + (columns - 1) * _GAP, rows * step)
+    for i, (title, draw) in enumerate(panels.items()):
+        left, top = 6 + i % columns * (wide + _GAP), i // columns * step
+        canvas.text((left, top + 4), title, theme.SMALL, bold=True)
+        draw(canvas, (left, top + _TITLE, left + wide, top + _TITLE + high))
+    return Figure(compact(canvas.image), text)
+
+
+# ------------------------------------------------------------------ in training
 
 
 def results(
@@ -79,4 +210,38 @@ def padding(
         bar.set_ticks([0.001, 0.01, 0.1, 1], labels=["0.1 %", "1 %", "10 %", "100 %"])
         bar.set_label("change of a place")
         figure.suptitle(f"{pad} pixels of canvas to the right and below", x=0.01, ha="left")
+        return finish(figure, text)
+
+
+def parts(
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: np.ndarray,
+    *,
+    unit: str,
+    text: str,
+) -> Figure:
+    """Horizontal bars: for each column a panel, for each row a bar; the first row is the whole.
+
+    Args:
+        values: (rows, columns), NaN where there is nothing to say.
+    """
+    with chart(2.5 * len(columns) + 1.6, 0.42 * len(rows) + 1.3) as figure:
+        axes_row = np.atleast_1d(figure.subplots(1, len(columns), sharey=True))
+        places = np.arange(len(rows))
+        for j, (name, axes) in enumerate(zip(columns, axes_row, strict=True)):
+            colors = [theme.MUTED, *[theme.BLUE] * (len(rows) - 1)]
+            shown = np.nan_to_num(values[:, j])
+            axes.barh(places, shown, color=colors, height=0.62)
+            axes.axvline(shown[0], color=theme.MUTED, linewidth=1, linestyle=":")
+            for y, value in zip(places, values[:, j], strict=True):
+                words = "none of this size" if value != value else f"{value:.1f}"
+                axes.text(np.nan_to_num(value) + 1.5, y, words, va="center", fontsize=10)
+            axes.set(xlim=(0, 118), xlabel=unit, title=name)
+            axes.set_xticks([0, 50, 100])
+            axes.grid(visible=False)
+        axes_row[0].set_yticks(places, rows)
+        axes_row[0].invert_yaxis()
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         return finish(figure, text)

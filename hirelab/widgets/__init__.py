@@ -4,6 +4,7 @@ from .ablation import AblationExplorer
 from .attribution import AttributionExplorer
 from .block import BlockExplorer
 from .cost import CostExplorer
+from .dense import DenseExplorer
 from .explorer import Explorer
 from .field import ReceptiveFieldExplorer
 from .player import RearrangementPlayer
@@ -16,6 +17,7 @@ __all__ = [
     "AttributionExplorer",
     "BlockExplorer",
     "CostExplorer",
+    "DenseExplorer",
     "Explorer",
     "ReachExplorer",
     "RearrangementPlayer",

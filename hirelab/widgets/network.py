@@ -105,14 +105,18 @@ class NetworkExplorer(Explorer):
         **settings: Any,
     ):
         self.img_size = check_side(trained_size(model) if img_size is None else img_size)
-        self._image = square_image(image, self.img_size)
+        self._image = self.fitted(image)
         self._first_image = self._image
         super().__init__(**settings)
+
+    def fitted(self, image: Any) -> Image.Image:
+        """An image, whatever it is given as, as this explorer shows it."""
+        return square_image(image, self.img_size)
 
     def look_at(self, image: Any) -> None:
         if not self.pictured:
             super().look_at(image)
-        self._show_image(square_image(image, self.img_size))
+        self._show_image(self.fitted(image))
         self.set(**self.given)
 
     def reset(self) -> None:
