@@ -183,7 +183,7 @@ def wheel(tmp_path_factory) -> Path:
     """The wheel of this checkout, built from a copy: building leaves folders behind."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    ignore = shutil.ignore_patterns("__pycache__", "results")
+    ignore = shutil.ignore_patterns("__pycache__")
     for name in ("hirelab", "data", "notebooks"):
         shutil.copytree(ROOT / name, source / name, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -206,12 +206,14 @@ def test_the_wheel_holds_every_file_that_the_package_reads(wheel):
     held = set(zipfile.ZipFile(wheel).namelist())
     inside = [path for path in (ROOT / "hirelab").rglob("*") if path.is_file()]
     data = [ROOT / "data" / "peers.csv"]
-    data += [path for room in ("paper", "weights") for path in (ROOT / "data" / room).iterdir()]
+    rooms = ("paper", "weights", "results/dense", "results/ablations")
+    whole = [path for room in rooms for path in (ROOT / "data" / room).rglob("*")]
+    data += [path for path in whole if path.is_file()]
     expected = {str(p.relative_to(ROOT)) for p in inside if p.suffix != ".pyc"}
     expected |= {f"hirelab/_data/{p.relative_to(ROOT / 'data')}" for p in data}
     expected |= {f"hirelab/_notebooks/{p.name}" for p in (ROOT / "notebooks").glob("*.ipynb")}
     assert {"hirelab/__init__.pyi", "hirelab/py.typed", "hirelab/lab/gallery.css"} <= expected
-    assert not expected - held
+    assert sorted(expected - held) == []
 
 
 def test_the_wheel_works_away_from_the_checkout(wheel, tmp_path):

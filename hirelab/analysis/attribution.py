@@ -232,10 +232,15 @@ def attribute(
 
     Args:
         model, x, target, point, layout, grid, call: as in `grad_cam`. All methods but "grad_cam"
-            attribute to pixels (summed over the colours, with their signs) and take no point.
+            and "hires_cam" attribute to pixels (summed over the colours, with their signs) and take
+            no point.
         method: one of `METHODS`:
 
             - "grad_cam": see `grad_cam`;
+            - "hires_cam": at a point too, gradient times activation place by place, summed over
+              channels (Draelos and Carin 2020, https://arxiv.org/abs/2011.08891). What does not
+              move the logit stays dark, whereas Grad-CAM weighs a channel by one number for the
+              whole map: for an answer about one place, a box or a pixel, take this one;
             - "gradient": the plain gradient of the logit;
             - "smooth_grad": its mean over ``samples`` noisy copies (Smilkov et al. 2017), the
               noise's standard deviation ``noise`` in units of the input, from ``seed``;
@@ -275,7 +280,7 @@ def _attribute(
         batch = to_model_device(model, x)
         if to_pixels is None:
             assert point is not None
-            maps, logits, targets = _grad_cam(model, batch, target, point, where)
+            maps, logits, targets = _at_point(model, batch, target, point, where, method)
         else:
             logits = scores(model, batch)
             targets = check_targets(target, logits)
@@ -320,7 +325,7 @@ def _check_request(
     if METHODS[method].to_pixels is not None and point is not None:
         raise HirelabError(
             f"point is {point!r}, and {method} attributes to pixels; leave the point out, or use "
-            "method='grad_cam'."
+            "method='grad_cam' or 'hires_cam'."
         )
 
 
@@ -340,11 +345,11 @@ def _check_maps(model: nn.Module, maps: Tensor, point: str | None) -> None:
         )
 
 
-def _grad_cam(
-    model: nn.Module, x: Tensor, target: Target, point: str, where: Mapping[str, Any]
+def _at_point(
+    model: nn.Module, x: Tensor, target: Target, point: str, where: Mapping[str, Any], method: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, h, w) maps, (N, classes) logits and (N,) classes."""
-    from captum.attr import LayerGradCam
+    """(N, h, w) maps, (N, classes) logits and (N,) classes, of a method that looks at a point."""
+    from captum.attr import LayerGradCam, LayerGradientXActivation
 
     seen: dict[str, Tensor] = {}
     tap, scale = nn.Identity(), gradient_scale(x)
@@ -363,8 +368,9 @@ def _grad_cam(
 
     # captum listens at the tap, through which the point's tensor passes as a token grid.
     with reading(model, point, **where, replace=tap) as point_map:
-        maps = LayerGradCam(forward, tap).attribute(x)
-    return maps[:, 0].detach() / scale, seen["logits"], seen["targets"]
+        taken = LayerGradCam if method == "grad_cam" else LayerGradientXActivation
+        maps = taken(forward, tap).attribute(x)
+    return maps.sum(1).detach() / scale, seen["logits"], seen["targets"]
 
 
 # ------------------------------------------------------------------ attributing to pixels
@@ -455,8 +461,8 @@ ToPixels = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any]], Tensor]
 
 @dataclass(frozen=True)
 class Method:
-    """How a method attributes to pixels (None for Grad-CAM, which looks at a point), and the
-    options that it has, with their defaults."""
+    """How a method attributes to pixels (None for those that look at a point), and the options that
+    it has, with their defaults."""
 
     to_pixels: ToPixels | None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -464,6 +470,7 @@ class Method:
 
 METHODS: Mapping[str, Method] = {
     "grad_cam": Method(None),
+    "hires_cam": Method(None),
     "gradient": Method(_gradient),
     "smooth_grad": Method(_smooth_grad, {"samples": 16, "noise": 0.5, "seed": 0}),
     "integrated_gradients": Method(_integrated, {"steps": 32}),

@@ -1,10 +1,11 @@
 """A detector or segmenter seen as a classifier of one place.
 
-What measures a classifier (Grad-CAM and the other attributions, the receptive field, points and
-edits) then measures what is said of a box or of a pixel:
+What measures a classifier (attributions, the receptive field, points and edits) then measures what
+is said of a box or of a pixel. Of the attributions "hires_cam" fits best: Grad-CAM weighs a channel
+by one number for the whole map, and an answer about one place does not follow from the whole map.
 
     seen = hl.focus(detector, (30, 40, 90, 80))     # a box: x1, y1, x2, y2
-    hl.grad_cam(seen, x, target=0)                  # which places speak for class 0 there
+    hl.attribute(seen, x, 0, method="hires_cam")    # which places speak for class 0 there
     hl.receptive_field(seen, x, "levels.2")         # of a level of the pyramid
     hl.grad_cam(seen, x, 0, "network.stages.1")     # of the backbone, under its own names
 """

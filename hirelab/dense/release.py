@@ -73,6 +73,7 @@ def release_dense(run: str | Path, name: str, licence: str) -> dict[str, Any]:
         "images": found.images,
         "licence": licence,
         **info,
+        "command": re.sub(r"--out \S+", f"--out runs/{name}", info["command"]),
     }
     write_atomic(FOLDER / f"{name}.json", json.dumps(content, indent=1) + "\n")
     return content

@@ -1,8 +1,12 @@
-"""What a pyramid gives to a detector or segmenter: its figures without one stage's map."""
+"""What a pyramid gives to a detector or segmenter.
+
+stage_effect   its figures without one stage's map
+fields_beside  how wide each level sees, on the scale of the objects
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +27,7 @@ from .segmentation import Segmenter
 if TYPE_CHECKING:
     from ..viz.figures import Figure
 
-__all__ = ["StageEffect", "blurred_stage", "stage_effect"]
+__all__ = ["StageEffect", "blurred_stage", "fields_beside", "stage_effect"]
 
 STAGES = 4
 
@@ -139,3 +143,30 @@ def _figures(
         f"The network is a {type(model).__name__} and the images are {type(images).__name__}; give "
         "a detector images of open_boxes, or a segmenter images of open_label_maps."
     )
+
+
+def fields_beside(fields: Mapping[str, Any], images: BoxedImages) -> Figure:
+    """Receptive fields of levels on the scale of the objects that are to be found.
+
+    Args:
+        fields: of `hl.receptive_field`, by the level's name; read for its ``half_mass_side``, the
+            side of the square that holds half of what a place hears.
+        images: whose boxes are drawn as a histogram of their sides (the root of their area).
+
+    Raises:
+        HirelabError: no field, or no box.
+    """
+    from ..viz.dense import sides as draw
+
+    boxes = np.array([
+        ((one.box[2] - one.box[0]) * (one.box[3] - one.box[1])) ** 0.5
+        for objects in images.objects for one in objects
+    ])  # fmt: skip
+    if not fields or not boxes.size:
+        raise HirelabError(
+            f"There are {len(fields)} fields and {boxes.size} boxes; give at least one of each."
+        )
+    levels = {name: float(field.half_mass_side) for name, field in fields.items()}
+    rows = [(name, f"{side:g}", f"{(boxes < side).mean():.0%}") for name, side in levels.items()]
+    head = ("level", "half-mass side, px", "boxes that are narrower")
+    return draw(levels, boxes, unit="boxes", text=table([head, *rows], "lr"))

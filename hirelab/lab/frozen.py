@@ -15,6 +15,7 @@ from ..widgets import (
     AttributionExplorer,
     BlockExplorer,
     CostExplorer,
+    DenseExplorer,
     Explorer,
     ReachExplorer,
     RearrangementPlayer,
@@ -23,6 +24,7 @@ from ..widgets import (
     ShiftExplorer,
 )
 from ..widgets.controls import Choice, Slider
+from ..widgets.dense import SCENES
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ def frozen_explorers() -> list[Frozen]:
                 "stage": range(4),
                 "point": ("block output", "height branch"),
             },
+        ),
+        Frozen(
+            "dense.html",
+            DenseExplorer(row=45, column=45),
+            {"photograph": SCENES[1:5], "stage": range(4), "threshold": (10, 50, 90)},
         ),
         Frozen(
             "ablation.html",

@@ -245,3 +245,32 @@ def parts(
         axes_row[0].invert_yaxis()
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         return finish(figure, text)
+
+
+def sides(levels: Mapping[str, float], boxes: np.ndarray, *, unit: str, text: str) -> Figure:
+    """How wide each level sees, on the scale of how wide the objects are.
+
+    Args:
+        levels: {name: side of the square that holds half of what a place hears, in pixels}.
+        boxes: (N,) sides of the objects' boxes, the root of their area, in pixels.
+    """
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    with chart(7.6, 3.4) as figure:
+        axes = figure.subplots()
+        low = min(boxes.min(), *levels.values()) / 1.3
+        high = max(boxes.max(), *levels.values()) * 1.3
+        edges = np.geomspace(low, high, 25)
+        axes.hist(boxes, edges, color=theme.LINE, edgecolor=theme.PAPER)
+        top = axes.get_ylim()[1] * (1.08 + 0.11 * len(levels))
+        for i, ((name, side), line) in enumerate(zip(levels.items(), LINES, strict=False)):
+            height = top * (0.97 - 0.085 * i)
+            axes.vlines(side, 0, height, color=line["color"], linestyle=line["linestyle"])
+            axes.text(side * 1.02, height, f"{name}: {side:g} px", va="top", color=line["color"])
+        axes.set(xscale="log", xlim=(low, high * 1.5), ylim=(0, top), ylabel=unit)
+        axes.set_xlabel("side, pixels of the image (log scale)")
+        axes.set_xticks([s for s in (4, 8, 16, 32, 64, 128, 256, 512) if low <= s <= high])
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(visible=False)
+        return finish(figure, text)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from .._shared.errors import HirelabError
-from ..analysis.attribution import Attribution, grad_cam, upsample
+from ..analysis.attribution import Attribution, attribute, upsample
 from ..datasets.boxes import open_boxes
 from ..datasets.images import open_image
 from ..datasets.transforms import normalise
@@ -58,8 +58,9 @@ class DenseExplorer(NetworkExplorer):
     """What a detector or segmenter finds on an image, what its backbone holds there, and which
     places speak for the chosen object or pixel.
 
-    The places are Grad-CAM's at the output of a stage, of the class's logit in the chosen box or
-    pixel (`hirelab.dense.focus`).
+    The places are gradient times activation at the output of a stage, of the class's logit in the
+    chosen box or pixel (`hirelab.dense.focus`). Grad-CAM itself weighs a channel by one number for
+    the whole map, and would light up where nothing moves an answer about one place.
 
     Args:
         model: of `hl.detector`, `hl.segmenter` or `hl.load_dense`; by default the bundled detector
@@ -154,7 +155,7 @@ class DenseExplorer(NetworkExplorer):
         seen = focus(self._model, place)
         x = normalise([self._shown(name)])
         module = self._model.backbone.body.feature_info.module_name()[stage]
-        spoken = grad_cam(seen, x, target, f"network.{module}")
+        spoken = attribute(seen, x, target, f"network.{module}", method="hires_cam")
         part = image_part(spoken.maps, image_share(self._model, x))
         return spoken, upsample(part, x.shape[2:])[0]
 
@@ -217,10 +218,11 @@ class DenseExplorer(NetworkExplorer):
         facts = self.facts(s, measured)
         name, inside = facts["shown_class"], facts["share_inside"]
         if isinstance(found, Objects):
+            count = several(len(found), "object")
             return (
-                f"{several(len(found), 'object').capitalize()} of {s.threshold}% and more. The "
-                f"chosen one is a {name} with {facts['score']:.0%}; of what speaks for it at stage "
-                f"{s.stage}, {inside:.0%} lies inside its box."
+                f"With {s.threshold}% and more: {count}. The chosen one is a {name} with "
+                f"{facts['score']:.0%}; {inside:.0%} of what speaks for it at stage {s.stage} lies "
+                "inside its box."
             )
         row, column = self._pixel(s)
         return (

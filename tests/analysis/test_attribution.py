@@ -395,6 +395,57 @@ def test_a_deployed_network_gives_the_same_maps(model):
         np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
 
 
+# ------------------------------------------------------------------ place by place
+
+
+def test_hires_cam_is_gradient_times_activation(model):
+    found = attribute(model, image(2), 1, "stages.1", method="hires_cam")
+    kept = []
+    hook = model.stages[1].register_forward_hook(lambda _, given, output: kept.append(output))
+    logits = model(image(2))
+    hook.remove()
+    (gradient,) = torch.autograd.grad(logits[:, 1].sum(), kept)
+    expected = (gradient * kept[0]).sum(1).detach().numpy()
+    np.testing.assert_allclose(found.maps, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_hires_cam_inside_a_branch_is_carried_back(model):
+    """Between these two points tokens only move, and nothing is padded."""
+    maps = [
+        attribute(model, image(2), 1, f"{BLOCK}.width.{name}", method="hires_cam").maps
+        for name in ("mixed", "out")
+    ]
+    np.testing.assert_allclose(maps[0], maps[1], atol=1e-5 * np.abs(maps[1]).max())
+
+
+def test_where_only_an_average_follows_both_cams_are_one(model):
+    """After the last map come its mean over places and a linear layer: one weight a channel."""
+    one = attribute(model, image(2), 1, "features", method="hires_cam")
+    other = grad_cam(model, image(2), 1, "features")
+    np.testing.assert_allclose(one.maps, other.maps, rtol=1e-4, atol=1e-7)
+
+
+def test_hires_cam_is_dark_where_nothing_moves_the_answer():
+    """A classifier of one corner: Grad-CAM lights up elsewhere, gradient times activation not."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 4, 1), torch.nn.ReLU())
+    corner = torch.nn.Sequential(net, Corner())
+    maps = {
+        m: attribute(corner, image(1), 1, "0", method=m).maps[0] for m in ("hires_cam", "grad_cam")
+    }
+    assert np.abs(maps["hires_cam"][:2, :2]).sum() > 0
+    assert not maps["hires_cam"][2:].any()
+    assert not maps["hires_cam"][:, 2:].any()
+    assert maps["grad_cam"][2:].any()
+
+
+class Corner(torch.nn.Module):
+    """Two classes from the first four tokens alone."""
+
+    def forward(self, x):
+        part = x[:, :, :2, :2].sum((2, 3))
+        return torch.stack([part[:, :4].sum(1), part[:, 4:].sum(1)], 1)
+
+
 # ------------------------------------------------------------------ what a network may be doing
 
 

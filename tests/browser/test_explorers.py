@@ -22,6 +22,7 @@ MADE = {
     "reach": "hl.ReachExplorer()",
     "cost": "hl.CostExplorer()",
     "ablation": "hl.AblationExplorer()",
+    "dense": "hl.DenseExplorer()",
 }
 NAME = "explorers_under_test.ipynb"
 SCREEN = {"width": 1440, "height": 900}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ from hirelab.datasets.boxes import Box, BoxedImages, open_boxes
 from hirelab.datasets.label_maps import open_label_maps
 from hirelab.dense.data import DenseSampler, DetectionImages, PixelImages, fitted_sizes
 from hirelab.dense.evaluation import Detections, PixelEvaluation
-from hirelab.dense.loop import train_dense
+from hirelab.dense.loop import evaluate_dense, train_dense
 from hirelab.dense.recipes import DENSE_PRESETS, DenseRecipe
 from hirelab.training.recipes import changed
 from hirelab.training.runs import read_history
@@ -246,3 +249,32 @@ def test_settings_of_several_values_on_the_command_line(change, expected):
         return
     recipe, _ = changed(DENSE_PRESETS, "small", [change])
     assert recipe == dataclasses.replace(DENSE_PRESETS["small"], **expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_train_and_evaluate(kind, tmp_path):
+    """accelerate launch, two processes on gloo: each takes its share of a batch and of the images
+    to evaluate, and what they say together is what one process says of the same network."""
+    task = "segmentation" if kind == "fpn" else "detection"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    launch += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    launch += ["--dynamo_backend", "no", "--main_process_port", "0", "-m", "hirelab.cli"]
+    launch += ["dense", "train", "--task", task, "--head", kind, "--data", "scenes"]
+    launch += ["--model", "hire_mlp_atto", "--untrained", "--out", str(tmp_path / "two")]
+    small = ["epochs=1", "batch_size=8", "sides=64", "max_side=86", "crop=64", "warmup_steps=4"]
+    launch += ["--set", *small]
+    # the flag means "several processes here"; the variable, that they run on CPUs
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
+    (row,) = read_history(tmp_path / "two").rows
+    assert row["step"] == 96 // 8
+    alone = evaluate_dense(tmp_path / "two")
+    if kind == "fpn":
+        together = PixelEvaluation.load(tmp_path / "two" / "evaluation.npz")
+        assert np.array_equal(together.confusion, alone.confusion)
+    else:
+        together = Detections.load(tmp_path / "two" / "evaluation.npz")
+        assert together.box == pytest.approx(alone.box, nan_ok=True)
+    assert together.images == alone.images == 24

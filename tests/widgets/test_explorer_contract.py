@@ -84,6 +84,7 @@ CONTRACT = {
     "AttributionExplorer": (attribution_explorer, {"target": 3}, {"stage": 0, "block": 2}),
     "ReceptiveFieldExplorer": (field_explorer, {"block": 0}, {"stage": 0, "block": 2}),
     "AblationExplorer": (ablation_explorer, {"table": "padding"}, None),
+    "DenseExplorer": (hl.DenseExplorer, {"stage": 3}, None),
 }
 every = pytest.mark.parametrize(
     ("make", "change", "impossible"), CONTRACT.values(), ids=CONTRACT.keys()
