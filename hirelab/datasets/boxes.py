@@ -3,9 +3,9 @@
     BoxedImages    one split: images, classes, and what is on each
     open_boxes     a data set's name, a folder or a zip, and a split -> `BoxedImages`
 
-Where the JSON files are named by split (``instances_train2017.json``, ``val.json``), a split is
-that file. A source with one JSON file has no split; then every fifth image by its id is "val" and
-the others "train".
+Where the JSON files are named by split (``instances_train2017.json``, ``val.json``), or lie in
+folders named so, a split is that file. A source with one JSON file of no split's name has no split;
+then every fifth image by its id is "val" and the others "train".
 
 Ids have holes and people leave fields out. What has one sensible meaning is read so and counted in
 `BoxedImages.notes` (a box over the image's edge is cut, an empty one dropped); the rest is an
@@ -17,7 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,9 +28,12 @@ from PIL import Image
 
 from .._shared.errors import HirelabError
 from .images import open_image
-from .subsets import locate, open_files, quote_first
+from .subsets import locate, open_files, quote_first, refuse
 
-__all__ = ["Box", "BoxedImages", "open_boxes"]
+__all__ = ["Box", "BoxedImages", "has_boxes", "open_boxes"]
+
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
+"""The words in a JSON file's name that make it a split's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,15 +96,23 @@ class BoxedImages:
         name = self.names[index]
         try:
             image = open_image(self._files.read(name))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise HirelabError(f"{name} cannot be read: {error}") from error
-        if image.size != self.sizes[index]:
-            width, height = self.sizes[index]
+        self.check_size(index, image.size)
+        return image
+
+    def check_size(self, index: int, size: tuple[int, int]) -> None:
+        """Compares an image's (width, height) with the JSON.
+
+        Raises:
+            HirelabError: they differ.
+        """
+        if size != self.sizes[index]:
+            (wide, high), (width, height) = size, self.sizes[index]
             raise HirelabError(
-                f"{name} has {image.width} x {image.height} pixels and by the JSON {width} x "
+                f"{self.names[index]} has {wide} x {high} pixels and by the JSON {width} x "
                 f"{height}: its boxes would be in the wrong places; correct one of them."
             )
-        return image
 
     def masks(self, index: int) -> np.ndarray:
         """uint8 (N, H, W): the mask of every object of an image, in their order.
@@ -150,54 +162,63 @@ def shape_mask(
     return mask
 
 
-def open_boxes(source: str | os.PathLike[str], split: str = "train") -> BoxedImages:
+def open_boxes(
+    source: str | os.PathLike[str],
+    split: str = "train",
+    wrong: Callable[[str], None] = refuse,
+) -> BoxedImages:
     """The images of a split with their boxes.
 
     Args:
         source: a data set's name, a folder or a zip with images and JSON files in COCO's form.
         split: "train" or "val".
+        wrong: takes a sentence about an annotation or image that cannot be used; what comes back
+            is without it. By default the first one is raised.
 
     Raises:
         HirelabError: nothing there, no such JSON or one that is not COCO's form (saying what it
-            lacks), an image listed and missing, an object of a category or image that is not
-            listed.
+            lacks), no image of that split; and by default an image listed and missing, a bad box,
+            an object of a category or image that is not listed.
     """
     path = locate(source)
     files = open_files(path, "a folder or a zip of images and a JSON file in COCO's form")
     contents = dict(files.listing())
     table, whole = _json_of(contents, split, path)
-    text = files.read(table)
-    content = _parsed(text, table)
+    text = _read(files, table)
+    content = _parsed(text, table, wrong)
     classes, label = _categories(content["categories"], table)
-    images = sorted(content["images"], key=lambda one: one["id"])
-    known = {one["id"]: one for one in images}
-    if len(known) < len(images):
-        raise HirelabError(f"{table}: two images have the same id: give each its own")
-    notes: dict[str, int] = {}
-    objects: dict[int, list[Box]] = {number: [] for number in known}
-    for one in content["annotations"]:
-        image = known.get(one.get("image_id"))
-        if image is None or one.get("category_id") not in label:
-            raise HirelabError(
-                f"{table}: annotation {one.get('id')} is of image {one.get('image_id')} and "
-                f"category {one.get('category_id')}, and one of them is not listed: add it, or "
-                "remove the annotation"
-            )
-        if (box := _box(one, image, table, notes)) is not None:
-            objects[image["id"]].append(
-                Box(
-                    box,
-                    label[one["category_id"]],
-                    one.get("segmentation"),
-                    bool(one.get("iscrowd", 0)),
-                    float(one.get("area") or (box[2] - box[0]) * (box[3] - box[1])),
-                )
-            )
+    known = _by_id(content["images"], "images", table)
+    images = [known[number] for number in sorted(known)]
     if whole:  # one file for all: a split by the order of ids, which nothing else changes
         images = [one for i, one in enumerate(images) if (i % 5 == 4) == (split == "val")]
-    places = _places(contents, images, split, table)
+    if not images:
+        few = f": it lists {len(known)}, and every fifth is of 'val'" if whole else ""
+        raise HirelabError(f"{table} has no image of the split {split!r}{few}; add images")
+    notes: dict[str, int] = {}
+    objects: dict[int, list[Box]] = {one["id"]: [] for one in images}
+    for one in content["annotations"]:
+        number, category = one["image_id"], one["category_id"]
+        if not all(isinstance(i, int) for i in (number, category)) or not (
+            number in known and category in label
+        ):
+            wrong(
+                f"{table}: annotation {one.get('id')} is of image {number} and category "
+                f"{category}, and one of them is not listed: add it, or remove the annotation"
+            )
+        elif number in objects and (box := _box(one, known[number], table, notes, wrong)):
+            objects[number].append(
+                Box(
+                    box,
+                    label[category],
+                    one.get("segmentation"),
+                    bool(one.get("iscrowd", 0)),
+                    _area(one, box),
+                )
+            )
+    places = _places(contents, images, split, table, wrong)
+    images = [one for one in images if one["id"] in places]
     digest = hashlib.sha256(text)
-    for name in places:
+    for name in places.values():
         digest.update(f"{name}\0{contents[name]}\n".encode())
     return BoxedImages(
         path,
@@ -205,7 +226,7 @@ def open_boxes(source: str | os.PathLike[str], split: str = "train") -> BoxedIma
         classes,
         tuple(label),
         tuple(one["id"] for one in images),
-        tuple(places),
+        tuple(places.values()),
         tuple((one["width"], one["height"]) for one in images),
         tuple(tuple(objects[one["id"]]) for one in images),
         notes,
@@ -214,81 +235,140 @@ def open_boxes(source: str | os.PathLike[str], split: str = "train") -> BoxedIma
     )
 
 
-def _json_of(contents: Mapping[str, str], split: str, path: Path) -> tuple[str, bool]:
-    """The JSON file of a split, and whether it is one for all splits."""
-    if split not in ("train", "val"):
-        raise HirelabError(f"split is {split!r}; boxes have the splits 'train' and 'val'")
-    tables = [
-        name
-        for name in contents
-        if name.endswith(".json") and not PurePosixPath(name).name.startswith(".")
-    ]
-    own = [n for n in tables if split in PurePosixPath(n).stem.replace("_", " ").lower()]
-    # captions and keypoints lie beside the instances in COCO as published
-    own = [n for n in own if "instances" in n] or own
-    if own:
-        return min(own, key=len), False
-    instances = [n for n in tables if "instances" in n] or tables
-    if len(instances) == 1:
-        return instances[0], True
-    found = quote_first(tables) or "none"
-    raise HirelabError(
-        f"{path} needs a JSON file in COCO's form whose name has {split!r} in it, or one alone; "
-        f"it has {found}"
+def has_boxes(files: Any) -> bool:
+    """Whether `open_boxes` would find a JSON file that is meant to be of COCO's form, right or not.
+
+    Args:
+        files: as `subsets.open_files` gives them.
+    """
+    tables = _tables(name for name, _ in files.listing())
+    return any(
+        "instances" in name or b'"annotations"' in (text := _read(files, name)) or b'"bbox"' in text
+        for name in tables
     )
 
 
-def _parsed(text: bytes, table: str) -> dict[str, Any]:
-    """The content of a JSON file of COCO's form."""
+def _read(files: Any, name: str) -> bytes:
+    try:
+        return files.read(name)
+    except OSError as error:
+        raise HirelabError(f"{name} cannot be read ({error}): get a fresh copy") from error
+
+
+def _tables(names: Iterable[str]) -> dict[str, str]:
+    """{JSON file: its split, "" where neither its name nor its folder has a split's}."""
+    found = {}
+    for name in names:
+        path = PurePosixPath(name)
+        if path.suffix.lower() == ".json" and not any(part.startswith(".") for part in path.parts):
+            found[name] = next(filter(None, map(_split, (path.stem, path.parent.name))), "")
+    # captions and keypoints lie beside the instances in COCO as published
+    return {n: s for n, s in found.items() if "instances" in n} or found
+
+
+def _split(name: str) -> str:
+    """The split that a file or folder is named by: a word of its name, "test" included."""
+    words = re.findall("[a-z]+", name.lower())
+    named = {"test": ("test",), **SPLITS}
+    return next((split for split, some in named.items() if set(some) & set(words)), "")
+
+
+def _json_of(contents: Mapping[str, str], split: str, path: Path) -> tuple[str, bool]:
+    """The JSON file of a split, and whether it is one for all splits."""
+    if split not in SPLITS:
+        raise HirelabError(f"split is {split!r}; boxes have the splits 'train' and 'val'")
+    tables = _tables(contents)
+    if own := [name for name, of in tables.items() if of == split]:
+        return min(own, key=len), False
+    # one that is named by the other split is not cut: its own split is all of it
+    if len(tables) == 1 and "" in tables.values():
+        return next(iter(tables)), True
+    found = quote_first(list(tables)) or "none"
+    raise HirelabError(
+        f"{path} needs a JSON file in COCO's form whose name has {split!r} in it, or one alone "
+        f"without a split in its name; it has {found}"
+    )
+
+
+def _parsed(text: bytes, table: str, wrong: Callable[[str], None]) -> dict[str, Any]:
+    """The content of a JSON file of COCO's form, without the annotations that lack a field."""
     try:
         content = json.loads(text)
     except ValueError as error:
         raise HirelabError(f"{table} is no JSON ({error}): get a fresh copy") from error
     wanted = {
         "images": ("id", "file_name", "width", "height"),
-        "annotations": ("image_id", "category_id", "bbox"),
         "categories": ("id", "name"),
+        "annotations": ("image_id", "category_id", "bbox"),
     }
-    lacking = [n for n in wanted if not isinstance(content, dict) or n not in content]
+    is_form = isinstance(content, dict)
+    lacking = [n for n in wanted if not is_form or not isinstance(content.get(n), list)]
     if lacking:
         raise HirelabError(
-            f"{table} lacks {' and '.join(lacking)}: COCO's form has images, annotations and "
-            "categories"
+            f"{table} lacks {' and '.join(lacking)}: COCO's form has lists of images, annotations "
+            "and categories"
         )
     for part, names in wanted.items():
+        kept = []
         for number, one in enumerate(content[part]):
             missing = [n for n in names if not isinstance(one, dict) or n not in one]
             if missing:
-                raise HirelabError(
-                    f"{table}: number {number} of {part} lacks {' and '.join(missing)}"
-                )
+                # without its fields an image or category cannot be told apart from another
+                tell = wrong if part == "annotations" else refuse
+                tell(f"{table}: number {number} of {part} lacks {' and '.join(missing)}: add it")
+            else:
+                kept.append(one)
+        content[part] = kept
+    for one in content["images"]:
+        size = one["width"], one["height"]
+        if not all(isinstance(side, int) and side > 0 for side in size):
+            raise HirelabError(
+                f"{table}: image {one['id']} has width and height {size[0]!r} and {size[1]!r}; "
+                "they are its pixels, whole numbers from 1"
+            )
     return content
 
 
+def _by_id(some: Sequence[dict[str, Any]], part: str, table: str) -> dict[int, dict[str, Any]]:
+    """{id: image or category}."""
+    for one in some:
+        if not isinstance(one["id"], int):
+            raise HirelabError(f"{table}: an id of {part} is {one['id']!r}; give whole numbers")
+    found = {one["id"]: one for one in some}
+    if len(found) < len(some):
+        raise HirelabError(f"{table}: two of {part} have the same id: give each its own")
+    return found
+
+
 def _categories(
-    categories: Sequence[Mapping[str, Any]], table: str
+    categories: Sequence[dict[str, Any]], table: str
 ) -> tuple[tuple[str, ...], dict[int, int]]:
     """Names by id, and {id: label}. COCO's ids have holes; labels have none."""
-    ordered = sorted(categories, key=lambda one: one["id"])
-    label = {one["id"]: i for i, one in enumerate(ordered)}
-    if not ordered or len(label) < len(ordered):
-        raise HirelabError(f"{table} has no categories, or two with the same id")
-    return tuple(str(one["name"]) for one in ordered), label
+    known = _by_id(categories, "categories", table)
+    if not known:
+        raise HirelabError(f"{table} has no categories: list one for each class of object")
+    label = {number: i for i, number in enumerate(sorted(known))}
+    return tuple(str(known[number]["name"]) for number in label), label
 
 
 def _box(
-    one: Mapping[str, Any], image: Mapping[str, Any], table: str, notes: dict[str, int]
+    one: Mapping[str, Any],
+    image: Mapping[str, Any],
+    table: str,
+    notes: dict[str, int],
+    wrong: Callable[[str], None],
 ) -> tuple[float, float, float, float] | None:
     """The corners of an annotation's box inside its image; None where nothing of it is there."""
     try:
         x, y, width, height = map(float, one["bbox"])
-    except (TypeError, ValueError) as error:
-        raise HirelabError(
+        if not np.isfinite([x, y, width, height]).all():
+            raise ValueError
+    except (TypeError, ValueError):
+        wrong(
             f"{table}: the bbox of annotation {one.get('id')} is {one['bbox']!r}; it has four "
             "numbers: x, y, width, height"
-        ) from error
-    if not np.isfinite([x, y, width, height]).all():
-        raise HirelabError(f"{table}: the bbox of annotation {one.get('id')} is {one['bbox']!r}")
+        )
+        return None
     x1, x2 = (min(max(v, 0.0), float(image["width"])) for v in (x, x + width))
     y1, y2 = (min(max(v, 0.0), float(image["height"])) for v in (y, y + height))
     if x2 - x1 <= 0 or y2 - y1 <= 0:
@@ -300,25 +380,36 @@ def _box(
     return x1, y1, x2, y2
 
 
+def _area(one: Mapping[str, Any], box: tuple[float, float, float, float]) -> float:
+    """The area that an annotation states; that of its box where it states none."""
+    stated = one.get("area")
+    usable = isinstance(stated, int | float) and stated > 0
+    return float(stated if usable else (box[2] - box[0]) * (box[3] - box[1]))
+
+
 def _places(
-    contents: Mapping[str, str], images: Sequence[Mapping[str, Any]], split: str, table: str
-) -> list[str]:
-    """Where each listed image lies."""
+    contents: Mapping[str, str],
+    images: Sequence[Mapping[str, Any]],
+    split: str,
+    table: str,
+    wrong: Callable[[str], None],
+) -> dict[int, str]:
+    """{id: where the image lies} of the listed images that are there."""
     by_name: dict[str, list[str]] = {}
     for name in contents:
         by_name.setdefault(PurePosixPath(name).name, []).append(name)
-    places, missing = [], []
+    places, missing = {}, []
     for one in images:
         file = PurePosixPath(str(one["file_name"]))
         found = [n for n in by_name.get(file.name, []) if f"/{n}".endswith(f"/{file}")]
         # of two images of one name in two splits, the one in this split's folder
-        found = [n for n in found if split in PurePosixPath(n).parent.name] or found
+        found = [n for n in found if _split(PurePosixPath(n).parent.name) == split] or found
         if found:
-            places.append(found[0])
+            places[one["id"]] = found[0]
         else:
             missing.append(str(file))
     if missing:
-        raise HirelabError(
+        wrong(
             f"{table} lists {len(missing)} of {len(images)} images that are not there "
             f"({quote_first(missing)}): add them, or remove them from the JSON"
         )

@@ -11,8 +11,8 @@ A layout is known by its folders:
     VOC       JPEGImages/<name>.jpg, SegmentationClass/<name>.png,
               ImageSets/Segmentation/{train,val}.txt; 255 means none
 
-Folders of one's own take CamVid's form with a classes.txt beside, one name a line; 255 means none.
-Read, every label is 0 to K-1 or `NO_LABEL`.
+Folders of one's own take one of these forms, best CamVid's, with a classes.txt beside, one name a
+line; none is then 255, in ADE20K's form still 0. Read, every label is 0 to K-1 or `NO_LABEL`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,9 +30,9 @@ from PIL import Image, UnidentifiedImageError
 
 from .._shared.errors import HirelabError
 from .images import open_image, suffixes
-from .subsets import locate, open_files, quote_first
+from .subsets import locate, open_files, quote_first, refuse
 
-__all__ = ["NO_LABEL", "LabelMaps", "open_label_maps"]
+__all__ = ["NO_LABEL", "LabelMaps", "label_map_splits", "open_label_maps"]
 
 NO_LABEL = 255
 """Of a pixel without a class, in what is read."""
@@ -85,13 +85,22 @@ class LabelMaps:
         """
         try:
             image = open_image(self._files.read(self.names[index]))
-            stored = self._stored(index)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise HirelabError(f"{self.names[index]} cannot be read: {error}") from error
-        if stored.shape != (image.height, image.width):
+        return image, self.labels(index, image.size)
+
+    def labels(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        """The labels of an image of this (width, height), uint8 (H, W).
+
+        Raises:
+            HirelabError: a map of another size, in colour, or with labels that are no class.
+        """
+        stored = self._stored(index)
+        if stored.shape != size[::-1]:
             raise HirelabError(
                 f"{self.maps[index]} has {stored.shape[1]} x {stored.shape[0]} pixels and its "
-                f"image {image.width} x {image.height}: a label map has a label for every pixel."
+                f"image {size[0]} x {size[1]}: a label map has a label for every pixel; save it "
+                "in the image's size, without smoothing."
             )
         labels = stored.astype(np.int64) - self._first
         labels[stored == self._none] = NO_LABEL
@@ -106,7 +115,7 @@ class LabelMaps:
                 f"{self._none} for none; name them all in classes.txt, or correct the map."
             )
         labels[stored == NO_LABEL] = NO_LABEL
-        return image, labels.astype(np.uint8)
+        return labels.astype(np.uint8)
 
     def _stored(self, index: int) -> np.ndarray:
         """The values of a label map's file, (H, W)."""
@@ -124,98 +133,159 @@ class LabelMaps:
         return np.asarray(found).astype(np.int64)
 
 
-def open_label_maps(source: str | os.PathLike[str], split: str = "train") -> LabelMaps:
+def open_label_maps(
+    source: str | os.PathLike[str],
+    split: str = "train",
+    wrong: Callable[[str], None] = refuse,
+) -> LabelMaps:
     """The images and label maps of a split.
 
     Args:
         source: a data set's name, a folder or a zip; see this module for the layouts.
         split: "train", "val" or "test".
+        wrong: takes a sentence about images or maps that are missing; what comes back is without
+            them. By default the first one is raised.
 
     Raises:
-        HirelabError: nothing there, no layout that is known, no such split, an image without a
-            label map.
+        HirelabError: nothing there, no layout that is known, no such split, classes.txt without a
+            name or with too many; and by default an image without a label map, or one listed and
+            missing.
     """
     path = locate(source)
     files = open_files(path, "a folder or a zip of images and label maps")
-    contents = {
+    contents = _contents(files)
+    found = _find(contents, files)
+    if found is None:
+        raise HirelabError(
+            f"{path} has no images with label maps in a layout that is known: "
+            "{train,val,test}/ beside {train,val,test}annot/ (CamVid), images/{training,validation}"
+            "/ beside annotations/ (ADE20K), or JPEGImages/ beside SegmentationClass/ (VOC)"
+        )
+    if split not in found.pairs:
+        raise HirelabError(f"{path}: there is no split {split!r}; there is {', '.join(found.pairs)}")
+    pairs = found.pairs[split]
+    for which, what in ((0, "are listed and not there"), (1, "have no label map")):
+        lacking = [pair[0] for pair in pairs if pair[which] not in contents]
+        if lacking:
+            wrong(
+                f"{path}: {len(lacking)} of {len(pairs)} images of {split!r} {what} "
+                f"({quote_first(lacking)}): add them or remove the images"
+            )
+        pairs = [pair for pair in pairs if pair[which] in contents]
+    if not found.pairs[split]:
+        raise HirelabError(f"{path} has no image of the split {split!r}")
+    digest = hashlib.sha256()
+    for pair in pairs:
+        for name in pair:
+            digest.update(f"{name}\0{contents[name]}\n".encode())
+    images, maps = tuple(image for image, _ in pairs), tuple(labels for _, labels in pairs)
+    return LabelMaps(
+        *(path, split, found.classes, images, maps, digest.hexdigest()),
+        *(files, found.first, found.none),
+    )
+
+
+def label_map_splits(files: Any) -> tuple[str, ...]:
+    """The splits of which there are label maps; () where there is no layout of them.
+
+    Args:
+        files: as `subsets.open_files` gives them.
+
+    Raises:
+        HirelabError: classes.txt is without a name or has too many.
+    """
+    found = _find(_contents(files), files)
+    return tuple(found.pairs) if found else ()
+
+
+def _contents(files: Any) -> dict[str, str]:
+    """{path inside: what tells its content from another}, without what is hidden."""
+    return {
         name: content
         for name, content in files.listing()
         if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
     }
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a layout has: {split: pairs of image and label map}, the classes, and the stored values
+    of class 0 and of none."""
+
+    pairs: dict[str, list[tuple[str, str]]]
+    classes: tuple[str, ...]
+    first: int
+    none: int
+
+
+def _find(contents: Mapping[str, str], files: Any) -> _Found | None:
+    """The layout of a source, read with the class names that lie beside."""
     for layout in (_voc, _ade20k, _camvid):
-        found = layout(contents, files, split)
-        if found is None:
-            continue
-        pairs, names, first, none = found
-        if not pairs:
-            raise HirelabError(f"{path} has no image of the split {split!r}")
-        bare = [image for image, labels in pairs if labels not in contents]
-        if bare:
-            raise HirelabError(
-                f"{path}: {len(bare)} of {len(pairs)} images of {split!r} have no label map "
-                f"({quote_first(bare)}): add them or remove the images"
-            )
-        digest = hashlib.sha256()
-        for pair in pairs:
-            for name in pair:
-                digest.update(f"{name}\0{contents[name]}\n".encode())
-        images, maps = zip(*pairs, strict=True)
-        return LabelMaps(path, split, names, images, maps, digest.hexdigest(), files, first, none)
-    raise HirelabError(
-        f"{path} has no images with label maps in a layout that is known: "
-        "{train,val,test}/ beside {train,val,test}annot/ (CamVid), images/ beside annotations/ "
-        "(ADE20K), or JPEGImages/ beside SegmentationClass/ (VOC)"
-    )
-
-
-Found = tuple[list[tuple[str, str]], tuple[str, ...], int, int]
-"""Pairs of image and label map, classes, the stored values of class 0 and of none."""
-
-
-def _camvid(contents: Mapping[str, str], files: Any, split: str) -> Found | None:
-    images = _images(contents, split)
-    top = _top(contents, f"{split}annot")
-    if top is None:
-        known = [s for s in ("train", "val", "test") if _top(contents, f"{s}annot") is not None]
-        if known:
-            raise HirelabError(f"there is no split {split!r}; there is {', '.join(known)}")
+        if (found := layout(contents, files)) is not None:
+            break
+    else:
         return None
-    by_stem = {PurePosixPath(name).stem: name for name in _images(contents, f"{split}annot")}
-    stems = [PurePosixPath(name).stem for name in images]
-    pairs = [(n, by_stem.get(s, f"{top}/{s}.png")) for n, s in zip(images, stems, strict=True)]
     own = [name for name in contents if PurePosixPath(name).name == "classes.txt"]
-    if own:
-        return pairs, _names(files.read(own[0])), 0, NO_LABEL
-    return pairs, CAMVID, 0, len(CAMVID)
+    if not own:
+        return found
+    names = _names(files.read(own[0]))
+    if not 1 <= len(names) <= NO_LABEL:
+        raise HirelabError(
+            f"{own[0]} has {len(names)} names of classes: give 1 to {NO_LABEL}, one a line, in the "
+            f"order of their labels ({NO_LABEL} itself means none)"
+        )
+    # 11 means none of CamVid's own classes only
+    return _Found(found.pairs, names, found.first, found.none if found.first else NO_LABEL)
 
 
-def _ade20k(contents: Mapping[str, str], files: Any, split: str) -> Found | None:
-    top = _top(contents, "annotations")
-    if top is None or _top(contents, "images") is None:
+def _camvid(contents: Mapping[str, str], files: Any) -> _Found | None:
+    pairs = {}
+    for split in ("train", "val", "test"):
+        if (top := _top(contents, f"{split}annot")) is None:
+            continue
+        by_stem = {PurePosixPath(name).stem: name for name in _images(contents, f"{split}annot")}
+        stems = {name: PurePosixPath(name).stem for name in _images(contents, split)}
+        pairs[split] = [(n, by_stem.get(s, f"{top}/{s}.png")) for n, s in stems.items()]
+    return _Found(pairs, CAMVID, 0, len(CAMVID)) if pairs else None
+
+
+def _ade20k(contents: Mapping[str, str], files: Any) -> _Found | None:
+    top, pairs = _top(contents, "annotations"), {}
+    for split, folder in (("train", "training"), ("val", "validation")):
+        # COCO has folders called so too, without these inside
+        if top is None or _top(contents, folder, f"{top}/") is None:
+            continue
+        images = [n for n in _images(contents, folder) if "/images/" in f"/{n}"]
+        pairs[split] = [(n, f"{top}/{folder}/{PurePosixPath(n).stem}.png") for n in images]
+    if not pairs:
         return None
-    folder = {"train": "training", "val": "validation"}.get(split, split)
-    images = [n for n in _images(contents, folder) if "/images/" in f"/{n}"]
-    pairs = [(n, f"{top}/{folder}/{PurePosixPath(n).stem}.png") for n in images]
     table = [name for name in contents if PurePosixPath(name).name == "objectInfo150.txt"]
     names = _object_names(files.read(table[0])) if table else ADE20K
-    return pairs, names, 1, 0
+    return _Found(pairs, names, 1, 0)
 
 
-def _voc(contents: Mapping[str, str], files: Any, split: str) -> Found | None:
-    top = _top(contents, "SegmentationClass")
-    if top is None:
+def _voc(contents: Mapping[str, str], files: Any) -> _Found | None:
+    if (top := _top(contents, "SegmentationClass")) is None:
         return None
-    lists = [n for n in contents if n.endswith(f"ImageSets/Segmentation/{split}.txt")]
-    if not lists:
-        raise HirelabError(f"there is no ImageSets/Segmentation/{split}.txt")
-    stems = files.read(lists[0]).decode(errors="replace").split()
-    images = _top(contents, "JPEGImages")
-    return [(f"{images}/{s}.jpg", f"{top}/{s}.png") for s in stems], VOC, 0, NO_LABEL
+    images, pairs = _top(contents, "JPEGImages"), {}
+    for split in ("train", "val"):
+        for table in (n for n in contents if n.endswith(f"ImageSets/Segmentation/{split}.txt")):
+            stems = files.read(table).decode(errors="replace").split()
+            pairs[split] = [(f"{images}/{s}.jpg", f"{top}/{s}.png") for s in stems]
+            break
+    if not pairs:
+        raise HirelabError(
+            f"{top} has no ImageSets/Segmentation/train.txt or val.txt beside: list the images of "
+            "each split there, one name a line"
+        )
+    return _Found(pairs, VOC, 0, NO_LABEL)
 
 
-def _top(contents: Mapping[str, str], folder: str) -> str | None:
+def _top(contents: Mapping[str, str], folder: str, below: str = "") -> str | None:
     """The path of the first folder of that name, or None."""
     for name in contents:
+        if not name.startswith(below):
+            continue
         parts = PurePosixPath(name).parts
         parts = parts if name.endswith("/") else parts[:-1]
         if folder in parts:

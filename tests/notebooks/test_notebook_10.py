@@ -1,0 +1,101 @@
+"""What notebook 10 says in prose is so; its numbers are computed here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+import hirelab as hl
+from hirelab.datasets.boxes import open_boxes
+from hirelab.datasets.label_maps import open_label_maps
+from hirelab.datasets.transforms import normalise
+from hirelab.dense.factory import bundled
+from hirelab.dense.padding import padding_effect
+from hirelab.dense.stages import stage_effect
+from hirelab.training.runs import open_network
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOK = ROOT / "notebooks" / "10_dense_prediction.ipynb"
+
+
+@pytest.fixture(scope="module")
+def prose() -> str:
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    return " ".join(c.source for c in cells if c.cell_type == "markdown").replace("*", "")
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return hl.load_dense("scenes.mask_rcnn")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return open_boxes("scenes", "val")
+
+
+def sides(images) -> np.ndarray:
+    boxes = np.array([one.box for objects in images.objects for one in objects])
+    return np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+
+
+def test_the_networks_are_as_described(prose, images):
+    info = bundled()["scenes.mask_rcnn"]
+    assert f"{info['parameters'] / 1e6:.1f} million parameters" in prose
+    assert f"learnt them from {len(open_boxes('scenes', 'train'))} pictures" in prose
+    assert f"the {len(images)} that follow" in prose
+
+
+def test_what_a_place_hears(prose, detector, images):
+    x = normalise([images.read(i) for i in range(8)])
+    seen = hl.focus(detector, (48, 32, 80, 64))
+    half = {
+        name: hl.receptive_field(seen, x, name).half_mass_side
+        for name in ("network.stages.0", "network.stages.3", "levels.0")
+    }
+    assert f"a square of {half['network.stages.0']:.0f} pixels" in prose
+    assert f"{half['levels.0']:.0f} pixels, wider than every box" in prose
+    assert 0.8 < half["levels.0"] / half["network.stages.3"] < 1  # "nearly as far"
+    own = sides(images)
+    assert f"The boxes are {own.min():.0f} to {own.max():.0f} pixels wide" in prose
+    assert own.max() < half["levels.0"]
+    assert seen.level == hl.focus(detector, (0, 0, 111, 111)).level == 0
+    assert hl.focus(detector, (0, 0, 112, 112)).level == 1
+
+
+def test_which_stage_could_be_missing(prose, detector, images):
+    values = stage_effect(detector, images, progress=False).values
+    whole, *without = values[:, 0]
+    assert f"from {whole:.0f} to {without[0]:.0f}" in prose
+    assert f"without stage 1 to {without[1]:.0f}" in prose
+    assert 66.5 < without[2] < 68.5  # "67 or 68": it lies at the edge, and machines round
+    assert abs(without[3] - whole) < 3  # "as before, within what 24 pictures can tell"
+    assert f"from {values[0, 2]:.0f} to {values[4, 2]:.0f}" in prose
+    pixels = stage_effect(hl.load_dense("scenes.fpn"), open_label_maps("scenes", "val")).values
+    assert f"{pixels[1, 0]:.0f} % mean IoU in place of {pixels[0, 0]:.0f}" in prose
+    assert pixels[1, 2:].max() < 1  # "no shape is left"
+
+
+def test_canvas_is_heard_in_the_middle_by_the_gate_alone():
+    names = {"Hire-MLP": "hire_mlp_atto.imagenette", "ResNet": "resnet18.imagenette_narrow"}
+    networks = {name: open_network(of)[0] for name, of in names.items()}
+    x, _ = hl.samples(7, img_size=96)
+    heard = padding_effect(networks, x, (96,))
+    masked = padding_effect({"Hire-MLP": networks["Hire-MLP"]}, x, (96,), masked=True)
+    assert heard.middle(0, 0, 0) > 0.1  # "everywhere from the first stage on"
+    assert heard.middle(1, 0, 0) < 0.001
+    assert masked.middle(0, 0, 0) < 0.02
+
+
+def test_shares_of_street_scenes_follow_from_the_documents(prose):
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    alone, padded = map(float, re.search(r"from ([\d.]+) to ([\d.]+) %", page).groups())
+    masked = float(re.search(r"([\d.]+) % are left", page)[1])
+    assert "a quarter of its mean IoU" in prose
+    assert 1 - padded / alone == pytest.approx(1 / 4, abs=0.03)
+    assert "with masked gates a twentieth" in prose
+    assert 1 - masked / alone == pytest.approx(1 / 20, abs=0.01)
