@@ -39,6 +39,11 @@ _TEMPLATE = """
 {%- endblock output_group -%}
 """
 
+# Where images are embedded, nbconvert repairs every piece of HTML by itself, and would close a
+# folded answer before its text: it goes through as paragraphs of characters that no notebook has.
+_FOLD = re.compile(r"<details><summary>(.*?)</summary>")
+_OPEN, _CLOSED, _END = "\ue000", "\ue001", "\ue002"
+
 # A frozen explorer says how high it is, also where it may not be asked: opened from a disk.
 _MAKE_ROOM = """<script>
 addEventListener("message", event => {
@@ -199,8 +204,14 @@ def _render(notebook: NotebookNode, folder: Path) -> str:
         exclude_output_prompt=True,
         exclude_anchor_links=True,
     )
-    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(folder)}})
-    return body
+    copy = nbformat.from_dict(notebook)
+    for cell in copy.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _FOLD.sub(rf"{_OPEN}\1{_CLOSED}", cell.source.replace("</details>", _END))
+    body, _ = exporter.from_notebook_node(copy, resources={"metadata": {"path": str(folder)}})
+    opened = r'<details class="answer"><summary>\1</summary>'
+    body = re.sub(f"<p>{_OPEN}(.*?){_CLOSED}</p>", opened, body)
+    return body.replace(f"<p>{_END}</p>", "</details>")
 
 
 def _still(

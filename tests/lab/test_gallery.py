@@ -394,3 +394,15 @@ def test_a_notebook_without_words_has_its_name_as_title():
     empty = card(new_notebook(), "07_name")
     assert (empty.title, empty.question, empty.thumbnail) == ("07_name", "", None)
     assert not re.search("<img", _card_html(empty))
+
+
+def test_an_answer_in_words_is_folded_with_all_that_it_says(tmp_path, monkeypatch):
+    monkeypatch.setattr("hirelab.lab.frozen.frozen_explorers", list)
+    text = (
+        "# One\n\n<details><summary>The answer</summary>\n\nIt is **52**.\n\nAnd wide.\n\n"
+        "</details>\n\nNext."
+    )
+    path = store(tmp_path / "00_a.ipynb", new_markdown_cell(text))
+    write_gallery([path], tmp_path / "out")
+    folded = Page(tmp_path / "out" / "00_a.html").folded
+    assert [part for part in folded if part] == ["The answer", "It is", "52", ".", "And wide."]
