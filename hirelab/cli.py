@@ -37,7 +37,10 @@ class _Parser(argparse.ArgumentParser):
 
     def refuse(self, command: str, arguments: Sequence[str]) -> NoReturn:
         """End with a sentence on what a command does not take, with near names for an option."""
-        parser: argparse.ArgumentParser = self.commands.choices[command]
+        found: Any = self
+        for word in command.split():  # "dense train" is a command of a command
+            found = found.commands.choices[word]
+        parser: argparse.ArgumentParser = found
         first = arguments[0]
         if first.startswith("-"):
             known = [name for name in parser._option_string_actions if name.startswith("--")]
@@ -306,7 +309,7 @@ def _parser() -> _Parser:
     for name, argument, text in (
         ("list", None, "What is known by name, and what of it is here."),
         ("get", "name", "Download a data set from its publisher, or go on with it."),
-        ("check", "source", "Read every image of a data set, a folder or a zip."),
+        ("check", "source", "Read every image and label of a data set, a folder or a zip."),
         ("where", "name", "Print where a data set lies."),
     ):
         action = actions.add_parser(name, help=text, description=text)

@@ -75,6 +75,10 @@ def test_wrong_arguments_exit_with_2(arguments, capsys):
             "more words is more than hirelab info takes; `hirelab info --help` says",
         ),
         (["data", "list", "--al"], "no option '--al'"),
+        (
+            ["dense", "train", "--task=detection", "--data=x", "--out=y", "--untraned"],
+            "no option '--untraned'. Did you mean '--untrained'",
+        ),
     ],
 )
 def test_a_mistyped_option_gets_near_ones(arguments, said, capsys):
@@ -258,7 +262,7 @@ def test_info_says_which_data_sets_it_recognises(monkeypatch, tmp_path):
     assert printed.endswith(
         f"\ndata sets imagenette-320: {first}/imagenette2-320\n"
         f" tinyimagenet: {second}/tiny-imagenet-200.zip\n"
-        " not here: imagenette, imagenette-full, imagenet"
+        " not here: imagenette, imagenette-full, imagenet, coco, ade20k, camvid, voc"
     )
 
 
@@ -285,6 +289,17 @@ def test_data_lists_finds_and_checks(monkeypatch, tmp_path, capsys):
     assert cli.main(["data", "check", "imagenette"]) == 1  # not as many as published
     assert cli.main(["data", "where", "imagenete"]) == 2
     assert "Did you mean 'imagenette'" in capsys.readouterr().err
+
+
+def test_data_get_says_where_a_publisher_has_what_it_does_not_bring(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HIRELAB_DATA", str(tmp_path))
+    monkeypatch.setenv("HIRELAB_CACHE", str(tmp_path / "own"))
+    assert cli.main(["data", "get", "coco"]) == 2
+    said = capsys.readouterr().err
+    for part in ("images.cocodataset.org", "20,400 MB", "CC BY 4.0", "put a folder coco/ with tra"):
+        assert part in said
+    assert cli.main(["data", "check", "scenes"]) == 0
+    assert "boxes" in capsys.readouterr().out
 
 
 # bench

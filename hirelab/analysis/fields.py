@@ -372,8 +372,15 @@ def compare_fields(fields: Mapping[str, ReceptiveField]) -> FieldComparison:
     points, positions, paths and networks are what one compares.)
 
     Raises:
-        HirelabError: for no field.
+        HirelabError: for no field, or something else than fields by name.
     """
+    if not isinstance(fields, Mapping) or any(
+        not isinstance(field, ReceptiveField) for field in fields.values()
+    ):
+        raise HirelabError(
+            f"compare_fields got a {type(fields).__name__} of something else than fields; give "
+            '{"name": field, ...} with fields of hirelab.receptive_field.'
+        )
     if not fields:
         raise HirelabError("compare_fields got no field; give at least one, by name.")
     kept = list(fields.values())

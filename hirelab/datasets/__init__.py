@@ -4,7 +4,10 @@ images      opens one image, whatever it comes as
 transforms  from images to a network's input, and back
 samples     many images, ready for a network
 crops       a small labelled set, cut here from photographs
+scenes      a small set with boxes and labelled pixels, generated here
 subsets     labelled images: data sets by name, folders of class folders, zips
+boxes       images with boxes and masks, in COCO's form
+label_maps  images with a class for every pixel, in the layouts that are in use
 download    brings a data set from its publisher
 check       reads a whole data set and says what is wrong with it
 cache       labelled images decoded once, for training

@@ -28,7 +28,7 @@ from PIL import Image
 
 from .._shared.errors import HirelabError
 from .images import open_image
-from .subsets import locate, open_files, quote_first, refuse
+from .subsets import locate, open_files, quote_first, refuse, visible
 
 __all__ = ["Box", "BoxedImages", "has_boxes", "open_boxes"]
 
@@ -182,7 +182,7 @@ def open_boxes(
     """
     path = locate(source)
     files = open_files(path, "a folder or a zip of images and a JSON file in COCO's form")
-    contents = dict(files.listing())
+    contents = visible(files)
     table, whole = _json_of(contents, split, path)
     text = _read(files, table)
     content = _parsed(text, table, wrong)
@@ -236,16 +236,13 @@ def open_boxes(
 
 
 def has_boxes(files: Any) -> bool:
-    """Whether `open_boxes` would find a JSON file that is meant to be of COCO's form, right or not.
+    """Whether a JSON file is meant to be of COCO's form, right or not: by its name, or by boxes.
 
     Args:
         files: as `subsets.open_files` gives them.
     """
-    tables = _tables(name for name, _ in files.listing())
-    return any(
-        "instances" in name or b'"annotations"' in (text := _read(files, name)) or b'"bbox"' in text
-        for name in tables
-    )
+    tables = _tables(visible(files))
+    return any("instances" in name or b'"bbox"' in _read(files, name) for name in tables)
 
 
 def _read(files: Any, name: str) -> bytes:
@@ -260,7 +257,7 @@ def _tables(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in names:
         path = PurePosixPath(name)
-        if path.suffix.lower() == ".json" and not any(part.startswith(".") for part in path.parts):
+        if path.suffix.lower() == ".json":
             found[name] = next(filter(None, map(_split, (path.stem, path.parent.name))), "")
     # captions and keypoints lie beside the instances in COCO as published
     return {n: s for n, s in found.items() if "instances" in n} or found
@@ -383,8 +380,9 @@ def _box(
 def _area(one: Mapping[str, Any], box: tuple[float, float, float, float]) -> float:
     """The area that an annotation states; that of its box where it states none."""
     stated = one.get("area")
-    usable = isinstance(stated, int | float) and stated > 0
-    return float(stated if usable else (box[2] - box[0]) * (box[3] - box[1]))
+    if isinstance(stated, int | float) and stated > 0:
+        return float(stated)
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _places(

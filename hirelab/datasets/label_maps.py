@@ -30,7 +30,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .._shared.errors import HirelabError
 from .images import open_image, suffixes
-from .subsets import locate, open_files, quote_first, refuse
+from .subsets import locate, open_files, quote_first, refuse, visible
 
 __all__ = ["NO_LABEL", "LabelMaps", "label_map_splits", "open_label_maps"]
 
@@ -153,7 +153,7 @@ def open_label_maps(
     """
     path = locate(source)
     files = open_files(path, "a folder or a zip of images and label maps")
-    contents = _contents(files)
+    contents = visible(files)
     found = _find(contents, files)
     if found is None:
         raise HirelabError(
@@ -162,7 +162,9 @@ def open_label_maps(
             "/ beside annotations/ (ADE20K), or JPEGImages/ beside SegmentationClass/ (VOC)"
         )
     if split not in found.pairs:
-        raise HirelabError(f"{path}: there is no split {split!r}; there is {', '.join(found.pairs)}")
+        raise HirelabError(
+            f"{path}: there is no split {split!r}; there is {', '.join(found.pairs)}"
+        )
     pairs = found.pairs[split]
     for which, what in ((0, "are listed and not there"), (1, "have no label map")):
         lacking = [pair[0] for pair in pairs if pair[which] not in contents]
@@ -194,17 +196,8 @@ def label_map_splits(files: Any) -> tuple[str, ...]:
     Raises:
         HirelabError: classes.txt is without a name or has too many.
     """
-    found = _find(_contents(files), files)
+    found = _find(visible(files), files)
     return tuple(found.pairs) if found else ()
-
-
-def _contents(files: Any) -> dict[str, str]:
-    """{path inside: what tells its content from another}, without what is hidden."""
-    return {
-        name: content
-        for name, content in files.listing()
-        if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
-    }
 
 
 @dataclass(frozen=True)

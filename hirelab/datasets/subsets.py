@@ -98,7 +98,9 @@ class DataSet:
     @property
     def takes(self) -> str:
         """What a download takes, "248 MB"; or that it is not known."""
-        return f"{self.megabytes:,} MB" if self.megabytes else "of a size that is not stated"
+        if not self.megabytes:
+            return "of a size that is not stated"
+        return f"{'' if self.url else 'about '}{self.megabytes:,} MB"
 
 
 def _imagenette(size: str, suffix: str, megabytes: int, *packs: str) -> DataSet:
@@ -113,6 +115,10 @@ def _imagenette(size: str, suffix: str, megabytes: int, *packs: str) -> DataSet:
         megabytes,
         (*packs, Path(url).stem, Path(url).name),
     )
+
+
+def _or_zip(*names: str) -> tuple[str, ...]:
+    return (*names, *(f"{name}.zip" for name in names))
 
 
 _VOC = DATASET_YEAR_DICT["2012"]  # the publisher's, kept by torchvision
@@ -168,7 +174,7 @@ DATA_SETS: dict[str, DataSet] = {
             "COCO 2017: everyday scenes, objects with boxes and masks",
             *(80, 118_287, 5_000),
             *("", "", 20_400),
-            ("coco", "coco2017", "coco-2017", "COCO", "COCO2017", "coco.zip", "coco2017.zip"),
+            _or_zip("coco", "coco2017", "COCO", "COCO2017"),
             "annotations CC BY 4.0; the images are of Flickr, each under its owner's terms",
             tasks=("boxes",),
             at="at images.cocodataset.org as zips/train2017.zip, zips/val2017.zip and "
@@ -182,10 +188,7 @@ DATA_SETS: dict[str, DataSet] = {
             "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
             "7328b3957e407ddae1d3cbf487f149ef",
             967,
-            (
-                *("ADEChallengeData2016", "ADEChallengeData2016.zip"),
-                *("ade20k", "ADE20K", "ade20k.zip", "ADE20K.zip"),
-            ),
+            _or_zip("ADEChallengeData2016", "ade20k", "ADE20K"),
             "images for non-commercial research and teaching only; annotations BSD 3-clause",
             tasks=("pixels",),
         ),
@@ -208,10 +211,7 @@ DATA_SETS: dict[str, DataSet] = {
             _VOC["url"],
             _VOC["md5"],
             2_000,
-            (
-                *("VOCtrainval_11-May-2012", "VOCdevkit/VOC2012", "VOC2012", "voc2012", "voc"),
-                *("VOC2012.zip", "voc2012.zip", "voc.zip"),
-            ),
+            _or_zip("VOCtrainval_11-May-2012", "VOCdevkit/VOC2012", "VOC2012", "voc2012", "voc"),
             "the images are of Flickr, to be used by Flickr's terms",
             tasks=("pixels",),
         ),
@@ -409,6 +409,16 @@ def open_files(path: Path, wanted: str) -> _Folder | _Zip:
     return _Folder(path) if path.is_dir() else _Zip(path)
 
 
+def visible(files: _Folder | _Zip) -> dict[str, str]:
+    """{path inside: what tells its content from another}, without what is hidden."""
+    return {n: content for n, content in files.listing() if not _hidden(PurePosixPath(n))}
+
+
+def _hidden(path: PurePosixPath) -> bool:
+    """Whether a file or folder, or one that it lies in, begins with a dot or is macOS's own."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
 SPLITS = ("train", "val", "test")
 """Folders that are taken for a split where class folders lie in them."""
 
@@ -449,7 +459,7 @@ def layout(path: Path) -> Layout:
     outside, others = [], 0
     for name, content in entries:
         entry = PurePosixPath(name)
-        if any(part.startswith(".") or part == "__MACOSX" for part in entry.parts):
+        if _hidden(entry):
             continue
         is_folder, is_image = name.endswith("/"), entry.suffix.lower() in suffixes()
         within = entry.parts if is_folder else entry.parts[:-1]

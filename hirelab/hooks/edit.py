@@ -82,7 +82,13 @@ def fix(**weights: float | Tensor) -> Edit:
                     f"{point.name} weighs {', '.join(point.branches)}; it has no branch {branch!r}."
                 )
         for branch, weight in weights.items():
-            value[..., point.branches.index(branch)] = weight
+            try:
+                value[..., point.branches.index(branch)] = weight
+            except RuntimeError:
+                raise HirelabError(
+                    f"{branch} is a tensor of shape {tuple(torch.as_tensor(weight).shape)}; "
+                    f"{point.name} has {value.shape[-2]} channels: give a number, or one for each."
+                ) from None
         return value
 
     return Edit(act, f"fix({', '.join(f'{k}={_shown(v)}' for k, v in weights.items())})")

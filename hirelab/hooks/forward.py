@@ -47,6 +47,8 @@ def check_images(x: object) -> Tensor:
             f"The input holds {x.dtype}; give normalised real numbers (hirelab.samples, or "
             "hirelab.datasets.normalise)."
         )
+    if x.layout != torch.strided:
+        raise HirelabError(f"The input is a tensor of {x.layout}; give a dense one, x.to_dense().")
     return check_finite(x)
 
 
@@ -111,9 +113,28 @@ def check_logits(output: object, n: int, model: nn.Module) -> Tensor:
 # ------------------------------------------------------------------ the network's mode
 
 
+def check_module(model: object) -> nn.Module:
+    """The network itself.
+
+    Raises:
+        HirelabError: for anything that is no network, such as its class or None.
+    """
+    if not isinstance(model, nn.Module):
+        given = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise HirelabError(
+            f"The network is {given}; give a torch.nn.Module, such as hirelab.create returns."
+        )
+    return model
+
+
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no checkpointing; afterwards every module as it was, error or not."""
+    """Evaluation mode and no checkpointing; afterwards every module as it was, error or not.
+
+    Raises:
+        HirelabError: for anything that is no network.
+    """
+    check_module(model)
     training = [(m, m.training) for m in model.modules()]
     # A checkpointed part would run again in the backward pass, and with it what listens there.
     saving: list[Any] = [

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from .._shared.checks import check_choice, check_whole
 from .._shared.errors import HirelabError, unknown
-from .forward import at_least_float32
+from .forward import at_least_float32, check_module
 from .points import Point, Probe, Probed, UnknownPoint, describing
 
 LAYOUTS = ("NCHW", "NHWC", "NLC", "NCL")
@@ -49,7 +49,7 @@ def resolve(model: nn.Module, point: str) -> str:
         UnknownPoint: for no such name, with near ones; and for a module inside a branch's cut
             line, which only the branch's probes can bring back to places.
     """
-    modules = dict(model.named_modules())
+    modules = dict(check_module(model).named_modules())
     if isinstance(modules.get(f"{point}.out"), Probe):
         return f"{point}.out"
     if not isinstance(point, str) or not point or point not in modules:
@@ -74,7 +74,7 @@ def default_point(model: nn.Module) -> str:
     Raises:
         HirelabError: for a network that says neither.
     """
-    if isinstance(dict(model.named_children()).get("features"), Probe):
+    if isinstance(dict(check_module(model).named_children()).get("features"), Probe):
         return "features"
     try:
         return resolve(model, listed_maps(model)[-1])

@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from inspect import signature
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -205,13 +206,21 @@ class Attachment:
 
 @dataclass(frozen=True)
 class _Hook:
-    """A forward hook that can say what it is."""
+    """A forward hook that can say what it is, and acts at the module that it was made for alone.
+
+    A copy of a network takes the hooks of the original along, and nobody could remove them there.
+    """
 
     label: str
     act: Callable[[nn.Module, Tensor], Tensor | None]
+    home: int = 0  # the module's id; 0 before it is attached
 
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
-        return self.act(module, output)
+        return self.act(module, output) if id(module) == self.home else None
+
+
+DEEPEST = 3
+"""Passes inside each other in which one edit may be at work."""
 
 
 class _Stop(Exception):
@@ -298,7 +307,8 @@ def _hooks(model: nn.Module, hooks: Mapping[str, _Hook]) -> Iterator[None]:
     with ExitStack() as stack:
         known = probes(model)
         for name, hook in hooks.items():
-            handle = known[name].register_forward_hook(hook)
+            probe = known[name]
+            handle = probe.register_forward_hook(replace(hook, home=id(probe)))
             stack.callback(handle.remove)
         yield
 
@@ -315,7 +325,8 @@ def run_with_cache(
 
     Args:
         x: the network's input, (B, C, H, W), finite.
-        points: a pattern or several, see `match`.
+        points: a pattern or several, see `match`. In a wrapper (DataParallel, Sequential), which
+            lacks this as a method, names begin with the wrapper's own.
         grad: keep the tensors in the autograd graph. Otherwise the pass builds no graph at all.
         stop_early: end the pass after the last wanted point; the logits are then None.
 
@@ -352,20 +363,43 @@ def run_with_cache(
     return logits, Cache(values, described)
 
 
-@contextmanager
-def edits(model: nn.Module, changes: Mapping[str, EditFunction]) -> Iterator[None]:
+def edits(model: nn.Module, changes: Mapping[str, EditFunction]) -> AbstractContextManager[None]:
     """Edit points while the block runs: ``{pattern: edit}``, see `hirelab.edit` for ready ones.
 
     An edit is called as ``edit(value, point)`` with a copy of the tensor and returns the tensor to
     go on with, of the same shape and type. When several patterns mean one point, they act in the
-    order given. The edits end with the block, error or not.
+    order given. The edits end with the block, error or not. What this returns can be kept and
+    entered again, also inside itself; it then acts once for each time. An edit may run the same
+    network, on another image say, and has to leave that pass alone: it is called there too.
 
     Raises:
         UnknownPoint, HirelabError: before anything is attached, for a pattern that means nothing
             and for an edit that cannot be called.
         HirelabError: during the pass, when an edit returns something else than a tensor of the
-            same shape, dtype and device; the message names the point.
+            same shape, dtype and device, and when it runs the network without end; the message
+            names the point.
     """
+    return _Edits(model, dict(changes))
+
+
+class _Edits(AbstractContextManager[None]):
+    """What `edits` returns: enters anew every time."""
+
+    def __init__(self, model: nn.Module, changes: Mapping[str, EditFunction]) -> None:
+        self._model, self._changes = model, changes
+        self._entered: list[AbstractContextManager[None]] = []
+
+    def __enter__(self) -> None:
+        inner = _editing(self._model, self._changes)
+        inner.__enter__()
+        self._entered.append(inner)
+
+    def __exit__(self, *error: Any) -> None:
+        self._entered.pop().__exit__(*error)
+
+
+@contextmanager
+def _editing(model: nn.Module, changes: Mapping[str, EditFunction]) -> Iterator[None]:
     planned = [(name, edit) for pattern, edit in changes.items() for name in match(model, pattern)]
     for pattern, edit in changes.items():
         if not _takes_value_and_point(edit):
@@ -377,8 +411,21 @@ def edits(model: nn.Module, changes: Mapping[str, EditFunction]) -> Iterator[Non
         describe = stack.enter_context(describing(model, [name for name, _ in planned]))
 
         def change(name: str, edit: EditFunction) -> _Hook:
+            running: list[int] = []  # threads in which this edit runs now, once for each pass
+
             def act(module: nn.Module, output: Tensor) -> Tensor:
-                result = edit(output.clone(), describe(name, output))
+                own = get_ident()
+                if running.count(own) >= DEEPEST:
+                    raise HirelabError(
+                        f"The edit at {name} runs the network that it edits, is called there again "
+                        "and would never end; run the network before the edit, or let the edit "
+                        "return its value where it is called from its own pass."
+                    )
+                running.append(own)
+                try:
+                    result = edit(output.clone(), describe(name, output))
+                finally:
+                    running.remove(own)
                 _check_edit(name, output, result)
                 return result
 
@@ -441,6 +488,8 @@ def attached(model: nn.Module) -> list[Attachment]:
         for name, probe in probes(model).items()
         for kind in ("forward_pre", "forward", "backward_pre", "backward")
         for hook in getattr(probe, f"_{kind}_hooks").values()
+        # a copy of a network has the hooks of the original, which do nothing there
+        if not (isinstance(hook, _Hook) and hook.home != id(probe))
     ]
 
 

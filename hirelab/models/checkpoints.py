@@ -117,9 +117,34 @@ def unwrap(checkpoint: Any) -> State:
             f"The checkpoint's entry {strange[0]!r} is no named tensor; expected names and "
             "tensors, bare or under 'model' or 'state_dict'."
         )
+    for key, value in state.items():
+        _check_held(key, value)
     state = {_WRAPPERS.sub("", key): value for key, value in state.items()}
     backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k[:9] == "backbone."}
     return backbone or state
+
+
+def _check_held(key: str, value: Tensor) -> None:
+    """Make sure that a file holds the numbers that a tensor claims to have.
+
+    Raises:
+        HirelabError: a sparse tensor, one without data, or one whose shape repeats the same few
+            numbers: a few bytes could claim more memory than a machine has.
+    """
+    name = _printable(str(key))
+    if value.layout != torch.strided or value.is_meta or value.is_quantized:
+        kind = "without data" if value.is_meta else f"of {value.layout}"
+        kind = "quantised" if value.is_quantized else kind
+        raise HirelabError(
+            f"The checkpoint's entry {name} is a tensor {kind}; expected plain dense tensors: save "
+            "the network's own state_dict()."
+        )
+    held = value.untyped_storage().nbytes() // max(1, value.element_size())
+    if value.numel() > held:
+        raise HirelabError(
+            f"The checkpoint's entry {name} claims {value.numel():,} numbers and holds {held:,}; "
+            "expected whole tensors: save them with .contiguous()."
+        )
 
 
 def checkpoint_filter_fn(checkpoint: Any, model: nn.Module | None = None) -> State:
@@ -194,7 +219,7 @@ def architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
         raise HirelabError(f"These are not the weights of a Hire-MLP: the names begin {some} ...")
     blocks: dict[int, int] = {}
     for key in state:
-        if m := re.match(r"stages\.(\d+)\.blocks\.(\d+)\.", key):
+        if m := re.match(r"stages\.(\d{1,6})\.blocks\.(\d{1,6})\.", key):
             blocks[int(m[1])] = max(blocks.get(int(m[1]), 0), int(m[2]) + 1)
     dim, in_chans = _shape(state, "stem.conv.weight")[:2]
     dims, regions, hidden, branches, layers = [], [], [], [], 2
@@ -211,7 +236,9 @@ def architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
             layers = sum(1 for k in state if re.match(rf"{hire}\.{axes[0]}\.mix\.fc\d+\.weight", k))
         mlp = f"stages.{i}.blocks.0.mlp.fc1.weight"
         hidden.append(_shape(state, mlp)[0] if mlp in state else 4 * dim)
-    if sorted(blocks) != list(range(len(blocks))) or not branches:
+    # a number in a name could claim any number of blocks; each has an entry at least
+    beyond = sum(blocks.values()) > len(state)
+    if beyond or sorted(blocks) != list(range(len(blocks))) or not branches:
         raise HirelabError("These are not the weights of a Hire-MLP: its blocks are not complete.")
     found = {
         "in_chans": in_chans,
@@ -243,6 +270,16 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     Raises:
         HirelabError: for missing, unexpected or misshapen entries: how many, and the first of each.
     """
+    check_fits(model, state, what)
+    model.load_state_dict(dict(state))
+
+
+def check_fits(model: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Make sure that a state has the entries of a network, each of its shape.
+
+    Raises:
+        HirelabError: for missing, unexpected or misshapen entries: how many, and the first of each.
+    """
     own = model.state_dict()
     shapes = {k: (tuple(v.shape), tuple(own[k].shape)) for k, v in state.items() if k in own}
     faults = {
@@ -259,4 +296,3 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
             f"{', '.join(wrong)}; the file is incomplete, of another network, or an argument "
             "contradicts it."
         )
-    model.load_state_dict(dict(state))

@@ -12,9 +12,10 @@ from typing import Any, cast
 import timm
 import torch
 
+from .._shared.checks import check_whole
 from .._shared.errors import HirelabError, unknown
 from ..hooks.forward import model_name
-from .checkpoints import architecture, checkpoint_filter_fn, load_into, read
+from .checkpoints import architecture, check_fits, checkpoint_filter_fn, load_into, read
 from .hire_mlp import HireMLP, default_cfgs
 
 
@@ -35,6 +36,8 @@ def model_names(pretrained: bool = False) -> list[str]:
 def seeded(seed: int | None) -> Iterator[None]:
     """Weights that are drawn inside follow from ``seed``, and PyTorch's own random state is
     afterwards as it was; None changes nothing."""
+    if seed is not None:
+        seed = check_whole("seed", seed, -(2**63), 2**64 - 1)
     devices = range(torch.cuda.device_count())  # manual_seed seeds them too
     with torch.random.fork_rng(devices=devices, enabled=seed is not None):
         if seed is not None:
@@ -100,12 +103,15 @@ def load(path: str | Path, **kwargs: Any) -> HireMLP:
     """
     state = checkpoint_filter_fn(read(path))
     found = architecture(state)
-    model = HireMLP(**{**found, **kwargs})
     if found["stage_norms"] and "norm.weight" not in state:
         # a segmentation backbone normalises its last stage by that stage's own norm
         last = f"stage_norms.{len(found['dims']) - 1}."
         own = {k: v for k, v in state.items() if k.startswith(last)}
         state |= {k.replace(last, "norm."): v for k, v in own.items()}
+    # without numbers first: shapes that do not agree could ask for more memory than there is
+    with torch.device("meta"):
+        check_fits(HireMLP(**{**found, **kwargs}), state, str(path))
+    model = HireMLP(**{**found, **kwargs})
     load_into(model, state, str(path))
     return model.eval()
 

@@ -191,6 +191,7 @@ class Explorer:
             HirelabError: for settings that are impossible.
         """
         settings = settings or self._settings
+        self._check_settings(settings)
         self._settle(dataclasses.asdict(settings), strict=self._fields)
         self._check_whole(settings)
         return self.draw(settings, self.measure(settings))
@@ -233,6 +234,14 @@ class Explorer:
             if wrong:
                 raise HirelabError(wrong)
         return self.Settings(**values)
+
+    def _check_settings(self, settings: object) -> None:
+        """An error in one sentence for what are no settings of this explorer."""
+        if not isinstance(settings, self.Settings):
+            raise HirelabError(
+                f"The settings are {settings!r}; give {type(self).__name__}.Settings(...), or "
+                "nothing for the current ones."
+            )
 
     def _check_whole(self, settings: Any) -> None:
         """An error in one sentence for a combination that is impossible."""
@@ -296,6 +305,12 @@ class Explorer:
                 combinations, and when none of them is possible.
         """
         self._check_names(over)
+        for name, options in over.items():
+            if isinstance(options, str) or not isinstance(options, Iterable):
+                raise HirelabError(
+                    f"{name} is {options!r}; give all values that it shall have on the page, such "
+                    f"as {name}=[{options!r}, ...]."
+                )
         values = {name: list(options) for name, options in over.items()}
         count = math.prod(map(len, values.values()))
         if not 2 <= count <= 240:

@@ -117,7 +117,10 @@ def test_a_segmentation_that_is_none_is_said(shape):
         (lambda c: c["annotations"][0].update(bbox=[1, 2]), "four numbers"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, float("nan"), 3]), "bbox"),
         (lambda c: c["images"].append(dict(c["images"][0])), "same id"),
-        (lambda c: c["categories"].append({"id": 3, "name": "x"}), "two with the same id"),
+        (
+            lambda c: c["categories"].append({"id": 3, "name": "x"}),
+            "two of categories have the same id",
+        ),
         (lambda c: c["images"][0].update(file_name="gone.png"), r"1 of 5 images .*gone\.png"),
     ],
 )
@@ -139,3 +142,96 @@ def test_no_json_and_a_strange_split_are_said(tmp_path):
         open_boxes(tmp_path, "train")
     with pytest.raises(HirelabError, match="'train' and 'val'"):
         open_boxes(tmp_path, "test")
+
+
+def test_a_crowd_is_kept_as_one(tmp_path, content):
+    content["annotations"][0].update(
+        iscrowd=1, segmentation={"size": [12, 20], "counts": [36, 12, 192]}
+    )
+    found = open_boxes(write(tmp_path, content), "train")
+    (one,) = found.objects[0]
+    assert one.crowd
+    assert found.masks(0).sum() == 12
+
+
+def test_an_image_of_a_few_pixels_is_read_as_it_is(tmp_path, content):
+    content["images"][0].update(width=3, height=2)
+    content["annotations"] = [annotation(1, 0, 3, [1, 0, 1, 2], segmentation=None)]
+    folder = write(tmp_path, content)
+    Image.new("RGB", (3, 2)).save(folder / "images" / "0.png")
+    found = open_boxes(folder, "train")
+    assert found.read(0).size == (3, 2)
+    assert found.masks(0).tolist() == [[[0, 1, 0], [0, 1, 0]]]
+
+
+def test_an_unreadable_image_is_named(tmp_path, content):
+    found = open_boxes(write(tmp_path, content), "train")
+    (tmp_path / "images" / "0.png").write_bytes(b"no image")
+    with pytest.raises(HirelabError, match=r"images/0\.png cannot be read: .* give an image file"):
+        found.read(0)
+
+
+def test_folders_named_by_splits_hold_them(tmp_path, content):
+    for split in ("train", "valid", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(content))
+        for i in range(6):
+            Image.new("RGB", (20, 12)).save(tmp_path / split / f"{i}.png")
+    for split, folder in (("train", "train"), ("val", "valid")):
+        found = open_boxes(tmp_path, split)
+        assert found.names == tuple(f"{folder}/{i}.png" for i in range(6))
+
+
+def test_the_file_of_one_split_is_not_cut_for_the_other(tmp_path, content):
+    folder = write(tmp_path, content, "instances_val2017.json")
+    assert len(open_boxes(folder, "val")) == 6
+    with pytest.raises(HirelabError, match=r"'train' in it, or one alone .* 'instances_val2017"):
+        open_boxes(folder, "train")
+    (folder / "instances_val2017.json").rename(folder / "instances_trainval.json")
+    assert [len(open_boxes(folder, split)) for split in ("train", "val")] == [5, 1]
+
+
+def test_a_split_without_an_image_is_said(tmp_path, content):
+    del content["images"][2:]
+    with pytest.raises(
+        HirelabError, match="no image of the split 'val': it lists 2, and every fif"
+    ):
+        open_boxes(write(tmp_path, content), "val")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda c: c.update(annotations=None), "lacks annotations: COCO's form has lists of"),
+        (lambda c: c.update(categories=[]), "no categories: list one for each class"),
+        (lambda c: c["images"][0].update(id="a"), "an id of images is 'a'; give whole numbers"),
+        (lambda c: c["images"][0].update(width="20"), "image 0 has width and height '20' and 12"),
+        (lambda c: c["images"][0].update(height=0), "image 0 has width and height 20 and 0"),
+        (lambda c: c["images"][0].pop("width"), "number 0 of images lacks width"),
+    ],
+)
+def test_a_table_that_is_none_is_said_even_if_faults_are_collected(tmp_path, content, spoil, said):
+    spoil(content)
+    with pytest.raises(HirelabError, match=said):
+        open_boxes(write(tmp_path, content), "train", [].append)
+
+
+def test_what_can_be_left_out_is_left_out_where_faults_are_collected(tmp_path, content):
+    content["annotations"] += [
+        annotation(3, 0, 77, [2, 3, 6, 6]),
+        annotation(4, [0], 3, [2, 3, 6, 6]),
+        annotation(5, 0, 3, [2, 3, 6]),
+        {"id": 6, "image_id": 0},
+    ]
+    content["images"][2]["file_name"] = "gone.png"
+    faults = []
+    found = open_boxes(write(tmp_path, content), "train", faults.append)
+    assert found.ids == (0, 9, 27, 45)
+    assert [len(some) for some in found.objects] == [1, 1, 0, 0]
+    assert len(faults) == 5
+    for fault, said in zip(
+        faults,
+        ("number 5 of annotations lacks", "category 77", "image [0]", "annotation 5", "gone.png"),
+        strict=True,
+    ):
+        assert said in fault

