@@ -240,8 +240,8 @@ def _parser() -> _Parser:
         "--pad",
         type=_at_least(0),
         default=0,
-        help="of a segmenter: pixels of empty canvas right of and below each image, as a larger "
-        "image in its batch would bring (%(default)s)",
+        help="pixels of empty canvas right of and below each image, as a larger image in its batch "
+        "would bring (%(default)s)",
     )
     dense_evaluate.add_argument(
         "--masked",

@@ -34,8 +34,8 @@ from ..datasets.transforms import normalise
 from ..hooks.forward import eval_mode
 from ..results import Result
 from .detection import Detector
-from .padding import image_gates
-from .predictions import MASK_THRESHOLD
+from .padding import image_gates, larger_canvas
+from .predictions import MASK_THRESHOLD, image_share
 from .segmentation import Segmenter
 
 __all__ = ["Detections", "PixelEvaluation", "evaluate_detector", "evaluate_segmenter"]
@@ -58,6 +58,8 @@ class Detections(Result):
         class_ap: box ap of each class.
         images: how many were evaluated.
         data_fingerprint: of the images, see `BoxedImages`.
+        pad: pixels of empty canvas right of and below every scaled image; ``masked``: the gates of
+            a Hire-MLP averaged over the image alone.
     """
 
     classes: list[str]
@@ -66,6 +68,8 @@ class Detections(Result):
     class_ap: list[float]
     images: int
     data_fingerprint: str
+    pad: int = 0
+    masked: bool = False
 
     def by_class(self) -> dict[str, float]:
         """{class: box ap}; NaN for a class without an object."""
@@ -77,7 +81,14 @@ class Detections(Result):
         for kind, values in (("box", self.box), ("mask", self.mask)):
             if values:
                 rows.append((kind, *(f"{values[n]:.1f}" for n in names)))
-        return f"COCO AP on {self.images:,} images\n{table(rows)}"
+        how = _canvas_words(self.pad, self.masked)
+        return f"COCO AP on {self.images:,} images{how}\n{table(rows)}"
+
+
+def _canvas_words(pad: int, masked: bool) -> str:
+    """How images were laid on a canvas, as a result says it."""
+    words = f" on a canvas {pad} pixels larger" if pad else ""
+    return words + (", which the gates do not hear" if masked else "")
 
 
 _STATS = ("ap", "ap50", "ap75", "small", "medium", "large")
@@ -85,7 +96,13 @@ _STATS = ("ap", "ap50", "ap75", "small", "medium", "large")
 
 @torch.no_grad()
 def evaluate_detector(
-    model: Detector, images: BoxedImages, *, masks: bool = True, progress: bool = True
+    model: Detector,
+    images: BoxedImages,
+    *,
+    masks: bool = True,
+    pad: int = 0,
+    masked: bool = False,
+    progress: bool = True,
 ) -> Detections:
     """Average precision of a detector, as pycocotools computes it from all objects.
 
@@ -93,6 +110,9 @@ def evaluate_detector(
 
     Args:
         masks: also of masks, where the detector gives them.
+        pad: pixels of empty canvas right of and below the scaled image, as beside a larger image in
+            a batch. A network that sees the image alone would answer the same.
+        masked: the gates of a Hire-MLP average over the image alone, see `image_gates`.
         progress: show a bar, where stderr is a terminal.
 
     Raises:
@@ -103,9 +123,9 @@ def evaluate_detector(
         raise HirelabError(f"{images.source}: {images.split!r} has no object to be found")
     masks = masks and model.kind == "mask_rcnn"
     found: list[dict[str, Any]] = []
-    with eval_mode(model):
+    with eval_mode(model), larger_canvas(model, pad) if pad else contextlib.nullcontext():
         for index in _share(len(images), progress):
-            found += _found(model, images, index, masks)
+            found += _found(model, images, index, masks, masked)
     found = _gathered(found)
     truth = _truth(images, masks)
     box = _precision(truth, found, "bbox")
@@ -119,16 +139,21 @@ def evaluate_detector(
         each,
         len(images),
         images.fingerprint,
+        pad,
+        masked,
     )
 
 
-def _found(model: Detector, images: BoxedImages, index: int, masks: bool) -> list[dict[str, Any]]:
+def _found(
+    model: Detector, images: BoxedImages, index: int, masks: bool, masked: bool
+) -> list[dict[str, Any]]:
     """What a detector finds on an image, in COCO's form."""
     from pycocotools import mask as coco
 
     image = images.read(index)
     x = normalise([image]).to(next(model.parameters()).device)
-    one = {name: values.cpu() for name, values in model([x[0]])[0].items()}
+    with image_gates(model, [image_share(model, x)]) if masked else contextlib.nullcontext():
+        one = {name: values.cpu() for name, values in model([x[0]])[0].items()}
     rows = []
     for i, (x1, y1, x2, y2) in enumerate(one["boxes"].tolist()):
         row = {
@@ -268,8 +293,7 @@ class PixelEvaluation(Result):
     def __str__(self) -> str:
         how = "" if self.scales == [1.0] and not self.flip else f" at {len(self.scales)} scales"
         how += " and mirrored" if self.flip else ""
-        how += f" on a canvas {self.pad} pixels larger" if self.pad else ""
-        how += ", which the gates do not hear" if self.masked else ""
+        how += _canvas_words(self.pad, self.masked)
         return (
             f"mIoU {self.miou:.2f} %, pixel accuracy {self.pixel_accuracy:.2f} % on "
             f"{self.images:,} images{how}"

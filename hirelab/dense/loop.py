@@ -189,11 +189,11 @@ def evaluate_dense(
         network: a finished run's folder, or the file of its weights.
         data: by default the run's own; a file does not say.
         multi_scale: of a segmenter: over `SCALES`, mirrored too.
-        pad, masked: of a segmenter: pixels of empty canvas, and gates that do not hear it, see
-            `evaluate_segmenter`.
+        pad, masked: pixels of empty canvas, and gates that do not hear it, see
+            `evaluate_segmenter` and `evaluate_detector`.
 
     Raises:
-        HirelabError: no such network or data, other classes, scales or canvas for a detector.
+        HirelabError: no such network or data, other classes, several scales for a detector.
     """
     path = Path(network)
     if path.is_dir():
@@ -205,12 +205,11 @@ def evaluate_dense(
     if data is None:
         raise HirelabError(f"{path} does not say what it was trained on: give --data")
     if isinstance(model, Detector):
-        if multi_scale or pad or masked:
+        if multi_scale:
             raise HirelabError(
-                "--multi-scale, --pad and --masked are for segmenters; a detector sees its images "
-                "one at a time, as they are"
+                "--multi-scale is for segmenters; a detector sees its images at one scale"
             )
-        return evaluate_detector(model, open_boxes(data, split))
+        return evaluate_detector(model, open_boxes(data, split), pad=pad, masked=masked)
     assert isinstance(model, Segmenter)
     scales = SCALES if multi_scale else (1.0,)
     images = open_label_maps(data, split)

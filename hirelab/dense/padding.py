@@ -162,6 +162,19 @@ def _change(alone: Tensor, padded: Tensor) -> Tensor:
 
 
 @contextmanager
+def larger_canvas(model: nn.Module, pad: int) -> Iterator[None]:
+    """While it lasts, a detector lays its batches on a canvas that is larger by ``pad`` pixels of
+    the scaled image, to the right and below, as beside a larger image."""
+    transform: Any = model.get_submodule("net.transform")
+    own = transform.batch_images
+    transform.batch_images = lambda *given, **named: F.pad(own(*given, **named), (0, pad, 0, pad))
+    try:
+        yield
+    finally:
+        del transform.batch_images  # the class's own comes back
+
+
+@contextmanager
 def image_gates(network: nn.Module, shares: Tensor | Sequence[Sequence[float]]) -> Iterator[None]:
     """While it lasts, every gate of a Hire-MLP averages over its image, and not over the canvas.
 

@@ -10,7 +10,10 @@ from _helpers import check_kept
 
 import hirelab as hl
 from hirelab._shared.errors import HirelabError
-from hirelab.dense.padding import image_gates, padding_effect
+from hirelab.datasets.boxes import open_boxes
+from hirelab.dense.evaluation import evaluate_detector
+from hirelab.dense.padding import image_gates, larger_canvas, padding_effect
+from hirelab.dense.predictions import image_share
 
 SIDE = 128
 
@@ -135,3 +138,40 @@ def test_sizes_that_do_not_fit_the_maps_are_refused(x):
         padding_effect({"one": made()}, x, (20,))
     with pytest.raises(HirelabError, match="no forward_intermediates"):
         padding_effect({"one": torch.nn.Conv2d(3, 3, 1)}, x, (32,))
+
+
+def test_a_larger_canvas_is_that_of_a_coarser_padding():
+    """A square image of 96 pixels on multiples of 128, and on a canvas 32 pixels larger."""
+    settings = {"seed": 0, "min_size": 96, "max_size": 96, "width": 16, "anchor_scale": 4.0}
+    fine, coarse = (
+        hl.detector("retinanet", "hire_mlp_atto", 2, pad_to=n, **settings).eval() for n in (32, 128)
+    )
+    for network in (fine, coarse):
+        network.net.score_thresh = 0.0
+    x = [torch.randn(3, 96, 96, generator=torch.Generator().manual_seed(0))]
+    with torch.no_grad():
+        alone = fine(x)[0]
+        with larger_canvas(fine, 32):
+            padded = fine(x)[0]
+            assert image_share(fine, x[0][None]) == (0.75, 0.75)
+        expected = coarse(x)[0]
+        again = fine(x)[0]
+    for name in ("boxes", "scores", "labels"):
+        assert torch.equal(padded[name], expected[name])
+        assert torch.equal(again[name], alone[name])
+    assert not torch.equal(alone["scores"], padded["scores"])
+
+
+def test_a_detectors_figures_on_a_canvas():
+    """The bundled detector loses a little, and its gates' share of that comes back."""
+    model, images = hl.load_dense("scenes.mask_rcnn"), open_boxes("scenes", "val")
+    with pytest.raises(RuntimeError, match="stop"), larger_canvas(model, 32):
+        raise RuntimeError("stop")
+    found = {
+        key: evaluate_detector(model, images, masks=False, pad=pad, masked=masked, progress=False)
+        for key, pad, masked in (("alone", 0, False), ("canvas", 96, False), ("masked", 96, True))
+    }
+    ap = {key: one.box["ap"] for key, one in found.items()}
+    assert ap["alone"] - 6 < ap["canvas"] < ap["alone"]
+    assert abs(ap["masked"] - ap["alone"]) < 3
+    assert "on a canvas 96 pixels larger, which the gates do not hear" in str(found["masked"])
