@@ -13,6 +13,7 @@ from .figures import LINES, Figure, chart, finish
 _COVER = 0.45  # of a mask over the image
 _GAP, _TITLE = 20, 30
 LEGEND_ROW = 26  # its height
+MOST_ROWS = 20  # of a figure of classes
 BACKGROUND = "background"  # the name of what has no colour
 
 # ------------------------------------------------------------------ on an image
@@ -159,8 +160,11 @@ def results(
     """
     from matplotlib.ticker import MaxNLocator
 
-    rows = np.argsort(np.nan_to_num(by_class[0], nan=-1.0), kind="stable")
-    with chart(9, max(3.4, 0.26 * len(classes) + 1.4)) as figure:
+    best = np.nan_to_num(by_class, nan=-1.0).max(0)
+    kept = np.sort(np.argsort(-best, kind="stable")[:MOST_ROWS])  # eighty would fill two pages
+    rows = kept[np.argsort(np.nan_to_num(by_class[0, kept], nan=-1.0), kind="stable")]
+    few = "" if len(rows) == len(classes) else f", the best {len(rows)} of {len(classes)}"
+    with chart(9, max(3.4, 0.26 * len(rows) + 1.4)) as figure:
         left, right = figure.subplots(1, 2)
         for group, runs, figures, line in zip(groups, curves, by_class, LINES, strict=False):
             for i, (epochs, values) in enumerate(runs):
@@ -175,7 +179,7 @@ def results(
         right.hlines(np.arange(len(rows)), 0, 100, color=theme.LINE, linewidth=0.8, zorder=0)
         right.set_yticks(np.arange(len(rows)), [classes[k] for k in rows])
         right.set(xlim=(-2, 102), xlabel=f"{measure.replace('mean ', '')}, mean over seeds")
-        right.set_title("at the end, class by class")
+        right.set_title(f"at the end, class by class{few}")
         right.grid(visible=False)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         return finish(figure, text)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
@@ -16,6 +19,7 @@ from hirelab.dense.padding import image_gates, larger_canvas, padding_effect
 from hirelab.dense.predictions import image_share
 
 SIDE = 128
+ROOT = Path(__file__).parents[2]
 
 
 DIVIDING = {"cross_region": "none", "region": (4, 2, 2, 2)}
@@ -169,9 +173,12 @@ def test_a_detectors_figures_on_a_canvas():
         raise RuntimeError("stop")
     found = {
         key: evaluate_detector(model, images, masks=False, pad=pad, masked=masked, progress=False)
-        for key, pad, masked in (("alone", 0, False), ("canvas", 96, False), ("masked", 96, True))
+        for key, pad, masked in (("alone", 0, False), ("canvas", 192, False), ("masked", 192, True))
     }
     ap = {key: one.box["ap"] for key, one in found.items()}
-    assert ap["alone"] - 6 < ap["canvas"] < ap["alone"]
-    assert abs(ap["masked"] - ap["alone"]) < 3
-    assert "on a canvas 96 pixels larger, which the gates do not hear" in str(found["masked"])
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    said = re.search(r"from ([\d.]+) to ([\d.]+) % box AP .* no less than ([\d.]+) with", page)
+    # to a point: an object more or less, of the few that there are, is so much
+    assert [ap["alone"], ap["canvas"]] == pytest.approx([float(said[1]), float(said[2])], abs=1)
+    assert ap["masked"] > float(said[3]) - 1
+    assert "on a canvas 192 pixels larger, which the gates do not hear" in str(found["masked"])

@@ -68,13 +68,16 @@ def test_what_a_place_hears(prose, detector, images):
 
 
 def test_which_stage_could_be_missing(prose, detector, images):
+    """To a point and a half: an object more or less, of the few that there are, is so much."""
     values = stage_effect(detector, images, progress=False).values
-    whole, *without = values[:, 0]
-    assert f"from {whole:.0f} to {without[0]:.0f}" in prose
-    assert f"without stage 1 to {without[1]:.0f}" in prose
-    assert 66.5 < without[2] < 68.5  # "67 or 68": it lies at the edge, and machines round
-    assert abs(without[3] - whole) < 3  # "as before, within what 24 pictures can tell"
-    assert f"from {values[0, 2]:.0f} to {values[4, 2]:.0f}" in prose
+    said = re.search(
+        r"from (\d+) to (\d+), without stage 1 to (\d+), without stage 2 to (\d+) or \d+\. "
+        r".*from (\d+) to (\d+)\. What the coarse",
+        prose,
+    ).groups()
+    own = [*values[:4, 0], values[0, 2], values[4, 2]]
+    assert own == pytest.approx(list(map(float, said)), abs=1.5)
+    assert abs(values[4, 0] - values[0, 0]) < 3  # "as before, within what 24 pictures can tell"
     pixels = stage_effect(hl.load_dense("scenes.fpn"), open_label_maps("scenes", "val")).values
     assert f"{pixels[1, 0]:.0f} % mean IoU in place of {pixels[0, 0]:.0f}" in prose
     assert pixels[1, 2:].max() < 1  # "no shape is left"
