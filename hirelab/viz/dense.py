@@ -163,7 +163,9 @@ def results(
     best = np.nan_to_num(by_class, nan=-1.0).max(0)
     kept = np.sort(np.argsort(-best, kind="stable")[:MOST_ROWS])  # eighty would fill two pages
     rows = kept[np.argsort(np.nan_to_num(by_class[0, kept], nan=-1.0), kind="stable")]
-    few = "" if len(rows) == len(classes) else f", the best {len(rows)} of {len(classes)}"
+    few = len(rows) < len(classes)
+    head = f"the best {len(rows)} of {len(classes)} classes" if few else "class by class"
+    end = 100 if best.max() > 50 else 10 * (best.max() // 10 + 1)
     with chart(9, max(3.4, 0.26 * len(rows) + 1.4)) as figure:
         left, right = figure.subplots(1, 2)
         for group, runs, figures, line in zip(groups, curves, by_class, LINES, strict=False):
@@ -175,11 +177,12 @@ def results(
         left.set(xlabel="epochs", ylabel=f"{measure}, val", title="while they train")
         left.set_ylim(bottom=0)
         left.set_xlim(left=0)
-        left.legend(loc="lower right")
-        right.hlines(np.arange(len(rows)), 0, 100, color=theme.LINE, linewidth=0.8, zorder=0)
+        left.legend(loc="best")
+        right.hlines(np.arange(len(rows)), 0, end, color=theme.LINE, linewidth=0.8, zorder=0)
         right.set_yticks(np.arange(len(rows)), [classes[k] for k in rows])
-        right.set(xlim=(-2, 102), xlabel=f"{measure.replace('mean ', '')}, mean over seeds")
-        right.set_title(f"at the end, class by class{few}")
+        right.set(xlim=(-0.02 * end, 1.02 * end))
+        right.set_xlabel(f"{measure.replace('mean ', '')}, mean over seeds")
+        right.set_title(f"at the end, {head}")
         right.grid(visible=False)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         return finish(figure, text)
