@@ -41,7 +41,7 @@ every = pytest.mark.parametrize("name", EVERY)
 
 def test_these_are_bundled():
     assert set(pretrained.bundled()) == set(EVERY)
-    files = {path.name for path in pretrained.FOLDER.iterdir()}
+    files = {path.name for path in pretrained.FOLDER.iterdir() if path.is_file()}
     endings = ("safetensors", "json", "history.jsonl", "evaluation.npz")
     assert files == {"README.md", *(f"{n}.{e}" for n in EVERY for e in endings)}
 
