@@ -13,6 +13,7 @@ by one number for the whole map, and an answer about one place does not follow f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from .segmentation import Segmenter
 __all__ = ["Focus", "focus"]
 
 BACKGROUND = "background"
+ROUNDING = 0.01  # pixels
 
 
 class Focus(nn.Module):
@@ -97,7 +99,8 @@ class _Box(Focus):
         """(1, 4): the box on the image as the detector has scaled it."""
         x1, y1, x2, y2 = self.place
         height, width = x.shape[-2:]
-        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+        near = ROUNDING  # a box that was found at the edge may lie a hair beyond it
+        if not (-near <= x1 < x2 <= width + near and -near <= y1 < y2 <= height + near):
             raise HirelabError(
                 f"The box is {self.place}; give x1 < x2 up to {width} and y1 < y2 up to {height}, "
                 "in pixels of the image."
@@ -133,19 +136,28 @@ def focus(model: DenseNetwork, place: Sequence[float]) -> Focus:
         HirelabError: another network, or a place of another kind; when it runs: one outside of the
             image.
     """
-    numbers = list(place)
+    numbers = _numbers(place)
     if isinstance(model, Detector) and len(numbers) == 4:
         extra = [] if model.kind == "retinanet" else [BACKGROUND]
         seen: Focus = _Box(model, numbers, [*model.classes, *extra])
         seen.level = _level_of(model, numbers)
-    elif isinstance(model, Segmenter) and len(numbers) == 2:
+    elif isinstance(model, Segmenter) and len(numbers) == 2 and not any(n % 1 for n in numbers):
         seen = _Pixel(model, numbers, model.classes)
     else:
         raise HirelabError(
-            f"The network is a {type(model).__name__} and the place {numbers}; give a detector and "
-            "a box (x1, y1, x2, y2), or a segmenter and a pixel (row, column)."
+            f"The network is a {type(model).__name__} and the place {place!r}; give a detector and "
+            "a box (x1, y1, x2, y2), or a segmenter and a pixel (row, column) in whole numbers."
         )
     return seen.train(model.training)
+
+
+def _numbers(place: Any) -> list[float]:
+    """The place as numbers; none of what is no sequence of finite ones."""
+    try:
+        numbers = [float(number) for number in place]
+    except (TypeError, ValueError):
+        return []
+    return numbers if all(map(isfinite, numbers)) else []
 
 
 def _levels(model: DenseNetwork) -> list[nn.Module]:

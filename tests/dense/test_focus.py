@@ -138,7 +138,13 @@ def test_what_has_no_place_is_said_in_a_sentence(segmenter, detector):
         hl.focus(segmenter, (1, 2, 3, 4))
     with pytest.raises(HirelabError, match="a detector and a box"):
         hl.focus(detector, (1, 2))
+    for place in (None, "abcd", (1, 2, float("nan"), 4)):
+        with pytest.raises(HirelabError, match="a detector and a box"):
+            hl.focus(detector, place)
+    with pytest.raises(HirelabError, match="in whole numbers"):
+        hl.focus(segmenter, (1.5, 2))
     with pytest.raises(HirelabError, match="96 rows and 128 columns"):
         hl.focus(segmenter, (96, 0))(X)
     with pytest.raises(HirelabError, match="x1 < x2 up to 128"):
         hl.focus(detector, (10, 10, 200, 20))(X)
+    assert hl.focus(detector, torch.tensor([100.0, 10, 128.001, 20]))(X).isfinite().all()
