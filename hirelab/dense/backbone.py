@@ -9,7 +9,9 @@ under the names that they have in a classifier.
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 from .._shared.errors import HirelabError, unknown
 from .._shared.files import atomic
 
-__all__ = ["Backbone", "DenseNetwork"]
+__all__ = ["Backbone", "DenseNetwork", "sort_settings"]
 
 _NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 
@@ -162,3 +164,14 @@ def class_names(classes: int | tuple[str, ...] | list[str]) -> tuple[str, ...]:
             "once."
         )
     return names
+
+
+def sort_settings(network: type[DenseNetwork], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a network's class takes them: what it does not know is its backbone's, so that
+    ``cross_region="none"`` needs no dictionary inside another."""
+    own = inspect.signature(network).parameters
+    known = {name: value for name, value in settings.items() if name in own}
+    other = {name: value for name, value in settings.items() if name not in own}
+    if other:
+        known["arguments"] = {**(known.get("arguments") or {}), **other}
+    return known

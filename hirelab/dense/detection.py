@@ -22,7 +22,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from .._shared.checks import check_choice
 from ..models.factory import seeded
-from .backbone import Backbone, DenseNetwork, class_names
+from .backbone import Backbone, DenseNetwork, class_names, sort_settings
 
 __all__ = ["DETECTORS", "Detector", "detector"]
 
@@ -212,11 +212,12 @@ def detector(
             on COCO); ``anchor_scale``, the smallest anchor's side in strides (4 and 8, as on COCO);
             ``pad_to``, of which a batch's sides are multiples (32; 1 for no padding of a single
             image); ``width``, channels of the pyramid and of the heads (256, as the paper's; fewer
-            make a small detector); ``head``, arguments of torchvision's class; ``arguments`` of the
-            backbone.
+            make a small detector); ``head``, arguments of torchvision's class; and any argument
+            of the backbone.
 
     Raises:
         HirelabError: an unknown kind or backbone, or one without four stages.
     """
     with seeded(seed):
-        return Detector(kind, backbone, class_names(num_classes), **settings).eval()  # type: ignore[arg-type]
+        known = sort_settings(Detector, settings)
+        return Detector(kind, backbone, class_names(num_classes), **known).eval()  # type: ignore[arg-type]

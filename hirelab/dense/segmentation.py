@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from .._shared.checks import check_choice
 from .._shared.errors import HirelabError
 from ..models.factory import seeded
-from .backbone import Backbone, DenseNetwork, class_names
+from .backbone import Backbone, DenseNetwork, class_names, sort_settings
 
 __all__ = ["SEGMENTERS", "Segmenter", "segmenter"]
 
@@ -156,11 +156,12 @@ def segmenter(
         seed: of the initial weights; PyTorch's own random state stays as it was.
         settings: ``pretrained`` weights of the backbone; ``frozen_norm`` and ``stage_norms``, see
             `Backbone`; ``width`` of UPerNet's maps (512) and whether it has an ``auxiliary`` head;
-            ``dropout`` of Semantic FPN; ``arguments`` of the backbone.
+            ``dropout`` of Semantic FPN; and any argument of the backbone.
 
     Raises:
         HirelabError: an unknown kind or backbone, one without four stages, a library that is not
             installed.
     """
     with seeded(seed):
-        return Segmenter(kind, backbone, class_names(num_classes), **settings).eval()  # type: ignore[arg-type]
+        known = sort_settings(Segmenter, settings)
+        return Segmenter(kind, backbone, class_names(num_classes), **known).eval()  # type: ignore[arg-type]

@@ -92,3 +92,14 @@ def test_a_file_brings_back_the_same_network(small, tmp_path):
 def test_what_cannot_be_built_is_said_in_a_sentence():
     with pytest.raises(HirelabError, match="upernet"):
         hl.segmenter("upernett", "hire_mlp_atto", 3)
+
+
+@pytest.mark.parametrize("make", [hl.segmenter, hl.detector])
+def test_what_the_head_does_not_know_is_the_backbones(make):
+    kind = "fpn" if make is hl.segmenter else "retinanet"
+    model = make(kind, "hire_mlp_atto", 2, width=32, cross_region="none", depths=(1, 1, 1, 1))
+    branches = model.backbone.network.axis_branches()
+    assert len(branches) == 8 and {branch.cross_region for branch in branches.values()} == {"none"}
+    assert model.config["arguments"] == {"cross_region": "none", "depths": (1, 1, 1, 1)}
+    with pytest.raises(HirelabError, match="no backbone: .*embed_dim"):
+        make(kind, "hire_mlp_atto", 2, embed_dim=64)
