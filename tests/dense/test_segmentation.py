@@ -99,7 +99,8 @@ def test_what_the_head_does_not_know_is_the_backbones(make):
     kind = "fpn" if make is hl.segmenter else "retinanet"
     model = make(kind, "hire_mlp_atto", 2, width=32, cross_region="none", depths=(1, 1, 1, 1))
     branches = model.backbone.network.axis_branches()
-    assert len(branches) == 8 and {branch.cross_region for branch in branches.values()} == {"none"}
+    assert len(branches) == 8
+    assert {branch.cross_region for branch in branches.values()} == {"none"}
     assert model.config["arguments"] == {"cross_region": "none", "depths": (1, 1, 1, 1)}
-    with pytest.raises(HirelabError, match="no backbone: .*embed_dim"):
+    with pytest.raises(HirelabError, match=r"no backbone: .*embed_dim"):
         make(kind, "hire_mlp_atto", 2, embed_dim=64)
