@@ -83,6 +83,12 @@ class Canvas:
         tip.append((x1 - 8 * dx + 5 * dy, y1 - 8 * dy + 5 * dx))
         self._draw.polygon([self._px(p) for p in tip], fill=color)
 
+    def disc(self, xy: tuple[float, float], radius: float, fill: str, outline: str) -> None:
+        """A filled circle with a line around it."""
+        x, y = xy
+        box = self._box_px((x - radius, y - radius, x + radius, y + radius))
+        self._draw.ellipse(box, fill=fill, outline=outline, width=2 * self.scale)
+
     def hatch(self, box: Box, color: str = theme.PADDING) -> None:
         """Diagonal lines over a box: the sign for padding, also without colour."""
         left, top, right, bottom = self._box_px(box)

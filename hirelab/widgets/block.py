@@ -1,47 +1,36 @@
-"""BlockExplorer: every point of one block as a heat map, and the gate's weights per channel."""
+"""BlockExplorer: one block as a diagram, every point of it as a heat map."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from ..datasets.transforms import normalise
-from ..viz import maps, theme
-from ..viz.canvas import Box, Canvas
+from ..hooks.points import Cache
+from ..models.hire_mlp import AxisBranch
+from ..viz import theme
+from ..viz.block import HEIGHT, PointMap, draw_block
+from ..viz.canvas import Canvas
 from .controls import Depends, slider, toggle
 from .network import ModelExplorer
 
-# Where a point stands in the figure, (row, column): the flow goes from left to right.
-_IMAGE, _GATE = (0, 0), (2, 1)
-_FLOW = {
-    "hire.input": (1, 0),
-    "hire.height.shifted": (0, 1), "hire.height.regions": (0, 2),
-    "hire.height.mixed": (0, 3), "hire.height.out": (0, 4),
-    "hire.width.shifted": (1, 1), "hire.width.regions": (1, 2),
-    "hire.width.mixed": (1, 3), "hire.width.out": (1, 4),
-    "hire.channel.out": (2, 4),
-    "hire.fused": (0, 5), "hire.out": (1, 5), "mid": (2, 5),
-    "mlp.out": (1, 6), "out": (2, 6),
-}  # fmt: skip
-_LEFT, _TOP, _STEP, _ROW = 6, 88, 154, 158  # of the maps and from one to the next
-_WIDE, _HIGH = 130, 102  # of a map, at most
+# what is no map of tokens or regions, or is not drawn: the hidden layer says nothing of places
+_HIDDEN = ("hire.gate.out", "mlp.hidden")
 
 
 class Measured(NamedTuple):
-    """What `BlockExplorer.maps` and `BlockExplorer.gate` give."""
+    """What `BlockExplorer` draws: its maps, and the gate's weights by branch."""
 
-    maps: dict[str, np.ndarray]
+    points: dict[str, PointMap]
     weights: np.ndarray
     branches: tuple[str, ...]
 
 
 class BlockExplorer(ModelExplorer):
-    """What one image leaves at every point of one block.
+    """What one image leaves at every point of one block, as a diagram of the computation.
 
     A map shows, for every token (or region), the root mean square over channels, or one channel's
     magnitude; each map has its own scale, printed under it.
@@ -72,41 +61,55 @@ class BlockExplorer(ModelExplorer):
     def _channels(self, stage: int) -> int:
         return self._model.feature_info[stage]["num_chs"]
 
-    def run(self, block: str) -> tuple[dict[str, Tensor], Any]:
-        """A block's tensors (without the batch axis), by name inside the block."""
+    def source(self, s: Settings) -> str:
+        """The point that goes into the chosen block."""
+        if s.block:
+            return f"stages.{s.stage}.blocks.{s.block - 1}.out"
+        return f"stages.{s.stage}.downsample.out" if s.stage else "stem.out"
+
+    def run(self, block: str, source: str) -> Cache:
+        """The tensors of a block and of the point that goes into it."""
         x = normalise([self._image]).to(next(self._model.parameters()))
-        cache = self.activations(x, f"{block}.*")
-        return {name.removeprefix(f"{block}."): cache[name].float().cpu() for name in cache}, cache
+        return self.activations(x, [source, f"{block}.*"])
+
+    def _cache(self, s: Settings) -> Cache:
+        return self._read(self.block_name(s), self.source(s))
 
     def gate(self, s: Settings | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
         """The gate's weights (C, branches) and the branches; (C, 0) where there is no gate."""
         s = s or self.settings
-        name = "hire.gate.out"
-        values, cache = self._read(self.block_name(s))
-        if name not in values:
+        cache, name = self._cache(s), f"{self.block_name(s)}.hire.gate.out"
+        if name not in cache:
             return np.zeros((0, 0)), ()
-        return values[name][0].numpy(), cache.point(f"{self.block_name(s)}.{name}").branches
+        return cache[name][0].float().cpu().numpy(), cache.point(name).branches
 
-    def maps(self, s: Settings | None = None) -> dict[str, np.ndarray]:
-        """A (rows, columns) magnitude for every grid point of the block, by name."""
+    def points(self, s: Settings | None = None) -> dict[str, PointMap]:
+        """Every grid point of the block as a map, by its name inside the block, and first the
+        point that goes into the block, by its own name."""
         s = s or self.settings
-        values, cache = self._read(self.block_name(s))
+        cache, block = self._cache(s), f"{self.block_name(s)}."
         shown = {}
-        for name in _FLOW:
-            if name not in values:
+        for name in cache:
+            short = name.removeprefix(block)
+            if short in _HIDDEN:
                 continue
-            point, value = cache.point(f"{self.block_name(s)}.{name}"), values[name]
+            point, value = cache.point(name), cache[name].float().cpu()
             if s.carry_back:
                 value = point.tokens(value)
+            shape = " x ".join(map(str, value.shape[1:]))
             if s.channel >= 0:
                 grouped = point.kind == "region grid" and not s.carry_back
-                width = point.rearrangement.region if grouped else 1
+                width = point.rearrangement.region if grouped and point.rearrangement else 1
                 value = value[:, s.channel * width : (s.channel + 1) * width]
-            shown[name] = value[0].square().mean(0).sqrt().numpy()
+            shown[short] = PointMap(value[0].square().mean(0).sqrt().numpy(), shape)
         return shown
 
+    def maps(self, s: Settings | None = None) -> dict[str, np.ndarray]:
+        """The (rows, columns) magnitudes of `points`, by name."""
+        return {name: shown.values for name, shown in self.points(s).items()}
+
     def measure(self, s: Settings) -> Measured:
-        return Measured(self.maps(s), *self.gate(s))
+        return Measured(self.points(s), *self.gate(s))
 
     def facts(self, s: Settings, measured: Measured) -> dict[str, Any]:
         branch = self.hire_module(s).height
@@ -115,7 +118,7 @@ class BlockExplorer(ModelExplorer):
             facts |= {"region": branch.region, "shift": branch.shift}
         for column, name in enumerate(measured.branches):
             facts[f"gate_{name}"] = round(float(measured.weights[:, column].mean()), 3)
-        facts["output_rms"] = round(float(np.sqrt((measured.maps["out"] ** 2).mean())), 3)
+        facts["output_rms"] = round(float(np.sqrt((measured.points["out"].values ** 2).mean())), 3)
         return facts
 
     def words(self, s: Settings, measured: Measured) -> str:
@@ -132,101 +135,28 @@ class BlockExplorer(ModelExplorer):
         return f"The gate gives its largest share {said} of the channels."
 
     def draw(self, s: Settings, measured: Measured) -> Image.Image:
-        canvas = Canvas(theme.WIDTH, 558)
-        branch = self.hire_module(s).height
-        title = self.block_name(s)
-        if branch is not None:
-            title += f":  region {branch.region}, shift {branch.shift}"
-        canvas.text((6, 6), title, theme.TITLE, bold=True)
+        canvas = Canvas(theme.WIDTH, HEIGHT)
+        canvas.text((6, 6), self.block_name(s), theme.TITLE, bold=True)
         what = "root mean square over channels" if s.channel < 0 else f"channel {s.channel}"
-        rows, cols = measured.maps["out"].shape
-        note = f"{what} of {rows} x {cols} tokens, each map on its own scale, bright is far from 0"
-        note += self.untrained_note()
-        canvas.text((6, 36), note, theme.SMALL, theme.MUTED)
-        areas = {}
-        for name, values in measured.maps.items():
-            color = next((c for branch, c in theme.BRANCH.items() if branch in name), None)
-            box = self._box(*_FLOW[name])
-            areas[name] = maps.draw_heat_map(canvas, values, box, _short(name), color)
-        left, top, _, _ = self._box(*_IMAGE)
-        canvas.text((left, top), "the image", theme.SMALL, bold=True)
-        box = (left, top + 24, left + _HIGH, top + 24 + _HIGH)
-        canvas.draw_image(np.asarray(self._image), box, smooth=True)
-        size = f"{self.img_size} x {self.img_size} pixels"
-        canvas.text((left, box[3] + 3), size, 15, theme.MUTED)
-        _draw_flow(canvas, areas)
-        self._draw_gate(canvas, measured.weights, measured.branches)
+        note = f"{what} of every token, each map on its own scale, bright is far from 0"
+        canvas.text((6, 36), note + self.untrained_note(), theme.SMALL, theme.MUTED)
+        lanes = {name: self._lane(s, name) for name in self.branches}
+        draw_block(canvas, measured.points, self.source(s), lanes, measured.weights)
         return canvas.image
 
-    @staticmethod
-    def _box(row: int, column: int) -> Box:
-        left, top = _LEFT + column * _STEP, _TOP + row * _ROW - 20
-        return (left, top, left + _WIDE, top + 24 + _HIGH + 20)
-
-    def _draw_gate(self, canvas: Canvas, weights: np.ndarray, branches: tuple[str, ...]) -> None:
-        if not branches:
-            return
-        left, top, _, _ = self._box(*_GATE)
-        right = self._box(2, 3)[2] - 22
-        words = "equal shares" if _undecided(weights) else "a column per channel"
-        x = left + canvas.text_width("hire.gate.out", theme.SMALL, bold=True) + 14
-        canvas.text((left, top), "hire.gate.out", theme.SMALL, bold=True)
-        canvas.text((x, top), words, theme.SMALL, theme.MUTED)
-        maps.draw_gate(canvas, weights, branches, (left, top + 24, right, top + 24 + _HIGH))
-        x = left
-        for column, name in enumerate(branches):
-            mean = f"{name} {weights[:, column].mean():.2f}"
-            x = canvas.swatch((x, top + 29 + _HIGH), theme.BRANCH[name], mean)
-
-
-def _short(name: str) -> str:
-    """A point's name where there is little room: a branch's without the module that all share."""
-    return name.removeprefix("hire.") if name.count(".") > 1 else name
-
-
-def _draw_flow(canvas: Canvas, areas: dict[str, Box]) -> None:
-    """Arrows from map to map, by the names of points and where their maps lie."""
-
-    def middle(name: str) -> float:
-        row, _ = _FLOW[name]
-        return _TOP + row * _ROW + _HIGH / 2 + 4
-
-    def line(*points: tuple[float, float]) -> None:
-        canvas.line(list(points), theme.MUTED, 2)
-
-    def arrow(x: float, end: str) -> None:
-        """From x to the left side of a map, at the middle of its row."""
-        canvas.arrow((x, middle(end)), (areas[end][0] - 3, middle(end)), theme.MUTED)
-
-    for start, end in itertools.pairwise(_FLOW):
-        same = start.rsplit(".", 1)[0] == end.rsplit(".", 1)[0] and _FLOW[start][0] == _FLOW[end][0]
-        if same and start in areas:
-            arrow(areas[start][2] + 4, end)
-    # the input goes to every branch along one rail, and every branch to the sum along another
-    rail, y = _LEFT + _STEP - 14, middle("hire.input")
-    line((areas["hire.input"][2] + 4, y), (rail, y))
-    for name in (one for one in areas if one.endswith(".shifted")):
-        line((rail, y), (rail, middle(name)))
-        arrow(rail, name)
-    if "hire.channel.out" in areas:
-        lane = canvas.height - 8  # below the gate
-        turn = areas["hire.channel.out"][0] - 16
-        line((rail, y), (rail, lane), (turn, lane), (turn, middle("hire.channel.out")))
-        arrow(turn, "hire.channel.out")
-    rail = _LEFT + 5 * _STEP - 18
-    for name in (one for one in areas if one.startswith("hire.") and _FLOW[one][1] == 4):
-        y = middle(name)
-        line((areas[name][2] + 4, y), (rail, y), (rail, middle("hire.fused")))
-    arrow(rail, "hire.fused")
-    # the last five: down, to the MLP and past it
-    for start, end in (("hire.fused", "hire.out"), ("hire.out", "mid"), ("mlp.out", "out")):
-        x = areas[start][0] + _WIDE - 12
-        low, high = _TOP + _FLOW[start][0] * _ROW + _HIGH + 8, _TOP + _FLOW[end][0] * _ROW
-        canvas.arrow((x, low), (x, high), theme.MUTED)
-    rail, y = _LEFT + 6 * _STEP - 18, middle("mid")
-    line((areas["mid"][2] + 4, y), (rail, y), (rail, middle("mlp.out")))
-    arrow(rail, "mlp.out")
-    arrow(rail, "out")
+    def _lane(self, s: Settings, branch: str) -> str:
+        """What a branch of the chosen block does, in a few words."""
+        module = getattr(self.hire_module(s), branch)
+        if not isinstance(module, AxisBranch):
+            return "one linear layer on every token by itself"
+        if module.cross_region == "shuffle" and module.shift:
+            moved = "shuffle"
+        elif module.cross_region == "none" or not module.shift:
+            moved = "no shift"
+        else:
+            moved = f"shift by {module.shift}"
+        back = "put back" if module.restore else "not put back"
+        return f"{moved}, cut into regions of {module.region}, mix, {back}"
 
 
 def _undecided(weights: np.ndarray) -> bool:

@@ -18,6 +18,7 @@ from .._shared.errors import HirelabError
 from ..analysis.pyramid import stage_grids
 from ..datasets.transforms import check_side
 from ..hooks.forward import eval_mode, is_trained, pretrained_cfg
+from ..hooks.points import Cache
 from ..models import create
 from ..models.hire_mlp import BRANCHES, HireBlock, HireMixing, HireMLP, HireStage
 from .controls import Depends
@@ -226,8 +227,8 @@ class ModelExplorer(NetworkExplorer):
         """
         return "; the weights are untrained" if is_trained(self._model).trained is False else ""
 
-    def activations(self, x: Tensor, names: str) -> Any:
-        """The `Cache` of the points that a pattern names, in evaluation mode."""
+    def activations(self, x: Tensor, names: str | Sequence[str]) -> Cache:
+        """The tensors of the points that a pattern names, or several, in evaluation mode."""
         with eval_mode(self._model):
             return self._model.run_with_cache(x, names, stop_early=True)[1]
 

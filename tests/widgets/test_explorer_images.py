@@ -267,6 +267,22 @@ def cache(network):
     return network.run_with_cache(x)[1]
 
 
+def named(prefix: str, name: str) -> str:
+    """The point of a map: the block's input is called by its whole name."""
+    return name if name.startswith(("stages.", "stem.")) else prefix + name
+
+
+@pytest.mark.parametrize(("stage", "block"), [(0, 0), (0, 1), (2, 0), (2, 2)])
+def test_the_first_map_is_what_goes_into_the_block(network, stage, block):
+    given = []
+    module = network.stages[stage].blocks[block]
+    handle = module.register_forward_pre_hook(lambda _, args: given.append(args[0][0].double()))
+    found = hl.BlockExplorer(network, "cat", stage=stage, block=block).maps()
+    handle.remove()
+    first = next(iter(found.values()))
+    np.testing.assert_allclose(first, (given[0] ** 2).mean(0).sqrt(), rtol=1e-4)
+
+
 @pytest.mark.parametrize(("stage", "block"), [(0, 0), (0, 1), (1, 1), (2, 2), (3, 1)])
 def test_maps_are_what_the_network_computes(network, cache, stage, block):
     explorer = hl.BlockExplorer(network, "cat", stage=stage, block=block)
@@ -278,7 +294,7 @@ def test_maps_are_what_the_network_computes(network, cache, stage, block):
         found
     )
     for name, values in found.items():
-        whole = cache[prefix + name][0].double()
+        whole = cache[named(prefix, name)][0].double()
         expected = (whole**2).sum(0).div(len(whole)).sqrt()
         assert values.shape == tuple(expected.shape)
         np.testing.assert_allclose(values, expected, rtol=1e-4)
@@ -302,7 +318,7 @@ def test_one_channel_is_its_own_numbers_of_every_token(network, cache, channel):
     found, prefix = explorer.maps(), "stages.1.blocks.1."
     region = network.stages[1].blocks[1].hire.height.region
     for name, values in found.items():
-        whole = cache[prefix + name][0].double()
+        whole = cache[named(prefix, name)][0].double()
         if name.endswith(("regions", "mixed")):
             part = torch.stack([whole[channel * region + token] for token in range(region)])
         else:
