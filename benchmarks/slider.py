@@ -37,6 +37,7 @@ EXPLORERS = {
     "BlockExplorer": ("hl.BlockExplorer()", "channel, -1 all", True),
     "AttributionExplorer": ("hl.AttributionExplorer()", "class", True),
     "ReceptiveFieldExplorer": ("hl.ReceptiveFieldExplorer()", "image", True),
+    "NetworkExplorer": ("hl.NetworkExplorer()", "row", True),
     "DenseExplorer": ("hl.DenseExplorer(column=0)", "column, %", True),
 }
 # moves the control of a label once, and gives the milliseconds until the image has loaded

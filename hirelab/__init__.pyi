@@ -47,6 +47,7 @@ from .widgets.block import BlockExplorer as BlockExplorer
 from .widgets.cost import CostExplorer as CostExplorer
 from .widgets.dense import DenseExplorer as DenseExplorer
 from .widgets.field import ReceptiveFieldExplorer as ReceptiveFieldExplorer
+from .widgets.overview import NetworkExplorer as NetworkExplorer
 from .widgets.player import RearrangementPlayer as RearrangementPlayer
 from .widgets.reach import ReachExplorer as ReachExplorer
 from .widgets.region import RegionExplorer as RegionExplorer

@@ -17,6 +17,7 @@ from ..widgets import (
     CostExplorer,
     DenseExplorer,
     Explorer,
+    NetworkExplorer,
     ReachExplorer,
     RearrangementPlayer,
     ReceptiveFieldExplorer,
@@ -67,6 +68,15 @@ def frozen_explorers() -> list[Frozen]:
     attribution = AttributionExplorer(trained, "rocket", trained.pretrained_cfg["label_names"])
     both = (True, False)
     return [
+        Frozen(
+            "network.html",
+            NetworkExplorer(),
+            {
+                "stage": range(4),
+                "block": range(depth),
+                "point": ("out", "hire.height.mixed", "hire.width.mixed"),
+            },
+        ),
         Frozen("player.html", player, {"frame": range(player.last + 1), "shift": range(4)}),
         Frozen(
             "regions.html",

@@ -7,6 +7,7 @@ from .cost import CostExplorer
 from .dense import DenseExplorer
 from .explorer import Explorer
 from .field import ReceptiveFieldExplorer
+from .overview import NetworkExplorer
 from .player import RearrangementPlayer
 from .reach import ReachExplorer
 from .region import RegionExplorer
@@ -19,6 +20,7 @@ __all__ = [
     "CostExplorer",
     "DenseExplorer",
     "Explorer",
+    "NetworkExplorer",
     "ReachExplorer",
     "RearrangementPlayer",
     "ReceptiveFieldExplorer",

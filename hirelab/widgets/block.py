@@ -15,7 +15,8 @@ from ..viz import theme
 from ..viz.block import HEIGHT, PointMap, draw_block
 from ..viz.canvas import Canvas
 from .controls import Depends, slider, toggle
-from .network import ModelExplorer
+from .network import ModelExplorer, magnitude
+from .phrases import said_of_gate
 
 # what is no map of tokens or regions, or is not drawn: the hidden layer says nothing of places
 _HIDDEN = ("hire.gate.out", "mlp.hidden")
@@ -93,7 +94,7 @@ class BlockExplorer(ModelExplorer):
             short = name.removeprefix(block)
             if short in _HIDDEN:
                 continue
-            point, value = cache.point(name), cache[name].float().cpu()
+            point, value = cache.point(name), cache[name]
             if s.carry_back:
                 value = point.tokens(value)
             shape = " x ".join(map(str, value.shape[1:]))
@@ -101,7 +102,7 @@ class BlockExplorer(ModelExplorer):
                 grouped = point.kind == "region grid" and not s.carry_back
                 width = point.rearrangement.region if grouped and point.rearrangement else 1
                 value = value[:, s.channel * width : (s.channel + 1) * width]
-            shown[short] = PointMap(value[0].square().mean(0).sqrt().numpy(), shape)
+            shown[short] = PointMap(magnitude(value), shape)
         return shown
 
     def maps(self, s: Settings | None = None) -> dict[str, np.ndarray]:
@@ -122,17 +123,7 @@ class BlockExplorer(ModelExplorer):
         return facts
 
     def words(self, s: Settings, measured: Measured) -> str:
-        names = measured.branches
-        if not names:
-            return "This block has no gate: it adds its branches up as they are."
-        if _undecided(measured.weights):
-            return "The gate has learnt nothing yet: it gives every branch an equal share."
-        most = np.bincount(measured.weights.argmax(axis=1), minlength=len(names))
-        share = most / len(measured.weights)
-        said = ", ".join(
-            f"to {name} in {part:.0%}" for name, part in zip(names, share, strict=True)
-        )
-        return f"The gate gives its largest share {said} of the channels."
+        return said_of_gate(measured.weights, measured.branches)
 
     def draw(self, s: Settings, measured: Measured) -> Image.Image:
         canvas = Canvas(theme.WIDTH, HEIGHT)
@@ -157,8 +148,3 @@ class BlockExplorer(ModelExplorer):
             moved = f"shift by {module.shift}"
         back = "put back" if module.restore else "not put back"
         return f"{moved}, cut into regions of {module.region}, mix, {back}"
-
-
-def _undecided(weights: np.ndarray) -> bool:
-    """Whether a gate's weights (C, branches) are equal shares, as before any training."""
-    return bool(np.abs(weights - 1 / weights.shape[1]).max() < 0.01)

@@ -32,7 +32,7 @@ from ..viz import maps, overlay, theme
 from ..viz.canvas import Canvas
 from .controls import choice, slider
 from .inputs import GIVEN
-from .network import NetworkExplorer
+from .network import SizedExplorer
 from .phrases import several
 
 ALL = -1  # in place of a class: all of them, or the one that is predicted
@@ -54,7 +54,7 @@ class Seen:
     heat: np.ndarray | None
 
 
-class DenseExplorer(NetworkExplorer):
+class DenseExplorer(SizedExplorer):
     """What a detector or segmenter finds on an image, what its backbone holds there, and which
     places speak for the chosen object or pixel.
 

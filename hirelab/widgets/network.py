@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, ClassVar, cast
 
+import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
@@ -37,6 +38,12 @@ def check_network(model: nn.Module) -> HireMLP:
             f"{type(model).__name__} is not a whole Hire-MLP; give one made by hirelab.create."
         )
     return cast(HireMLP, model)
+
+
+def magnitude(value: Tensor) -> np.ndarray:
+    """(rows, columns) of a point's tensor for one image, (1, C, rows, columns): the root mean
+    square over channels."""
+    return value[0].float().square().mean(0).sqrt().cpu().numpy()
 
 
 # ------------------------------------------------------------------ stages
@@ -89,7 +96,7 @@ def trained_size(model: nn.Module | None) -> int:
     return min(sides)
 
 
-class NetworkExplorer(Explorer):
+class SizedExplorer(Explorer):
     """Base of the explorers of a network, and of an image where they are `pictured`.
 
     Args:
@@ -133,7 +140,7 @@ class NetworkExplorer(Explorer):
             self._live_frame.cache_clear()
 
 
-class StageExplorer(NetworkExplorer):
+class StageExplorer(SizedExplorer):
     """Base of the explorers of a stage's map, which ask a network for nothing but its sizes."""
 
     def __init__(
@@ -164,7 +171,7 @@ class StageExplorer(NetworkExplorer):
 # ------------------------------------------------------------------ the network itself
 
 
-class ModelExplorer(NetworkExplorer):
+class ModelExplorer(SizedExplorer):
     """Base of the explorers that run a network on an image and look at one of its blocks.
 
     A subclass writes ``run``, which reads the network; the last ``KEPT`` results are kept, since
@@ -177,6 +184,7 @@ class ModelExplorer(NetworkExplorer):
     """
 
     KEPT: ClassVar[int] = 8
+    USUAL: ClassVar[str] = "hire_mlp_pico"  # the trained network that stands in for none
     pictured = True
 
     def __init__(
@@ -187,7 +195,7 @@ class ModelExplorer(NetworkExplorer):
         **settings: Any,
     ):
         if model is None:
-            model = create("hire_mlp_pico", pretrained=True)
+            model = create(self.USUAL, pretrained=True)
         self._model = check_network(model)
         self._read = lru_cache(maxsize=self.KEPT)(self.run)
         super().__init__(model, image, img_size, **settings)

@@ -23,6 +23,7 @@ MADE = {
     "cost": "hl.CostExplorer()",
     "ablation": "hl.AblationExplorer()",
     "dense": "hl.DenseExplorer()",
+    "network": "hl.NetworkExplorer()",
 }
 NAME = "explorers_under_test.ipynb"
 SCREEN = {"width": 1440, "height": 900}

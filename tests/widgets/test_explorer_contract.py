@@ -51,6 +51,10 @@ def block_explorer(**settings):
     return hl.BlockExplorer(NETWORK, "cat", **settings)
 
 
+def network_explorer(**settings):
+    return hl.NetworkExplorer(NETWORK, "cat", **settings)
+
+
 def attribution_explorer(**settings):
     return hl.AttributionExplorer(NETWORK, "cat", **settings)
 
@@ -79,6 +83,7 @@ CONTRACT = {
     "ShiftExplorer": (hl.ShiftExplorer, {"shift": -3}, {"stage": 3, "token": 30}),
     "RearrangementPlayer": (hl.RearrangementPlayer, {"frame": 20}, None),
     "BlockExplorer": (block_explorer, {"block": 0}, {"stage": 0, "block": 2}),
+    "NetworkExplorer": (network_explorer, {"point": "mid"}, {"stage": 0, "block": 2}),
     "CostExplorer": (hl.CostExplorer, {"region": 5}, None),
     "ReachExplorer": (hl.ReachExplorer, {"blocks": 2}, {"stage": 3, "row": 30}),
     "AttributionExplorer": (attribution_explorer, {"target": 3}, {"stage": 0, "block": 2}),

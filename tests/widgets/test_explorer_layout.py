@@ -126,3 +126,17 @@ def test_blocks(texts, branches):
     ]:  # fmt: skip
         assert_legible(explorer, texts, stage=stage, block=block, channel=channel, carry_back=back)
     assert "untrained" in " ".join(text for text, *_ in texts)  # the longest note was among them
+
+
+@pytest.mark.parametrize("depths", [(4, 6, 24, 3), (1, 1, 1, 1), (2, 2, 4, 2)])
+def test_whole_networks(texts, depths):
+    # as many blocks as the largest network has, and as few as there can be
+    network = hl.create("hire_mlp_atto", seed=0, depths=depths, dims=(8, 8, 8, 1536), region=2)
+    network.pretrained_cfg["label_names"] = ["a class with a very long name, and a second"] * 1000
+    explorer = hl.NetworkExplorer(network, "cat", img_size=224)
+    for stage, block, point, place in [
+        (0, 0, "out", 55), (3, 0, "hire.height.shifted", 6), (2, 9, "hire.width.regions", 5),
+        (2, 0, "hire.height.regions", 6),
+    ]:  # fmt: skip
+        chosen = {"stage": stage, "block": block, "point": point, "row": place, "column": place}
+        assert_legible(explorer, texts, **chosen)

@@ -16,6 +16,7 @@ LOOKS = {
     "BlockExplorer": hl.BlockExplorer,
     "ReceptiveFieldExplorer": hl.ReceptiveFieldExplorer,
     "AttributionExplorer": hl.AttributionExplorer,
+    "NetworkExplorer": hl.NetworkExplorer,
 }
 
 
