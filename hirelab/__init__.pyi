@@ -21,6 +21,8 @@ from .analysis.faithfulness import deletion_insertion as deletion_insertion
 from .analysis.faithfulness import pointing_game as pointing_game
 from .analysis.faithfulness import randomisation_check as randomisation_check
 from .analysis.fields import compare_fields as compare_fields
+from .analysis.patching import patching as patching
+from .analysis.patching import patching_by_place as patching_by_place
 from .analysis.provenance import descendants as descendants
 from .analysis.provenance import provenance as provenance
 from .analysis.receptive_field import receptive_field as receptive_field

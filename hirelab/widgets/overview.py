@@ -125,12 +125,7 @@ class NetworkExplorer(ModelExplorer):
 
     def overview(self, photograph: str) -> tuple[list[network.StageView], np.ndarray]:
         """Every stage as the overview shows it, and the probabilities of the classes."""
-        points = ["stem.out", "stages.*.blocks.*.out", "logits"]
-        if len(self._model.stages) > 1:
-            points.append("stages.*.downsample.out")
-        if self.gated:
-            points.append("stages.*.blocks.*.hire.gate.out")
-        cache = self._read(photograph, tuple(points))
+        cache = self._read(photograph, self._outlined())
         stages = []
         for i in range(len(self._model.stages)):
             source = cache[f"stages.{i}.downsample.out" if i else "stem.out"]
@@ -146,6 +141,17 @@ class NetworkExplorer(ModelExplorer):
         logits = cache["logits"]
         classes = bool(self._model.num_classes) and logits.dim() == 2
         return stages, logits[0].float().softmax(0).cpu().numpy() if classes else np.zeros(0)
+
+    def _outlined(self) -> tuple[str, ...]:
+        """The points of the overview, each by its name: a star would mean those inside, too."""
+        names = ["stem.out", "logits"]
+        for i in range(len(self._model.stages)):
+            names += [f"stages.{i}.downsample.out"] if i else []
+            for j in range(len(self._blocks(i))):
+                block = f"stages.{i}.blocks.{j}"
+                names += [f"{block}.hire.gate.out"] if self.gated else []
+                names += [f"{block}.out"]
+        return tuple(names)
 
     def measure(self, s: Settings) -> Seen:
         block = self.block_name(s)
