@@ -11,7 +11,7 @@ from . import overlay, theme
 from .canvas import Canvas, compact
 from .figures import Figure, chart, finish
 
-_SIDE, _GAP, _HEAD, _WORDS = 300, 24, 66, 74  # logical pixels
+_SIDE, _GAP, _HEAD, _WORDS = 334, 33, 66, 74  # logical pixels
 _BRANCHES = {
     f".hire.{name}.": {"color": color, "linestyle": "-", "marker": marker}
     for (name, color), marker in zip(theme.BRANCH.items(), "o^s", strict=True)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 
 from hirelab.analysis.cost import block_parts, branch_cost
+from hirelab.analysis.patching import patching, patching_by_place
 from hirelab.analysis.reach import reach_growth
 from hirelab.datasets.samples import samples
 from hirelab.models import create
+from hirelab.widgets import NetworkExplorer
 
 ROOT = Path(__file__).parents[2]
 STAGES = ((56, 4, 2, 2), (28, 3, 2, 2), (14, 3, 1, 3), (7, 2, 1, 2))
@@ -78,3 +82,35 @@ def test_gate_of_a_trained_block_on_the_cat():
         f"Of the {sum(first)} channels, {first[0]} take most from height and {first[1]} from width"
     )
     assert most in prose("03")
+
+
+def test_gates_of_the_whole_network_on_the_coffee():
+    stages, _ = NetworkExplorer(image="coffee").overview("the given one")
+    channel = [f"{shares[2]:.2f}" for shares in stages[2].shares]
+    text = prose("03")
+    assert (
+        f"a share of {channel[2]} in one block of stage 2 and of {channel[3]} in the next" in text
+    )
+    assert f"the last block gives {stages[3].shares[-1][1]:.2f} to width" in text
+
+
+def test_what_blocks_add_to_the_answer():
+    model = create("hire_mlp_pico.tinyimagenet", pretrained=True)
+    x, _ = samples(4, model=model)
+    one, other = map(list, zip(*itertools.permutations(range(4), 2), strict=True))
+    found = patching(model, x[one], x[other])
+    rows = {row["point"]: row for row in found.records()}
+    most = rows["stages.2.blocks.0.mlp.out"]
+    said = f"by {most['effect']:.2f} [{most['low']:.2f}, {most['high']:.2f}] of the way"
+    hire = [row["effect"] for name, row in rows.items() if "hire" in name]
+    assert f"{said}, and no hire module anywhere by more than {max(hire):.2f}" in prose("03")
+    first = {f"stages.{i}.blocks.0.mlp.out" for i in range(4)}
+    assert first == set(sorted(rows, key=lambda name: -rows[name]["effect"])[:4])
+    places = patching_by_place(model, x[[1, 1]], x[[3, 0]], "stages.2.out").effects
+    assert places.max() < 0.1  # "no single token moves it by a tenth of the way"
+    for one_map in places:  # "mostly those inside the cup", which is in rows 0 to 2, columns 1 to 4
+        strongest = np.argsort(-one_map.ravel())[:5]
+        inside = [
+            row <= 2 and 1 <= column <= 4 for row, column in (divmod(i, 6) for i in strongest)
+        ]
+        assert sum(inside) >= 3
