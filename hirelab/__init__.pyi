@@ -26,6 +26,9 @@ from .analysis.patching import patching_by_place as patching_by_place
 from .analysis.provenance import descendants as descendants
 from .analysis.provenance import provenance as provenance
 from .analysis.receptive_field import receptive_field as receptive_field
+from .analysis.translation import compare_translations as compare_translations
+from .analysis.translation import translation_results as translation_results
+from .analysis.translation import translation_sensitivity as translation_sensitivity
 from .datasets.samples import samples as samples
 from .dense.detection import detector as detector
 from .dense.factory import load_dense as load_dense
@@ -43,6 +46,7 @@ from .models.factory import create as create
 from .models.factory import load as load
 from .models.factory import model_names as model_names
 from .rearrange import Rearrangement as Rearrangement
+from .training.robustness import robustness_results as robustness_results
 from .widgets.ablation import AblationExplorer as AblationExplorer
 from .widgets.attribution import AttributionExplorer as AttributionExplorer
 from .widgets.block import BlockExplorer as BlockExplorer

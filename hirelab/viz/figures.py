@@ -24,6 +24,7 @@ LINES: tuple[dict[str, Any], ...] = (
     {"color": theme.VERMILION, "linestyle": "--", "marker": "s"},
     {"color": theme.GREEN, "linestyle": "-.", "marker": "^"},
     {"color": theme.MUTED, "linestyle": ":", "marker": "D"},
+    {"color": theme.PURPLE, "linestyle": (0, (6, 1.5, 1, 1.5, 1, 1.5)), "marker": "v"},
 )
 
 
