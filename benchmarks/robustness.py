@@ -1,9 +1,9 @@
 """Accuracy on corrupted images: five kinds in three strengths, the networks bundled for Imagenette.
 
-The 3,925 validation images of Imagenette, corrupted at 160 x 160 pixels by
-`hirelab.datasets.corruptions`; every network sees the same corrupted images, at its own size. Which
-images each gets right is kept in data/results/robustness.npz, which `hl.robustness_results()` reads. An
-interrupted run goes on: every evaluation is kept in runs/robustness.
+A thousand of Imagenette's 3,925 validation images, drawn at random and corrupted at 160 x 160 pixels
+by `hirelab.datasets.corruptions`; every network sees the same corrupted images, at its own size.
+Which images each gets right is kept in data/results/robustness.npz, for `hl.robustness_results()`.
+An interrupted run goes on: every evaluation is kept in runs/robustness.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from hirelab._shared.files import project_folder
 from hirelab.models.pretrained import bundled
 from hirelab.training.robustness import KEPT, Robustness, measure_robustness
 
+IMAGES = 1000  # all of them take four times as long
 PAIRS = (
     ("hire_mlp_pico.imagenette", "hire_mlp_pico.imagenette_isolated"),
     ("hire_mlp_atto.imagenette", "hire_mlp_atto.imagenette_regions_of_1"),
@@ -27,7 +28,8 @@ def main() -> None:
     """Measure, print and keep the tables, and keep what they are made of."""
     torch.set_num_threads(1)
     networks = [name for name, made in bundled().items() if made["source"] == "imagenette"]
-    found = measure_robustness(networks, project_folder("benchmarks").parent / "runs/robustness")
+    out = project_folder("benchmarks").parent / "runs/robustness"
+    found = measure_robustness(networks, out / f"{IMAGES}-images", n=IMAGES)
     found.save(project_folder("data") / "results" / KEPT)
     report("robustness", "\n\n".join([accuracies(found), differences(found), notes(found)]))
 
@@ -57,9 +59,9 @@ def differences(found: Robustness) -> str:
 def notes(found: Robustness) -> str:
     """What was done, in which strengths, and what the figures do not say."""
     lines = [
-        f"{found.clean.shape[1]:,} images. Differences are averages over the three strengths, with "
-        "bootstrap 95 % intervals over the images; each network is one training, and what another "
-        "seed would change is not in them.",
+        f"{found.clean.shape[1]:,} of the validation images, drawn at random. Differences are "
+        "averages over the three strengths, with bootstrap 95 % intervals over the images; each "
+        "network is one training, and what another seed would change is not in them.",
         "The corruptions are of ImageNet-C's kinds and neither its files nor its severities. "
         f"Imagenette's images were corrupted at {found.corrupted_size} pixels a side; the copy "
         "that was measured is squashed to squares and compressed as WebP already.",

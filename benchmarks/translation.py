@@ -1,9 +1,10 @@
 """How answers change when the image moves by pixels: the networks bundled for Imagenette.
 
-Thirty validation images of each class of Imagenette, at one and a half times a network's size, of which
-it sees squares: rolled around the border, and two squares side by side. What was measured is kept in
-data/results/translation.npz (rounded to 0.0001), which `hl.translation_results()` reads. An interrupted
-run goes on: every network's result is kept in runs/translation.
+Twenty validation images of each class of Imagenette, at one and a half times a network's size, of
+which it sees squares: the middle one, rolled around the border, and two some pixels apart. What was
+measured is kept in data/results/translation.npz (rounded to 0.0001), for
+`hl.translation_results()`. An interrupted run goes on: every network's result is kept in
+runs/translation.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hirelab.analysis.translation import KEPT, WAYS, TranslationComparison, Tran
 from hirelab.models.pretrained import bundled
 from hirelab.training.runs import open_network
 
-IMAGES = 300
+IMAGES = 200
 OFFSETS = (*range(1, 34), 36, 40, 44, 47, 48)
 SHOWN = (1, 4, 10, 16, 48)
 STEPS = (4, 8, 16)
@@ -57,11 +58,11 @@ def changes(found: TranslationComparison) -> str:
         own = found[name].records()
         for way in WAYS:
             at = {row["offset"]: row for row in own if row["way"] == way}
-            cells = [
-                f"{100 * at[d]['change']:.1f} ({100 * at[d]['changed']:.0f})" for d in SHOWN
-            ]
+            cells = [f"{100 * at[d]['change']:.1f} ({100 * at[d]['changed']:.0f})" for d in SHOWN]
             rows.append([name, way, *cells])
-    return table(["change of probability (other answers), %", "", *(f"{d} px" for d in SHOWN)], rows)
+    return table(
+        ["change of probability (other answers), %", "", *(f"{d} px" for d in SHOWN)], rows
+    )
 
 
 def strides(found: TranslationComparison) -> str:
@@ -94,9 +95,10 @@ def notes(found: TranslationComparison) -> str:
     sizes = ", ".join(f"{n} {s}" for n, s in zip(found.names, found.img_sizes, strict=True))
     return (
         f"{found.change.shape[3]} images moved along the width by {found.offsets[0]} to "
-        f"{found.offsets[-1]} pixels of what the network sees (pixels a side: {sizes}). Change is of "
-        "the probability of the answer to the unmoved image; intervals are Student's, 95 %, over the "
-        "images. Each network is one training, and what another seed would change is not in them."
+        f"{found.offsets[-1]} pixels of what the network sees (pixels a side: {sizes}). Change "
+        "is of the probability of the answer to the unmoved image; intervals are Student's, 95 %, "
+        "over the images. Each network is one training, and what another seed would change is not "
+        "in them."
     )
 
 

@@ -209,8 +209,8 @@ class Rearrangement:
         """The smallest roll, in tokens, that passes through: rolling the input by it, around the
         border, rolls the result by it, whatever the weights.
 
-        It divides ``size``, which is the period where no smaller roll passes through. For a circular
-        shift it is the region where that divides the line, and the whole line where it does not.
+        It divides ``size``, which is the period where no smaller roll passes through. Shifted
+        regions that divide the line have the region as period, the shift whatever it is.
         """
         slot = self.landing % self.region
         tokens = self.slots[self.landing // self.region]

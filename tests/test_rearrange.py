@@ -348,6 +348,31 @@ def test_equivariant_to_circular_shifts_by_whole_regions_only(size, region, shif
         assert error < 1e-12 if step % region == 0 else error > 1e-3, step
 
 
+# ------------------------------------------------------------------ rolls
+
+
+@examples
+@given(MAPS, DIMS)
+def test_a_roll_passes_through_where_it_is_a_multiple_of_the_period_and_else_not(r, dim):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand((1, 2, r.size, 2) if dim == 2 else (1, 2, 2, r.size), generator=generator)
+    weights = torch.rand(2 * r.region, 2 * r.region, generator=generator)
+
+    def through(x: torch.Tensor) -> torch.Tensor:
+        return back(torch.einsum("oc,bchw->bohw", weights, into(x, r, dim)), r, dim)
+
+    before = through(x)
+    for roll in range(1, r.size):
+        passes = torch.allclose(through(x.roll(roll, dim)), before.roll(roll, dim), atol=1e-5)
+        assert passes == (roll % r.period == 0)
+
+
+@examples
+@given(st.integers(1, 6), REGIONS, SHIFTS, st.sampled_from(rr.PADDINGS), st.booleans())
+def test_shifted_regions_that_divide_the_line_let_rolls_by_a_region_pass(n, h, s, padding, restore):
+    assert Rearrangement(n * h, h, s, padding, "shift", restore).period == h
+
+
 # ------------------------------------------------------------------ impossible settings
 
 

@@ -7,10 +7,10 @@ compare_translations     put networks side by side
 translation_results      what was measured of the bundled networks, as it is kept in data/results
 roll_period              the roll in pixels that a Hire-MLP's rearrangements let through
 
-An image is moved in two ways, which ask different questions. *roll*: what leaves at one side comes in
-at the other, so that no pixel is lost and a seam runs through the image; rearrangements that wrap
-around the border meet it as a ring. *crop*: a window moves over a larger image, so that real pixels
-come in, as when a camera turns.
+An image is moved in two ways, which ask different questions. *roll*: what leaves at one side comes
+in at the other, so that no pixel is lost and a seam runs through the image; to a rearrangement that
+wraps around the border it is the same ring. *crop*: a window moves over a larger image, so that
+real pixels come in, as when a camera turns.
 
 The numbers are those of Azulay and Weiss (JMLR 2019, arXiv 1805.12177): how much the probability of
 the first answer changes, and how often another class becomes the first.
@@ -256,8 +256,8 @@ def translation_sensitivity(
         offsets = [d for d in range(1, size // 2 + 1) if d <= 16 or d % 4 == 0]
     if not len(offsets) or not all(1 <= check_whole("offset", d) <= room for d in offsets):
         raise HirelabError(
-            f"offsets are {list(offsets)}; images of {x.shape[AXES[axis]]} pixels leave a square of "
-            f"{size} room to move by 1 to {room}: give larger images, or a smaller img_size."
+            f"offsets are {list(offsets)}; images of {x.shape[AXES[axis]]} pixels leave a square "
+            f"of {size} room to move by 1 to {room}: give larger images, or a smaller img_size."
         )
     dim = AXES[axis]
     across = 5 - dim  # the other one of 2 and 3
@@ -296,8 +296,8 @@ def compare_translations(
     Of the offsets those are kept that all were measured at.
 
     Raises:
-        HirelabError: for none, for no offset in common, and for different axes or numbers of images.
-            (That the images are the same cannot be checked.)
+        HirelabError: for none, for no offset in common, and for different axes or numbers of
+            images. (That the images are the same cannot be checked.)
     """
     if not results:
         raise HirelabError("compare_translations got no result; give at least one, by name.")
@@ -333,8 +333,8 @@ def roll_period(model: HireMLP, img_size: int, axis: str = "width") -> int:
     """The smallest roll of the image, in pixels, that all rearrangements let through.
 
     A roll by it is a roll of every stage's map by a period of all its blocks (see
-    `Rearrangement.period`). It does not change the answer of a network whose convolutions wrap around
-    the border as well; those of Hire-MLP pad with zeros there.
+    `Rearrangement.period`). It does not change the answer of a network whose convolutions wrap
+    around the border as well; those of Hire-MLP pad with zeros there.
 
     Returns:
         A number of pixels from 1; ``img_size`` where none but the whole roll passes.

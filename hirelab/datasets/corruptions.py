@@ -1,14 +1,13 @@
 """Corruptions of an image: five kinds in three strengths, to ask what a network still recognises.
 
 The kinds are among those of ImageNet-C (Hendrycks and Dietterich, ICLR 2019, arXiv 1903.12261). The
-images, the parameters and the number of strengths are not: its files have 224 pixels a side and five
-severities. Figures made with these corruptions are no figures of ImageNet-C.
+images, the parameters and the number of strengths are not: its files have 224 pixels a side and
+five severities. Figures made with these corruptions are no figures of ImageNet-C.
 
 CORRUPTIONS  the kinds, each with what it does and its parameter at every strength
 corrupt      an image -> the image corrupted
 
-What counts pixels (blur, pixelate) counts those of the image as it is given, so that an image is as
-blurred to a network that takes 96 pixels a side as to one that takes 128, where both get it from here.
+Blur is measured in pixels of the image as it is given, before a network's own size is cut from it.
 """
 
 from __future__ import annotations
@@ -65,7 +64,9 @@ def corrupt(image: Image.Image, kind: str, strength: int, seed: int = 0) -> Imag
     strength = check_whole("strength", strength, 0, len(STRENGTHS))
     if not isinstance(image, Image.Image) or image.mode != "RGB":
         given = getattr(image, "mode", type(image).__name__)
-        raise HirelabError(f"corrupt() takes a PIL image in mode RGB, not {given}: use open_image().")
+        raise HirelabError(
+            f"corrupt() takes a PIL image in mode RGB, not {given}: use open_image()."
+        )
     if strength == 0:
         return image.copy()
     chosen = CORRUPTIONS[kind]

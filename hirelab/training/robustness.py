@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
-from .._shared.checks import check_choice
+from .._shared.checks import check_choice, check_whole
 from .._shared.errors import HirelabError
 from .._shared.files import data_folder
 from .._shared.statistics import bootstrap_interval, wilson_interval
@@ -57,6 +57,7 @@ class Robustness(Records, Result):
         right: bool (N, K, strengths, images), right on the corrupted image.
         corrupted_size: pixels a side at which the images were corrupted.
         data_fingerprint: of the images, see `LabelledImages`.
+        which: (images,) their indices in the data set's split.
     """
 
     networks: list[str]
@@ -67,6 +68,7 @@ class Robustness(Records, Result):
     right: np.ndarray
     corrupted_size: int
     data_fingerprint: str
+    which: np.ndarray
 
     @property
     def accuracy(self) -> np.ndarray:
@@ -196,50 +198,60 @@ class RobustnessComparison(Records, Result):
 
 
 def measure_robustness(
-    networks: Sequence[str], out: str | Path, kinds: Sequence[str] = tuple(CORRUPTIONS)
+    networks: Sequence[str | Path],
+    out: str | Path,
+    kinds: Sequence[str] = tuple(CORRUPTIONS),
+    n: int | None = None,
 ) -> Robustness:
     """Evaluate networks on the corrupted validation images of the data set they were trained on.
 
     Images are cut square and corrupted at `CORRUPTED_SIZE`, then go the way that `evaluate` sends
     them, to each network's own size. A Hire-MLP is deployed first, the same function and faster.
-    What is in ``out`` is not computed again. Memory: the corrupted images of one setting, 0.4 GB of
-    Imagenette at two sizes.
+    What is in ``out`` by a network's name is not computed again. Memory: the corrupted images of
+    one setting, 0.4 GB for all of Imagenette at two sizes.
 
     Args:
         networks: names, run folders or files of one data set, see `open_network`.
         out: folder in which each evaluation is kept as soon as it is there.
         kinds: of `CORRUPTIONS`.
+        n: how many images, drawn at random and the same every time; None for all.
 
     Raises:
-        HirelabError: an unknown kind or network, networks of several data sets, and what
-            `validation_images` raises.
+        HirelabError: an unknown kind or network, networks of several data sets, more images than
+            there are, and what `validation_images` raises.
     """
     for kind in kinds:
         check_choice("kind", kind, CORRUPTIONS)
-    opened = [_opened(name) for name in networks]
-    if not opened:
-        raise HirelabError("networks is empty; give at least one.")
+    names = [Path(network).name for network in networks]
+    if not names or len(set(names)) < len(names):
+        raise HirelabError(
+            f"networks are {', '.join(names) or 'none'}; give at least one, and each a name of its "
+            "own."
+        )
+    opened = [_opened(network) for network in networks]
     images = validation_images(opened[0][1], stored=CORRUPTED_SIZE)
     fingerprint = images.images.fingerprint
     if {info.config.data_fingerprints["val"] for _, info in opened} != {fingerprint}:
         raise HirelabError(
-            f"{', '.join(networks)} were validated on different images; give networks that were "
+            f"{', '.join(names)} were validated on different images; give networks that were "
             "trained on one data set."
         )
+    images, which = _drawn(images, n)
     recipes = [info.config.recipe for _, info in opened]
 
     def right(kind: str, strength: int) -> np.ndarray:
         """(networks, images) whether each is right; corrupts once a size, and only if needed."""
-        name = f"{kind}-{CORRUPTIONS[kind].values[strength - 1]:g}" if strength else "clean"
+        setting = f"{kind}-{CORRUPTIONS[kind].values[strength - 1]:g}" if strength else "clean"
         at: dict[int, DecodedImages] = {}
         rows = []
-        for network, (model, _), recipe in zip(networks, opened, recipes, strict=True):
-            path = Path(out) / f"{Path(network).name}.{name}.npz"
+        for network, (model, _), recipe in zip(names, opened, recipes, strict=True):
+            path = Path(out) / f"{network}.{setting}.npz"
             found = Evaluation.load(path) if path.is_file() else None
-            if found is None or found.data_fingerprint != fingerprint:
+            whole = found is not None and len(found.labels) == len(images)
+            if found is None or not whole or found.data_fingerprint != fingerprint:
                 stored = recipe.stored_size
                 if stored not in at:
-                    at[stored] = _corrupted(images, kind, strength, stored)
+                    at[stored] = _corrupted(images, which, kind, strength, stored)
                 found = evaluate(model, at[stored], recipe.img_size)
                 found.save(path)
             rows.append(found.predicted == found.labels)
@@ -250,7 +262,7 @@ def measure_robustness(
     every = [right(*setting) for setting in tqdm(settings, "corruptions", disable=None)]
     shape = (len(kinds), len(STRENGTHS), *clean.shape)
     return Robustness(
-        [str(name) for name in networks],
+        names,
         [recipe.img_size for recipe in recipes],
         list(kinds),
         [str(CORRUPTIONS[kind]) for kind in kinds],
@@ -258,6 +270,7 @@ def measure_robustness(
         np.moveaxis(np.array(every).reshape(shape), 2, 0),
         CORRUPTED_SIZE,
         fingerprint,
+        which,
     )
 
 
@@ -270,17 +283,28 @@ def robustness_results() -> Robustness:
     return Robustness.load(data_folder("results") / KEPT)
 
 
-def _opened(network: str) -> tuple[nn.Module, RunInfo]:
+def _opened(network: str | Path) -> tuple[nn.Module, RunInfo]:
     model, info = open_network(network)
     if info is None:
         raise HirelabError(f"{network} does not say what it was trained on; give a run's folder.")
     return (deploy(model) if isinstance(model, HireMLP) else model), info
 
 
-def _corrupted(images: DecodedImages, kind: str, strength: int, size: int) -> DecodedImages:
-    """Decoded images corrupted, then at another size; every image has noise of its own."""
+def _drawn(images: DecodedImages, n: int | None) -> tuple[DecodedImages, np.ndarray]:
+    """``n`` of the images in their order, and their indices."""
+    count = len(images)
+    n = count if n is None else check_whole("n", n, 1, count, "images")
+    which = np.sort(np.random.default_rng(0).permutation(count)[:n])
+    labels, kept = images.labels[which], images.kept[which]
+    return replace(images, pixels=images.pixels[which], labels=labels, kept=kept), which
+
+
+def _corrupted(
+    images: DecodedImages, seeds: np.ndarray, kind: str, strength: int, size: int
+) -> DecodedImages:
+    """Decoded images corrupted, then at another size; every image has noise of its own seed."""
     squares = (
-        np.asarray(square(corrupt(Image.fromarray(pixels), kind, strength, seed), size))
-        for seed, pixels in enumerate(images.pixels)
+        np.asarray(square(corrupt(Image.fromarray(pixels), kind, strength, int(seed)), size))
+        for seed, pixels in zip(seeds, images.pixels, strict=True)
     )
     return replace(images, pixels=np.stack(list(squares)))

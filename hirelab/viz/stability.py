@@ -37,7 +37,7 @@ def translation_figure(
     with chart(10, 6.4) as figure:
         grid = figure.subplots(2, len(ways), sharex=True, sharey="row", squeeze=False)
         for row, label in enumerate(labels):
-            for column, way in enumerate(ways):
+            for column in range(len(ways)):
                 axes = grid[row, column]
                 for i, name in enumerate(names):
                     look = _look(i)
