@@ -1,8 +1,9 @@
 """Accuracy on corrupted images: five kinds in three strengths, the networks bundled for Imagenette.
 
 A thousand of Imagenette's 3,925 validation images, drawn at random and corrupted at 160 x 160 px by
-`hirelab.datasets.corruptions`; every network sees the same corrupted images, at its own size. Which images each gets right is kept in data/results/robustness.npz, for `hl.robustness_results()`.
-An interrupted run goes on: every evaluation is kept in runs/robustness.
+`hirelab.datasets.corruptions`; every network sees the same corrupted images, at its own size. Which
+images each gets right is kept in data/results/robustness.npz, for `hl.robustness_results()`. An
+interrupted run goes on: every evaluation is kept in runs/robustness.
 """
 
 from __future__ import annotations
