@@ -15,10 +15,8 @@ from hirelab.analysis.translation import (
     TranslationSensitivity,
     compare_translations,
     roll_period,
-    translation_results,
     translation_sensitivity,
 )
-from hirelab.models.pretrained import bundled
 
 
 class Pooled(nn.Module):
@@ -107,6 +105,12 @@ def test_rows_have_scipys_intervals(found):
     assert row["change_low"] == pytest.approx(max(truth.low, 0))
     assert row["change_high"] == pytest.approx(truth.high)
     assert row["changed_low"] <= row["changed"] <= row["changed_high"]
+
+
+def test_one_image_has_no_interval(x):
+    alone = translation_sensitivity(Pooled(4), x[:1], 32, (1, 2))
+    assert all(np.isnan([row["change_low"], row["change_high"]]).all() for row in alone.records())
+    assert np.isnan(alone.plot().figure.axes[0].lines[0].get_ydata()).sum() == 0
 
 
 def test_what_cannot_be_measured_is_refused(x, found):
@@ -200,15 +204,3 @@ def test_regions_of_one_token_wait_for_the_last_stride():
     assert roll_period(hl.create("hire_mlp_atto", region=2), 128, "height") == 64
     with pytest.raises(HirelabError, match="no Hire-MLP"):
         roll_period(nn.Identity(), 128)
-
-
-# ------------------------------------------------------------------ what is kept
-
-
-def test_what_is_kept_is_of_the_bundled_networks():
-    kept = translation_results()
-    trained = {name: made for name, made in bundled().items() if made["source"] == "imagenette"}
-    assert sorted(kept.names) == sorted(trained)
-    for name, size in zip(kept.names, kept.img_sizes, strict=True):
-        assert size == trained[name]["img_size"]
-    assert kept.plot().text == str(kept)
