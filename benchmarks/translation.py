@@ -81,8 +81,8 @@ def differences(found: TranslationComparison) -> str:
     rows = []
     for pair in PAIRS:
         apart = found.difference(*pair)
-        rows.append([" minus ".join(pair), *(points(apart[way]) for way in WAYS)])
-    return table(["difference of the mean change, points", *WAYS], rows)
+        rows.append([" minus ".join(pair), *map(points, apart.values())])
+    return table(["difference of the mean change, points", *apart], rows)
 
 
 def points(ends: tuple[float, float, float]) -> str:

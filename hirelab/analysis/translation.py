@@ -183,13 +183,12 @@ class TranslationComparison(Records, Result):
         return [{"network": name, **row} for name in self.names for row in self[name].records()]
 
     def difference(self, first: str, second: str) -> dict[str, tuple[float, float, float]]:
-        """Of each way, the first network's mean change minus the second's, over all offsets: mean
-        and Student's 95 % interval over the images, which both saw."""
-        apart = (self[first].change - self[second].change).mean(1)
-        return {
-            way: (float(each.mean()), *t_interval(each))
-            for way, each in zip(WAYS, apart, strict=True)
-        }
+        """The first network's mean change minus the second's, over all offsets: mean and Student's
+        95 % interval over the images, which both saw. Of each way, and of "roll minus crop": what
+        the seam of a rolled image adds for the first network and not for the second."""
+        roll, crop = (self[first].change - self[second].change).mean(1)
+        named = zip((*WAYS, "roll minus crop"), (roll, crop, roll - crop), strict=True)
+        return {name: (float(each.mean()), *t_interval(each)) for name, each in named}
 
     def plot(self) -> Figure:
         """Change and other answers against the offset, a line for each network."""

@@ -2,6 +2,7 @@
 
 Robustness            which images each network gets right, at every kind and strength
 RobustnessComparison  of two networks: the difference on the same images, with its interval
+plot_corruptions      an image in every kind and strength, to look at
 measure_robustness    networks on the corrupted validation images of their data set
 robustness_results    what was measured of the bundled networks, as it is kept in data/results
 """
@@ -25,6 +26,7 @@ from .._shared.statistics import bootstrap_interval, wilson_interval
 from .._shared.tables import Records, table
 from ..datasets.cache import DecodedImages
 from ..datasets.corruptions import CORRUPTIONS, STRENGTHS, corrupt
+from ..datasets.images import Source, open_image
 from ..datasets.transforms import square
 from ..models import HireMLP
 from ..models.deploy import deploy
@@ -35,7 +37,13 @@ from .runs import RunInfo, open_network
 if TYPE_CHECKING:
     from ..viz.figures import Figure
 
-__all__ = ["Robustness", "RobustnessComparison", "measure_robustness", "robustness_results"]
+__all__ = [
+    "Robustness",
+    "RobustnessComparison",
+    "measure_robustness",
+    "plot_corruptions",
+    "robustness_results",
+]
 
 CORRUPTED_SIZE = 160
 """Pixels a side at which images are corrupted, before a network's own size is cut from them."""
@@ -271,6 +279,25 @@ def measure_robustness(
         CORRUPTED_SIZE,
         fingerprint,
         which,
+    )
+
+
+def plot_corruptions(source: Source = "cat", img_size: int = CORRUPTED_SIZE) -> Figure:
+    """The middle square of an image in every kind and strength of `CORRUPTIONS`.
+
+    Args:
+        source: see `open_image`; by default a photograph that comes along.
+        img_size: pixels a side at which it is corrupted.
+    """
+    from ..viz.stability import corruptions_figure
+
+    image = square(open_image(source), img_size)
+    every = [[np.asarray(corrupt(image, kind, s)) for s in STRENGTHS] for kind in CORRUPTIONS]
+    return corruptions_figure(
+        list(CORRUPTIONS),
+        [one.word for one in CORRUPTIONS.values()],
+        np.array(every),
+        np.array([one.values for one in CORRUPTIONS.values()]),
     )
 
 

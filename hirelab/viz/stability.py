@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import theme
+from .canvas import Canvas, compact
 from .figures import LINES, Figure, chart, finish
 
 
@@ -77,6 +78,38 @@ def _ruler(axes: Any, steps: Sequence[int], last: int) -> None:
     tick = max((s for s in (4, 8, 16, 32) if last // s >= 3), default=1)
     axes.set_xticks(np.arange(0, last + 1, tick))
     axes.set_xlim(0, last + 0.5)
+
+
+def corruptions_figure(
+    kinds: Sequence[str], notes: Sequence[str], images: np.ndarray, values: np.ndarray
+) -> Figure:
+    """Corrupted images: a column for each kind, a row for each strength, the weakest above.
+
+    Args:
+        notes: a word or two to each kind, what its ``values`` (kinds, strengths) are.
+        images: (kinds, strengths, H, W, 3) uint8.
+    """
+    gap, head, line = 8, 52, 24
+    rows, columns = images.shape[1], len(kinds)
+    side = (theme.WIDTH - gap * (columns + 1)) / columns
+    high = side * images.shape[2] / images.shape[3]
+    canvas = Canvas(theme.WIDTH, round(head + rows * (high + line + gap)))
+    for k, (kind, note) in enumerate(zip(kinds, notes, strict=True)):
+        left = gap + k * (side + gap)
+        canvas.text((left, 4), kind, theme.TEXT, bold=True)
+        canvas.text((left, 28), note, theme.SMALL, theme.MUTED)
+        for row in range(rows):
+            top = head + row * (high + line + gap)
+            box = (left, top, left + side, top + high)
+            canvas.draw_image(images[k, row], box)  # every pixel as it is
+            canvas.rect(box, outline=theme.LINE)
+            words = f"strength {row + 1}: {values[k, row]:g}"
+            canvas.text((left, top + high + 3), words, theme.SMALL)
+    said = "; ".join(
+        f"{kind}: {note} {', '.join(map('{:g}'.format, row))}"
+        for kind, note, row in zip(kinds, notes, values, strict=True)
+    )
+    return Figure(compact(canvas.image), said)
 
 
 def robustness_figure(
