@@ -31,7 +31,7 @@ def main() -> None:
     """Measure, print and keep the tables, and keep what they are made of."""
     torch.set_num_threads(1)
     networks = [name for name, made in bundled().items() if made["source"] == "imagenette"]
-    found = hl.compare_translations({name: measured(name) for name in networks[::-1]})
+    found = hl.compare_translations({name: measured(name) for name in networks})
     found = replace(found, change=found.change.round(4))
     found.save(project_folder("data") / "results" / KEPT)
     parts = [changes(found), strides(found), differences(found), notes(found)]

@@ -33,20 +33,19 @@ class Corruption:
     """One kind of corruption.
 
     Attributes:
-        text: what it does, in words; ``word``: what its parameter is, in a word or two.
+        text: what it does, in words.
         parameter: what its values are, with their unit.
         values: the parameter at each of `STRENGTHS`.
         apply: (image, value, random numbers) -> image of the same size.
     """
 
     text: str
-    word: str
     parameter: str
     values: tuple[float, ...]
     apply: Callable[[Image.Image, float, np.random.Generator], Image.Image]
 
     def __str__(self) -> str:
-        return f"{self.text}, {self.parameter} {', '.join(map('{:g}'.format, self.values))}"
+        return f"{self.text}; {self.parameter}: {', '.join(map('{:g}'.format, self.values))}"
 
 
 def corrupt(image: Image.Image, kind: str, strength: int, seed: int = 0) -> Image.Image:
@@ -117,22 +116,18 @@ def _image(values: np.ndarray) -> Image.Image:
 
 CORRUPTIONS: dict[str, Corruption] = {
     "noise": Corruption(
-        "Gaussian noise on every pixel and colour", "deviation",
-        "its standard deviation where white is 1", (0.05, 0.1, 0.2), _noise,
+        "Gaussian noise on every pixel and colour, where white is 1", "standard deviation",
+        (0.05, 0.1, 0.2), _noise,
     ),
-    "blur": Corruption(
-        "Gaussian blur", "deviation, px", "its standard deviation in pixels", (1, 2, 3), _blur
-    ),
+    "blur": Corruption("Gaussian blur", "standard deviation, px", (1, 2, 3), _blur),
     "contrast": Corruption(
-        "every colour's distance from its mean over the image multiplied", "multiplied by", "by",
+        "every colour's distance from its mean over the image, multiplied", "factor",
         (0.6, 0.4, 0.2), _contrast,
     ),
-    "jpeg": Corruption(
-        "JPEG as Pillow writes it", "quality", "its quality", (10, 5, 2), _jpeg
-    ),
+    "jpeg": Corruption("JPEG as Pillow writes it", "quality", (10, 5, 2), _jpeg),
     "pixelate": Corruption(
         "made smaller by averages over boxes and enlarged without interpolation",
-        "share of the side", "to a share of the side of", (0.5, 0.3, 0.2), _pixelate,
+        "share of the side", (0.5, 0.3, 0.2), _pixelate,
     ),
 }  # fmt: skip
 """The kinds by name."""

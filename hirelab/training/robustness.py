@@ -295,7 +295,7 @@ def plot_corruptions(source: Source = "cat", img_size: int = CORRUPTED_SIZE) -> 
     every = [[np.asarray(corrupt(image, kind, s)) for s in STRENGTHS] for kind in CORRUPTIONS]
     return corruptions_figure(
         list(CORRUPTIONS),
-        [one.word for one in CORRUPTIONS.values()],
+        [one.parameter for one in CORRUPTIONS.values()],
         np.array(every),
         np.array([one.values for one in CORRUPTIONS.values()]),
     )

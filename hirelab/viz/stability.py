@@ -61,9 +61,10 @@ def translation_figure(
         if steps:
             title += f"; marks: multiples of {', '.join(map(str, steps))} pixels, the strides"
         handles = grid[0, 0].get_legend_handles_labels()
+        beside = 3 if 3 * max(map(len, names)) < 85 else 2
         figure.legend(
             *(handles if any(names) else ([], [])),
-            loc="outside lower center", ncols=min(len(names), 3), handlelength=3.5,
+            loc="outside lower center", ncols=min(len(names), beside), handlelength=3.5,
             title=title, title_fontsize=9.5,
         )  # fmt: skip
         return finish(figure, text)

@@ -15,8 +15,10 @@ from hirelab.analysis.translation import (
     TranslationSensitivity,
     compare_translations,
     roll_period,
+    translation_results,
     translation_sensitivity,
 )
+from hirelab.models.pretrained import bundled
 
 
 class Pooled(nn.Module):
@@ -139,10 +141,16 @@ def test_a_comparison_is_paired_over_what_both_have(x, found, tmp_path):
     assert (both["b"].change == other.change).all()
     assert (both["a"].changed == found.changed[:, [1, 2, 7]]).all()
     assert both.reductions == []  # 4 and 2
-    mean, low, high = both.difference("a", "b")["crop"]
-    pair = [both[name].change[1].mean(0) for name in "ab"]
-    truth = stats.ttest_rel(*pair).confidence_interval(0.95)
-    assert (mean, low, high) == pytest.approx((np.subtract(*pair).mean(), truth.low, truth.high))
+    apart = both.difference("a", "b")
+    one, two = ([both[name].change[way].mean(0) for way in (0, 1)] for name in "ab")
+    for name, pair in (
+        ("roll", (one[0], two[0])),
+        ("crop", (one[1], two[1])),
+        ("roll minus crop", (one[0] - one[1], two[0] - two[1])),
+    ):
+        truth = stats.ttest_rel(*pair).confidence_interval(0.95)
+        mean = np.subtract(*pair).mean()
+        assert apart[name] == pytest.approx((mean, truth.low, truth.high), rel=1e-3)
     assert len(both.records()) == 2 * 2 * 3
     check_kept(both, tmp_path)
     check_kept(found, tmp_path)
@@ -204,3 +212,15 @@ def test_regions_of_one_token_wait_for_the_last_stride():
     assert roll_period(hl.create("hire_mlp_atto", region=2), 128, "height") == 64
     with pytest.raises(HirelabError, match="no Hire-MLP"):
         roll_period(nn.Identity(), 128)
+
+
+# ------------------------------------------------------------------ what is kept
+
+
+def test_what_is_kept_is_of_the_bundled_networks():
+    kept = translation_results()
+    trained = {name: made for name, made in bundled().items() if made["source"] == "imagenette"}
+    assert sorted(kept.names) == sorted(trained)
+    for name, size in zip(kept.names, kept.img_sizes, strict=True):
+        assert size == trained[name]["img_size"]
+    assert kept.plot().text == str(kept)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 
+import numpy as np
 import pytest
 import torch
+from _helpers import check_kept
 from _training import RECIPE, run
 from PIL import Image
 
+import hirelab as hl
 from hirelab._shared.errors import HirelabError
+from hirelab._shared.statistics import t_interval
 from hirelab.datasets import normalise, square
-from hirelab.datasets.corruptions import corrupt
-from hirelab.training.evaluation import evaluate_checkpoint
+from hirelab.datasets.corruptions import CORRUPTIONS, corrupt
+from hirelab.models.pretrained import bundled, path_of
+from hirelab.training.evaluation import Evaluation, evaluate_checkpoint
 from hirelab.training.robustness import (
     CORRUPTED_SIZE,
     Robustness,
     measure_robustness,
+    plot_corruptions,
+    robustness_results,
 )
 from hirelab.training.runs import load_run
 
@@ -100,3 +108,64 @@ def test_other_images_and_kinds_are_refused(runs, tmp_path):
         with pytest.raises(HirelabError, match=said):
             measure_robustness(networks, tmp_path, kinds)
     assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------ what is kept
+
+
+@pytest.fixture(scope="module")
+def kept() -> Robustness:
+    return robustness_results()
+
+
+def test_what_is_kept_agrees_with_what_the_weights_say_of_themselves(kept):
+    trained = {name: made for name, made in bundled().items() if made["source"] == "imagenette"}
+    assert sorted(kept.networks) == sorted(trained)
+    for name, size, own in zip(kept.networks, kept.img_sizes, kept.clean, strict=True):
+        made = trained[name]
+        assert size == made["img_size"]
+        released = Evaluation.load(path_of(name).with_suffix(".evaluation.npz"))
+        right = (released.predicted == released.labels)[kept.which]
+        # the networks are deployed: rounding may turn an answer that stands on edge
+        assert (own != right).mean() <= 0.002
+        assert kept.data_fingerprint == made["config"]["data_fingerprints"]["val"]
+
+
+def test_what_is_kept_was_corrupted_as_the_code_does_it(kept):
+    assert dict(zip(kept.kinds, kept.parameters, strict=True)) == {
+        kind: str(one) for kind, one in CORRUPTIONS.items()
+    }
+    assert kept.corrupted_size == CORRUPTED_SIZE
+    assert (np.diff(kept.accuracy[..., 1:], axis=2) < 0).all()  # stronger is worse
+
+
+def test_a_comparison_is_paired_over_the_images(kept):
+    one, other = kept.networks[:2]
+    found = kept.compare(one, other)
+    share = kept.accuracy
+    assert found.clean == pytest.approx(share[0, 0, 0] - share[1, 0, 0])
+    for k in range(len(kept.kinds)):
+        apart = share[0, k, 1:].mean() - share[1, k, 1:].mean()
+        assert found.mean[:, k] == pytest.approx([apart, apart - found.clean])
+        each = 100 * (kept.right[0, k].mean(0) - kept.right[1, k].mean(0))
+        ends = t_interval(each)  # as good as the bootstrap for so many images
+        assert (found.low[0, k], found.high[0, k]) == pytest.approx(ends, abs=0.1)
+    assert found.mean[0, -1] == pytest.approx(found.mean[0, :-1].mean())
+    back = kept.compare(other, one)
+    assert back.mean == pytest.approx(-found.mean)
+    assert len(found.records()) == len(found.kinds)
+    with pytest.raises(HirelabError, match="resnet18"):
+        kept.compare(one, "resnet18")
+
+
+def test_an_image_is_shown_in_every_kind_and_strength():
+    figure = plot_corruptions("cat", 40)
+    for kind, one in CORRUPTIONS.items():
+        assert f"{kind}: {one.parameter} " in figure.text
+    assert Image.open(io.BytesIO(figure.data)).width > 1000
+
+
+def test_results_are_drawn_and_kept(found, kept, tmp_path):
+    check_kept(found, tmp_path)
+    check_kept(kept.compare(*kept.networks[:2]), tmp_path)
+    assert hl.robustness_results().plot().text == str(kept)
