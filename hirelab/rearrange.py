@@ -204,23 +204,6 @@ class Rearrangement:
             reach[token, list(self.sources(token))] = True
         return _frozen(reach)
 
-    @cached_property
-    def period(self) -> int:
-        """The smallest roll, in tokens, that passes through: rolling the input by it, around the
-        border, rolls the result by it, whatever the weights.
-
-        It divides ``size``, which is the period where no smaller roll passes through. Shifted
-        regions that divide the line have the region as period, the shift whatever it is.
-        """
-        slot = self.landing % self.region
-        tokens = self.slots[self.landing // self.region]
-        for roll in range(1, self.size):
-            moved = np.where(tokens == EMPTY, EMPTY, (tokens + roll) % self.size)
-            same = np.roll(moved, roll, 0) == tokens
-            if self.size % roll == 0 and same.all() and (np.roll(slot, roll) == slot).all():
-                return roll
-        return self.size
-
 
 def check_settings(region: int, shift: int, padding: str, cross_region: str) -> None:
     """Make sure that the settings of a rearrangement are possible.

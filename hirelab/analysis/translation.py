@@ -5,6 +5,7 @@ TranslationComparison    of several, with their differences on the same images
 translation_sensitivity  move images by rolling them and by moving a window, and measure
 compare_translations     put networks side by side
 translation_results      what was measured of the bundled networks, as it is kept in data/results
+token_period             the roll in tokens that one rearrangement lets through
 roll_period              the roll in pixels that a Hire-MLP's rearrangements let through
 
 An image is moved in two ways, which ask different questions. *roll*: what leaves at one side comes
@@ -34,7 +35,7 @@ from .._shared.statistics import t_interval, wilson_interval
 from .._shared.tables import Records, table
 from ..hooks.forward import check_images, check_module, frozen_eval, scores, to_model_device
 from ..models.hire_mlp import HireMLP, blocks_of, stages_of
-from ..rearrange import AXES
+from ..rearrange import AXES, EMPTY, Rearrangement
 from ..results import Result
 from .pyramid import stage_grids
 
@@ -47,6 +48,7 @@ __all__ = [
     "TranslationSensitivity",
     "compare_translations",
     "roll_period",
+    "token_period",
     "translation_results",
     "translation_sensitivity",
 ]
@@ -332,7 +334,7 @@ def roll_period(model: HireMLP, img_size: int, axis: str = "width") -> int:
     """The smallest roll of the image, in pixels, that all rearrangements let through.
 
     A roll by it is a roll of every stage's map by a period of all its blocks (see
-    `Rearrangement.period`). It does not change the answer of a network whose convolutions wrap
+    `token_period`). It does not change the answer of a network whose convolutions wrap
     around the border as well; those of Hire-MLP pad with zeros there.
 
     Returns:
@@ -353,9 +355,26 @@ def roll_period(model: HireMLP, img_size: int, axis: str = "width") -> int:
         if line * reduction != size:
             return size  # positions are no whole number of pixels apart
         branches = [getattr(block.hire, axis) for block in blocks_of(stage)]
-        tokens = [b.rearrangement(line).period for b in branches if b is not None]
+        tokens = [token_period(b.rearrangement(line)) for b in branches if b is not None]
         period = lcm(period, *(reduction * t for t in tokens or [1]))
     return period
+
+
+def token_period(r: Rearrangement) -> int:
+    """The smallest roll, in tokens, that a rearrangement lets through: rolling its input by it,
+    around the border, rolls its result by it, whatever the weights.
+
+    It divides the line's size, which is the period where no smaller roll passes through. Shifted
+    regions that divide the line have the region as period, the shift whatever it is.
+    """
+    slot = r.landing % r.region
+    tokens = r.slots[r.landing // r.region]
+    for roll in range(1, r.size):
+        moved = np.where(tokens == EMPTY, EMPTY, (tokens + roll) % r.size)
+        same = np.roll(moved, roll, 0) == tokens
+        if r.size % roll == 0 and same.all() and (np.roll(slot, roll) == slot).all():
+            return roll
+    return r.size
 
 
 def _probabilities(model: nn.Module, x: Tensor) -> Tensor:
