@@ -138,7 +138,7 @@ def frozen_explorers() -> list[Frozen]:
             KinExplorer(row=7, column=7),
             {
                 "right": [name for name in KIN if name != "Hire-MLP-S"],
-                "stage": (1, 2, 3),
+                "stage": (1, 2),
                 "blocks": range(1, 7),
             },
         ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from . import theme
 from .canvas import Box, Canvas
@@ -106,7 +106,7 @@ def draw_reached(
     position: Sequence[int],
     box: Box,
 ) -> None:
-    """A square image in grey, its tokens tinted by the block after which they reach a token.
+    """A square image, paler, its tokens tinted by the block after which they reach a token.
 
     Args:
         steps: (rows, columns) bool after 0, 1, ... blocks.
@@ -115,11 +115,13 @@ def draw_reached(
     """
     rows, columns = steps[0].shape
     side = round((box[2] - box[0]) * canvas.scale)
-    gray = image.convert("L").resize((side, side), Image.Resampling.BILINEAR).convert("RGB")
+    # paler, so that tints are seen; enough of its colours is left to tell it from a drawing when
+    # it is encoded
+    pale = ImageEnhance.Color(image).enhance(0.4).resize((side, side), Image.Resampling.BILINEAR)
     since = np.sum([~reached for reached in steps], axis=0)  # blocks that were not enough
     table = np.vstack([colors[:1], colors, np.full((1, 3), 255, np.uint8)])  # itself ... never
     tint = Image.fromarray(table[since]).resize((side, side), Image.Resampling.NEAREST)
-    canvas.draw_image(np.asarray(Image.blend(gray, tint, 0.66)), box)
+    canvas.draw_image(np.asarray(Image.blend(pale, tint, 0.66)), box)
     canvas.rect(box, outline=theme.LINE)
     down, across = (box[3] - box[1]) / rows, (box[2] - box[0]) / columns
     y, x = box[1] + (position[0] + 0.5) * down, box[0] + (position[1] + 0.5) * across
