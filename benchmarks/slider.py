@@ -33,6 +33,7 @@ EXPLORERS = {
     "RearrangementPlayer": ("hl.RearrangementPlayer(frame=15, shift=-8)", "shift", False),
     "CostExplorer": ("hl.CostExplorer(region=1)", "region h", False),
     "ReachExplorer": ("hl.ReachExplorer(blocks=1)", "blocks", False),
+    "KinExplorer": ("hl.KinExplorer(blocks=1)", "blocks", False),
     "AblationExplorer": ("hl.AblationExplorer()", "table", False),
     "BlockExplorer": ("hl.BlockExplorer()", "channel, -1 all", True),
     "AttributionExplorer": ("hl.AttributionExplorer()", "class", True),

@@ -21,6 +21,7 @@ from .analysis.faithfulness import deletion_insertion as deletion_insertion
 from .analysis.faithfulness import pointing_game as pointing_game
 from .analysis.faithfulness import randomisation_check as randomisation_check
 from .analysis.fields import compare_fields as compare_fields
+from .analysis.kin import kin_reach as kin_reach
 from .analysis.patching import patching as patching
 from .analysis.patching import patching_by_place as patching_by_place
 from .analysis.provenance import descendants as descendants
@@ -45,6 +46,7 @@ from .models.deploy import deploy as deploy
 from .models.factory import create as create
 from .models.factory import load as load
 from .models.factory import model_names as model_names
+from .models.strided import strided_branch as strided_branch
 from .rearrange import Rearrangement as Rearrangement
 from .training.robustness import robustness_results as robustness_results
 from .widgets.ablation import AblationExplorer as AblationExplorer
@@ -53,6 +55,7 @@ from .widgets.block import BlockExplorer as BlockExplorer
 from .widgets.cost import CostExplorer as CostExplorer
 from .widgets.dense import DenseExplorer as DenseExplorer
 from .widgets.field import ReceptiveFieldExplorer as ReceptiveFieldExplorer
+from .widgets.kin import KinExplorer as KinExplorer
 from .widgets.overview import NetworkExplorer as NetworkExplorer
 from .widgets.player import RearrangementPlayer as RearrangementPlayer
 from .widgets.reach import ReachExplorer as ReachExplorer

@@ -26,6 +26,7 @@ from .._shared.errors import HirelabError
 from ..ablation.statistics import holm_corrected
 from ..ablation.tables import DEFAULT, find_tables
 from ..analysis.cost import branch_cost, count_macs
+from ..analysis.kin import blocks_in_a_row
 from ..analysis.pyramid import pyramid
 from ..analysis.reach import reach_growth, sources_of
 from ..analysis.receptive_field import receptive_field
@@ -33,7 +34,9 @@ from ..dense.detection import detector
 from ..dense.focus import focus
 from ..hooks.points import Point
 from ..models.factory import create
-from ..models.hire_mlp import HireBlock
+from ..models.hire_mlp import AxisBranch, HireBlock
+from ..models.kin import KIN
+from ..models.strided import strided_branch
 from ..rearrange import Rearrangement, partition
 from ..synthetic.learning import line_reach, token_network
 from ..synthetic.tasks import CopyFromDistance
@@ -41,6 +44,7 @@ from ..training import release
 from ..widgets.attribution import AttributionExplorer
 from ..widgets.dense import DenseExplorer
 from ..widgets.explorer import Explorer
+from ..widgets.kin import KinExplorer
 from ..widgets.region import RegionExplorer
 from ..widgets.shift import ShiftExplorer
 
@@ -564,4 +568,57 @@ a_triangle_by_itself = Deed(
     "A place of stage 0 hears few pixels, so what speaks for an object stands in it.",
     _misses_a_triangle,
     'explorer.set(photograph="scene 6", row=40, column=40, stage=0)',
+)
+
+# ------------------------------------------------------------------ 11, kin
+
+kernel_weights = Exercise(
+    "A branch with regions of 5 on 32 channels, and a bottleneck of 16, is written as a strided "
+    "convolution and a transposed one. How many weights has the first of the two?",
+    lambda: _kernel_weights(dim=32, region=5),
+    "It is dense in the channels, and its kernel is as long as a region.",
+    "It reads 5 tokens of 32 channels and gives 16.",
+    "16 * 32 * 5, as many as the first linear layer of the branch, whose numbers they are.",
+)
+blocks_of_a_window = Exercise(
+    "A network reads windows of 7 along rows and along columns apart, as Wave-MLP does, on a map "
+    "of 20 x 20 tokens without a ring. After how many blocks does every token hear every other?",
+    lambda: _blocks_until_global("Wave-MLP-S", 20),
+    "The farthest token stands in the opposite corner, 19 rows and 19 columns away.",
+    "A block goes on by 3 tokens, along the rows or along the columns.",
+    "19 rows take seven steps of 3, and 19 columns seven more.",
+)
+
+
+def _kernel_weights(dim: int, region: int) -> int:
+    """Counted on the convolution of a built branch."""
+    branch = AxisBranch(dim, "height", region, 0, "circular", "shift", True, 2, device="meta")
+    return strided_branch(branch).reading.numel()
+
+
+def _blocks_until_global(member: str, side: int) -> int:
+    steps = blocks_in_a_row(KIN[member], (side, side), 2)
+    return next(block for block, counts in enumerate(steps) if counts.min() == side**2)
+
+
+def _no_advantage(explorer: Any) -> str | None:
+    s = _state(explorer, KinExplorer)
+    if (s["left"], s["right"], s["stage"]) != ("Hire-MLP-S", "AS-MLP-T", 2):
+        return f"it shows {s['left']} and {s['right']} in stage {s['stage']}"
+    hire, other = s["left_reached"][-1], s["right_reached"][-1]
+    if hire > other and s["blocks"] <= s["right_published"]:
+        return None
+    return f"after {s['blocks']} blocks {hire} tokens reach it left, and {other} right"
+
+
+where_the_ring_helps = Deed(
+    "Move `explorer`, the first one of this page, with Hire-MLP-S left and AS-MLP-T right, in "
+    "stage 2: find a token that hears more tokens in Hire-MLP than in AS-MLP, through no more than "
+    "the 6 blocks that AS-MLP has there. Then write answer = explorer.",
+    lambda: KinExplorer(row=0, column=0, blocks=6),
+    "In the middle of the map the right one hears more. Where has it less to read?",
+    "In a corner AS-MLP has neighbours on two sides, and a ring has no corners.",
+    "In a corner half of AS-MLP's cross lies outside of the map in both directions.",
+    _no_advantage,
+    "explorer.set(row=0, column=0, blocks=6)",
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..ablation.tables import find_tables
 from ..models import create
+from ..models.kin import KIN
 from ..widgets import (
     AblationExplorer,
     AttributionExplorer,
@@ -17,6 +18,7 @@ from ..widgets import (
     CostExplorer,
     DenseExplorer,
     Explorer,
+    KinExplorer,
     NetworkExplorer,
     ReachExplorer,
     RearrangementPlayer,
@@ -130,6 +132,15 @@ def frozen_explorers() -> list[Frozen]:
             "dense.html",
             DenseExplorer(row=45, column=45),
             {"photograph": SCENES[1:5], "stage": range(4), "threshold": (10, 50, 90)},
+        ),
+        Frozen(
+            "kin.html",
+            KinExplorer(row=7, column=7),
+            {
+                "right": [name for name in KIN if name != "Hire-MLP-S"],
+                "stage": (1, 2),
+                "blocks": range(1, 7),
+            },
         ),
         Frozen(
             "ablation.html",

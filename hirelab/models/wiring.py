@@ -39,7 +39,8 @@ class Edge:
         """Which places of the target read any place of the source in ``mask``; ``back``, which
         places of the source any place of the target in ``mask`` reads.
 
-        ``mask`` is bool, (rows, columns, ...); further axes are carried along.
+        ``mask`` is bool, (rows, columns, ...); further axes are carried along. Where these are many
+        they may be packed, eight to a byte, as `numpy.packbits` does on the last axis.
         """
         for axis, reads in enumerate((self.rows, self.columns)):
             if reads is not None:
@@ -236,6 +237,9 @@ def _branch(wiring: Wiring, at: str, name: str, branch: AxisBranch, shifts: bool
 def _spread(mask: np.ndarray, reads: np.ndarray, axis: int) -> np.ndarray:
     """(..., places, ...) bool to (..., outputs, ...) by a (outputs, places) bool on one axis."""
     moved = np.moveaxis(mask, axis, 0)
+    if mask.dtype == np.uint8:  # packed
+        spread = [np.bitwise_or.reduce(moved[row], axis=0) for row in reads]
+        return np.moveaxis(np.stack(spread), 0, axis)
     # a product of floats is fastest; counts stay far below where they would round
     counts = reads.astype(np.float32) @ moved.reshape(len(moved), -1).astype(np.float32)
     return np.moveaxis((counts > 0).reshape(len(reads), *moved.shape[1:]), 0, axis)

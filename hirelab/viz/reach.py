@@ -50,6 +50,22 @@ def draw_cells(
     return area
 
 
+def draw_legend(canvas: Canvas, colors: np.ndarray, y: float) -> None:
+    """The colour of every number of blocks; the token; what does not reach it."""
+    x = canvas.swatch((12, y), theme.FOCUS, "the token")
+    x = canvas.swatch((x, y), theme.UNREACHED, "does not reach it")
+    canvas.text((x, y), "reaches it after so many blocks", theme.SMALL, theme.MUTED)
+    x += canvas.text_width("reaches it after so many blocks", theme.SMALL) + 12
+    width = min(26.0, (canvas.width - 12 - x) / len(colors))
+    every = int(20 / width) + 1  # numbers that would touch are left out
+    for block, color in enumerate(colors, start=1):
+        box = (x, y - 2, x + width, y + 12)
+        canvas.rect(box, fill="#{:02x}{:02x}{:02x}".format(*color))
+        if block % every == 0:
+            canvas.text((x + width / 2, y + 15), str(block), 15, theme.MUTED, "ma")
+        x += width
+
+
 def yes_no(mask: np.ndarray) -> np.ndarray:
     """(H, W) bool as colours: what reaches is dark, the rest pale."""
     colors = np.array([theme.rgb(theme.UNREACHED), theme.rgb(theme.REACHED)], np.uint8)

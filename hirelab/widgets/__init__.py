@@ -7,6 +7,7 @@ from .cost import CostExplorer
 from .dense import DenseExplorer
 from .explorer import Explorer
 from .field import ReceptiveFieldExplorer
+from .kin import KinExplorer
 from .overview import NetworkExplorer
 from .player import RearrangementPlayer
 from .reach import ReachExplorer
@@ -20,6 +21,7 @@ __all__ = [
     "CostExplorer",
     "DenseExplorer",
     "Explorer",
+    "KinExplorer",
     "NetworkExplorer",
     "ReachExplorer",
     "RearrangementPlayer",

@@ -17,7 +17,7 @@ from PIL import Image
 
 from .controls import Choice, Control, Slider, Toggle
 
-PHOTOGRAPH = 8192  # colours; drawings have under 2000 with the greys of their letters
+PHOTOGRAPH = 4096  # colours; drawings have under 2000 with the greys of their letters
 PHOTOGRAPH_WIDTH = 1440  # pixels; a page shows 1000, so letters stay sharp at half the weight
 
 # Every text has a contrast of 4.5 : 1 or more on what it stands on; a test computes it.

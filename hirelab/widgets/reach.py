@@ -160,7 +160,7 @@ class ReachExplorer(StageExplorer):
             if when is not None:
                 words = f"all of them after {when} block" + "s" * (when != 1)
             canvas.text((left, top + side + 50), words, theme.SMALL, theme.MUTED)
-        _draw_legend(canvas, colors, top + side + 104)
+        reach.draw_legend(canvas, colors, top + side + 104)
         return canvas.image
 
 
@@ -174,17 +174,3 @@ def _draw_share(
     canvas.rect((left, top, x[0], bottom), fill=theme.FOCUS)
     for start, end, color in zip(x, x[1:], colors, strict=False):
         canvas.rect((start, top, end, bottom), fill="#{:02x}{:02x}{:02x}".format(*color))
-
-
-def _draw_legend(canvas: Canvas, colors: np.ndarray, y: float) -> None:
-    """The colour of every number of blocks; the token; what does not reach it."""
-    x = canvas.swatch((12, y), theme.FOCUS, "the token")
-    x = canvas.swatch((x, y), theme.UNREACHED, "does not reach it")
-    canvas.text((x, y), "reaches it after so many blocks", theme.SMALL, theme.MUTED)
-    x += canvas.text_width("reaches it after so many blocks", theme.SMALL) + 12
-    width = min(26.0, (canvas.width - 12 - x) / len(colors))
-    for block, color in enumerate(colors, start=1):
-        box = (x, y - 2, x + width, y + 12)
-        canvas.rect(box, fill="#{:02x}{:02x}{:02x}".format(*color))
-        canvas.text((x + width / 2, y + 15), str(block), 15, theme.MUTED, "ma")
-        x += width

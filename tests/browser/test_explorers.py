@@ -23,6 +23,7 @@ MADE = {
     "cost": "hl.CostExplorer()",
     "ablation": "hl.AblationExplorer()",
     "dense": "hl.DenseExplorer()",
+    "kin": "hl.KinExplorer()",
     "network": "hl.NetworkExplorer()",
 }
 NAME = "explorers_under_test.ipynb"

@@ -16,6 +16,7 @@ from hirelab.rearrange import Rearrangement, partition
 from hirelab.widgets.attribution import AttributionExplorer
 from hirelab.widgets.cost import CostExplorer
 from hirelab.widgets.dense import DenseExplorer
+from hirelab.widgets.kin import KinExplorer
 from hirelab.widgets.region import RegionExplorer
 from hirelab.widgets.shift import ShiftExplorer
 
@@ -48,6 +49,8 @@ ANSWERS = {
     "rows_with_three_blocks": None,  # below
     "larger_images": 96,  # data/weights/hire_mlp_pico.imagenette.history.jsonl, line 50
     "module_of_16_pixels": "layer3",  # a stem of stride 4, then layer2 and layer3 halve the grid
+    "kernel_weights": 16 * 32 * 5,
+    "blocks_of_a_window": 2 * math.ceil(19 / 3),  # corner to corner, an axis after the other
     "level_of_a_large_box": 2,  # from 224 to 448 pixels it is that of stride 16, the third
 }
 
@@ -168,6 +171,7 @@ START = {  # the first explorers of their notebooks
         model.pretrained_cfg["label_names"],
     ),
     "a_triangle_by_itself": lambda: DenseExplorer(row=40, column=40),
+    "where_the_ring_helps": KinExplorer,
 }
 
 

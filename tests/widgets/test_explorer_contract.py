@@ -90,6 +90,7 @@ CONTRACT = {
     "ReceptiveFieldExplorer": (field_explorer, {"block": 0}, {"stage": 0, "block": 2}),
     "AblationExplorer": (ablation_explorer, {"table": "padding"}, None),
     "DenseExplorer": (hl.DenseExplorer, {"stage": 3}, None),
+    "KinExplorer": (hl.KinExplorer, {"blocks": 5}, {"stage": 3, "row": 30}),
 }
 every = pytest.mark.parametrize(
     ("make", "change", "impossible"), CONTRACT.values(), ids=CONTRACT.keys()

@@ -140,3 +140,14 @@ def test_whole_networks(texts, depths):
     ]:  # fmt: skip
         chosen = {"stage": stage, "block": block, "point": point, "row": place, "column": place}
         assert_legible(explorer, texts, **chosen)
+
+
+@pytest.mark.parametrize(("stage", "row"), [(0, 55), (2, 13), (3, 0)])
+def test_two_networks(texts, stage, row):
+    explorer = hl.KinExplorer()
+    for left, right, blocks in itertools.product(
+        ("Hire-MLP-S", "PoolFormer-S24"), ("S2-MLP-deep", "ConvNeXt-T"), (1, 13, 36)
+    ):
+        assert_legible(
+            explorer, texts, left=left, right=right, stage=stage, row=row, column=row, blocks=blocks
+        )
