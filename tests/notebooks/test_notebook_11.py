@@ -111,3 +111,58 @@ def test_the_table_is_what_the_index_maps_say(prose):
         assert f"| {axes} |" in row
     assert [int(KIN["Hire-MLP-S"].line(84, i, 0)[40].sum()) for i in range(4)] == [4, 3, 3, 2]
     assert "its region of 4, 3, 3, 2" in prose
+
+
+ATTO, RESNET = "hire_mlp_atto.imagenette", "resnet18.imagenette_narrow"
+PICO, TWIN = "hire_mlp_pico.imagenette", "hire_mlp_pico.imagenette_isolated"
+
+
+def points(low: float, high: float) -> str:
+    return f"[{low:+.1f}, {high:+.1f}]"
+
+
+def test_what_moving_an_image_changes(prose):
+    moved = hl.translation_results()
+    assert moved.change.shape[3] == 200
+    found = {
+        way: [100 * v for v in values] for way, values in moved.difference(ATTO, RESNET).items()
+    }
+    roll, crop, seam = found.values()
+    assert (
+        f"by {roll[0]:.1f} points more in Atto when images are rolled {points(*roll[1:])}" in prose
+    )
+    assert f"by {-crop[0]:.1f} less under a window {points(*crop[1:])}" in prose
+    assert f"costs Atto {seam[0]:.1f} points more than the ResNet {points(*seam[1:])}" in prose
+    twins = moved.difference(PICO, TWIN)
+    assert max(abs(twins[way][0]) for way in ("roll", "crop")) < 0.0055  # "0.5 points or less"
+    beside = {n: [100 * v for v in moved[n].stride_effect(16)["crop"]] for n in moved.names}
+    assert max(beside, key=lambda name: beside[name][0]) == RESNET
+    assert min(moved[n].stride_effect(16)[w][0] for n in moved.names for w in ("roll", "crop")) > 0
+    own, atto = beside[RESNET], beside[ATTO]
+    said = f"by {own[0]:.1f} points more beside multiples of 16 pixels than at them"
+    assert f"{said} {points(*own[1:])}, Atto by {atto[0]:.1f} {points(*atto[1:])}" in prose
+
+
+def test_what_corruptions_cost(prose):
+    found = hl.robustness_results()
+    clean = {
+        name: 100 * right.mean() for name, right in zip(found.networks, found.clean, strict=True)
+    }
+    assert f"{found.clean.shape[1]:,} of the images" in prose
+    said = f"Atto is right about {clean[ATTO]:.1f} % and the ResNet about {clean[RESNET]:.1f} %"
+    assert said in prose
+    rows = {row["kind"]: row for row in found.compare(ATTO, RESNET).records()}
+
+    def ends(row):
+        return points(row["accuracy_low"], row["accuracy_high"])
+
+    noise, contrast = rows["noise"], rows["contrast"]
+    assert f"by {noise['accuracy']:.1f} points under noise {ends(noise)}" in prose
+    assert f"{rows['blur']['accuracy']:.1f} under blur" in prose
+    assert f"{rows['pixelate']['accuracy']:.1f} with coarse pixels" in prose
+    assert f"{rows['jpeg']['accuracy']:.1f} with JPEG" in prose
+    assert f"behind by {-contrast['accuracy']:.1f} with less contrast {ends(contrast)}" in prose
+    alone = found.compare(ATTO, f"{ATTO}_regions_of_1").records()[-1]
+    assert f"({alone['accuracy']:.1f} points apart over all kinds {ends(alone)})" in prose
+    twin = found.compare(PICO, TWIN).records()[-1]
+    assert f"ahead of its isolated twin by {twin['accuracy']:.1f} points {ends(twin)}" in prose
