@@ -19,7 +19,7 @@ the first answer changes, and how often another class becomes the first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
 from typing import TYPE_CHECKING, Any
@@ -107,6 +107,10 @@ class TranslationSensitivity(Records, Result):
         Raises:
             HirelabError: no multiple of ``step`` was measured with both neighbours.
         """
+        return _intervals(self.beside_minus_at(step))
+
+    def beside_minus_at(self, step: int) -> np.ndarray:
+        """(2, images) what `stride_effect` is the mean of."""
         at = {int(offset): i for i, offset in enumerate(self.offsets)}
         found = [d for d in at if d % check_whole("step", step, 2) == 0 and {d - 1, d + 1} <= {*at}]
         if not found:
@@ -115,10 +119,7 @@ class TranslationSensitivity(Records, Result):
                 f"say, offsets {step - 1}, {step} and {step + 1}."
             )
         own, before, after = (self.change[:, [at[d + by] for d in found]] for by in (0, -1, 1))
-        each = ((before + after) / 2 - own).mean(1)
-        return {
-            way: (float(row.mean()), *t_interval(row)) for way, row in zip(WAYS, each, strict=True)
-        }
+        return ((before + after) / 2 - own).mean(1)
 
     def plot(self) -> Figure:
         """Both numbers against the offset, for both ways."""
@@ -189,8 +190,14 @@ class TranslationComparison(Records, Result):
         95 % interval over the images, which both saw. Of each way, and of "roll minus crop": what
         the seam of a rolled image adds for the first network and not for the second."""
         roll, crop = (self[first].change - self[second].change).mean(1)
-        named = zip((*WAYS, "roll minus crop"), (roll, crop, roll - crop), strict=True)
-        return {name: (float(each.mean()), *t_interval(each)) for name, each in named}
+        return _intervals((roll, crop, roll - crop))
+
+    def stride_difference(
+        self, first: str, second: str, step: int
+    ) -> dict[str, tuple[float, float, float]]:
+        """The first network's `TranslationSensitivity.stride_effect` minus the second's, of each
+        way: mean and Student's 95 % interval over the images, which both saw."""
+        return _intervals(self[first].beside_minus_at(step) - self[second].beside_minus_at(step))
 
     def plot(self) -> Figure:
         """Change and other answers against the offset, a line for each network."""
@@ -241,7 +248,7 @@ def translation_sensitivity(
             ``hl.samples(4, 192)`` for squares of 128 and offsets to 64.
         img_size: side in pixels of what the network sees; by default two thirds of the image's.
         offsets: pixels, each from 1 to the number by which ``x`` is larger; by default every one to
-            16, then every fourth to half of ``img_size``.
+            16, then every second to half of ``img_size`` (not all multiples of a stride).
         axis: "width" or "height".
 
     Raises:
@@ -254,7 +261,7 @@ def translation_sensitivity(
                        min(x.shape[2:]), "pixels")  # fmt: skip
     room = x.shape[AXES[axis]] - size
     if offsets is None:
-        offsets = [d for d in range(1, size // 2 + 1) if d <= 16 or d % 4 == 0]
+        offsets = [d for d in range(1, size // 2 + 1) if d <= 16 or d % 2 == 0]
     if not len(offsets) or not all(1 <= check_whole("offset", d) <= room for d in offsets):
         raise HirelabError(
             f"offsets are {list(offsets)}; images of {x.shape[AXES[axis]]} pixels leave a square "
@@ -380,6 +387,12 @@ def token_period(r: Rearrangement) -> int:
 def _probabilities(model: nn.Module, x: Tensor) -> Tensor:
     parts = [scores(model, to_model_device(model, part)).softmax(1) for part in x.split(AT_ONCE)]
     return torch.cat(parts).cpu()
+
+
+def _intervals(values: Iterable[np.ndarray]) -> dict[str, tuple[float, float, float]]:
+    """Mean and Student's 95 % interval over the images, of each way and of their difference."""
+    named = zip((*WAYS, "roll minus crop"), values, strict=False)
+    return {name: (float(each.mean()), *t_interval(each)) for name, each in named}
 
 
 def _apart(first: Tensor, other: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -96,6 +96,8 @@ def test_defaults_go_to_half_of_two_thirds(x):
     measured = translation_sensitivity(Pooled(4), x[:2])
     assert measured.img_size == 32
     assert measured.offsets.tolist() == [*range(1, 17)]
+    wider = translation_sensitivity(Pooled(4), random_images(1, height=60))
+    assert wider.offsets.tolist() == [*range(1, 17), 18, 20]
     assert measured.reductions == [4]
 
 
@@ -154,6 +156,16 @@ def test_a_comparison_is_paired_over_what_both_have(x, found, tmp_path):
     assert len(both.records()) == 2 * 2 * 3
     check_kept(both, tmp_path)
     check_kept(found, tmp_path)
+
+
+def test_stride_effects_differ_image_by_image(x, found):
+    other = translation_sensitivity(Pooled(2), x, 32, range(1, 17))
+    apart = compare_translations({"a": found, "b": other}).stride_difference("a", "b", 4)
+    for way, name in enumerate(("roll", "crop")):
+        pair = [one.beside_minus_at(4)[way] for one in (found, other)]
+        truth = stats.ttest_rel(*pair).confidence_interval(0.95)
+        expected = (np.subtract(*pair).mean(), truth.low, truth.high)
+        assert apart[name] == pytest.approx(expected, rel=1e-3)
 
 
 def test_what_does_not_compare_is_refused(x, found):
