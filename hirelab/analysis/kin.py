@@ -37,10 +37,10 @@ class KinReach(Records, Result):
         img_size: (height, width) of the image in pixels.
         members: names of the networks, a row each.
         stage, tokens, depth: the stage, tokens on its map, and its published blocks.
-        until_global: after how many blocks of such a stage every token reaches every other, where the
-            stage had as many; -1 where `MOST` blocks are not enough.
-        pixels: share of the image that reaches the middle token at the end of the stage, through all
-            that stands before it, 0 to 1.
+        until_global: after how many blocks of such a stage every token reaches every other, if it
+            had as many; -1 where `MOST` blocks are not enough.
+        pixels: share of the image that reaches the middle token at the end of the stage, through
+            all that stands before it, 0 to 1.
         macs: multiply-adds of the module that mixes tokens, in one block, for one token.
         blocks: (rows, most blocks + 1) how many tokens reach a token of the map after 0, 1, ...
             blocks: the median over all; NaN beyond the published depth.
@@ -59,8 +59,8 @@ class KinReach(Records, Result):
     centre: np.ndarray
 
     def share(self, member: str, stage: int, blocks: int | None = None) -> float:
-        """Share of a stage's map that reaches a token (the median), 0 to 1, after so many blocks; by
-        default after the published ones."""
+        """Share of a stage's map that reaches a token (the median), 0 to 1, after so many blocks;
+        by default after the published ones."""
         row = self._row(member, stage)
         depth = int(self.depth[row])
         blocks = depth if blocks is None else blocks

@@ -1,4 +1,4 @@
-"""How many tokens reach a token in several networks: bars for every stage, and tokens on an image."""
+"""How many tokens reach a token in several networks: bars for every stage, or on an image."""
 
 from __future__ import annotations
 
