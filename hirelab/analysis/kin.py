@@ -1,4 +1,4 @@
-"""How far a token hears in Hire-MLP and in its relatives, exactly, from index maps.
+"""How many tokens reach a token in Hire-MLP and in its relatives, exactly, from index maps.
 
 What may reach is counted, for any weights; what trained weights make of it is another question,
 which `hirelab.analysis.receptive_field` asks. `hirelab.models.kin` has the networks, and says what
@@ -23,13 +23,13 @@ from ..results import Result
 if TYPE_CHECKING:
     from ..viz.figures import Figure
 
-MOST = 128  # blocks in a row that are followed until every token hears every other
+MOST = 128  # blocks in a row that are followed until every token reaches every other
 _ONES = np.array([n.bit_count() for n in range(256)], np.uint16)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class KinReach(Records, Result):
-    """How far a token hears in each stage of several networks; prints as a table.
+    """How many tokens reach a token in each stage of several networks; prints as a table.
 
     The first arrays have a row for each stage that has blocks of each network, in order.
 
@@ -37,13 +37,13 @@ class KinReach(Records, Result):
         img_size: (height, width) of the image in pixels.
         members: names of the networks, a row each.
         stage, tokens, depth: the stage, tokens on its map, and its published blocks.
-        until_global: after how many blocks of such a stage every token hears every other, where the
-            stage had as many; -1 where `MOST` blocks are not enough.
-        pixels: share of the image that the middle token hears at the end of the stage, through all
-            that stands before it, 0 to 1.
+        until_global: after how many blocks of such a stage every token reaches every other, if it
+            had as many; -1 where `MOST` blocks are not enough.
+        pixels: share of the image that reaches the middle token at the end of the stage, through
+            all that stands before it, 0 to 1.
         macs: multiply-adds of the module that mixes tokens, in one block, for one token.
-        blocks: (rows, most blocks + 1) how many tokens the tokens of the map hear after 0, 1, ...
-            blocks: their median; NaN beyond the published depth.
+        blocks: (rows, most blocks + 1) how many tokens reach a token of the map after 0, 1, ...
+            blocks: the median over all; NaN beyond the published depth.
         centre: as ``blocks``, of the middle token.
     """
 
@@ -59,8 +59,8 @@ class KinReach(Records, Result):
     centre: np.ndarray
 
     def share(self, member: str, stage: int, blocks: int | None = None) -> float:
-        """Share of a stage's map that a token hears (the median), 0 to 1, after so many blocks; by
-        default after the published ones."""
+        """Share of a stage's map that reaches a token (the median), 0 to 1, after so many blocks;
+        by default after the published ones."""
         row = self._row(member, stage)
         depth = int(self.depth[row])
         blocks = depth if blocks is None else blocks
@@ -71,12 +71,12 @@ class KinReach(Records, Result):
         return float(self.blocks[row, blocks] / self.tokens[row])
 
     def blocks_until_global(self, member: str, stage: int) -> int | None:
-        """After how many blocks every token hears every other; None for "not within `MOST`"."""
+        """After how many blocks every token reaches every other; None for "not within `MOST`"."""
         until = int(self.until_global[self._row(member, stage)])
         return None if until < 0 else until
 
     def pixel_share(self, member: str, stage: int) -> float:
-        """Share of the image that the middle token hears at the end of a stage, 0 to 1."""
+        """Share of the image that reaches the middle token at the end of a stage, 0 to 1."""
         return float(self.pixels[self._row(member, stage)])
 
     def _until(self, row: int) -> str:
@@ -146,7 +146,7 @@ class KinReach(Records, Result):
         return reach_bars(panels, "Hire", repr(self))
 
 
-def heard(
+def sources_through(
     member: Member, grid: Sequence[int], stage: int, position: Sequence[int], blocks: int
 ) -> list[np.ndarray]:
     """Which tokens of a stage's map reach one position through 0, 1, ... ``blocks`` blocks.
@@ -180,7 +180,7 @@ def blocks_in_a_row(member: Member, grid: Sequence[int], stage: int) -> Iterator
 
 
 def kin_reach(members: Sequence[str] = tuple(KIN), img_size: int | Sequence[int] = 224) -> KinReach:
-    """Count how far tokens hear in each stage of Hire-MLP-Small and its relatives.
+    """Count how many tokens reach a token in each stage of Hire-MLP-Small and its relatives.
 
     Everything is exact and holds for any weights. A block reads along its axes and keeps the token
     itself; gates and norms over the whole map are left out (`hirelab.models.kin`).

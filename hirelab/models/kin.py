@@ -6,7 +6,7 @@ result reads a token. A block reads either along rows and along columns apart (a
 both at once (a rectangle), and always the token itself, by its residual connection. From that
 `wire_kin` makes a `Wiring`, the graph that Hire-MLP's own provenance runs on.
 
-Left out is what averages over the whole map, since through it every token hears every other at
+Left out is what averages over the whole map, since through it every token reaches every other at
 once: the gates of Hire-MLP, CycleMLP and Wave-MLP, and GroupNorm's mean and variance in AS-MLP,
 Wave-MLP and PoolFormer.
 

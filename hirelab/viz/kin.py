@@ -1,4 +1,4 @@
-"""How far tokens hear in several networks: bars for every stage, and tokens on an image."""
+"""How many tokens reach a token in several networks: bars for every stage, or on an image."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Bar:
 
     Attributes:
         name: of the network.
-        shares: of the map that a token hears after 0, 1, ... blocks, 0 to 1.
-        image: share of the image that the middle token hears at the end of the stage.
-        until: blocks after which every token hears every other, in words.
+        shares: of the map that reaches a token after 0, 1, ... blocks, 0 to 1.
+        image: share of the image that reaches the middle token at the end of the stage.
+        until: blocks after which every token reaches every other, in words.
     """
 
     name: str
@@ -31,8 +31,8 @@ class Bar:
 
 
 def reach_bars(panels: Mapping[str, Sequence[Bar]], own: str, text: str) -> Figure:
-    """A panel for each stage by its title, a bar for each network: how much of its map a token
-    hears, with a cut after every block; a diamond says how much of the image.
+    """A panel for each stage by its title, a bar for each network: how much of its map reaches a
+    token, with a cut after every block; a diamond says how much of the image.
 
     The bar of the network whose name begins with ``own`` stands out.
     """
@@ -129,3 +129,23 @@ def draw_reached(
     if down < 12:  # found at once, also on a fine map
         ring = down / 2 + 5
         canvas.rect((x - ring, y - ring, x + ring, y + ring), outline=theme.FOCUS, width=2)
+
+
+def draw_scale(canvas: Canvas, colors: np.ndarray, box: Box) -> None:
+    """What the tints of `draw_reached` mean, one below the other."""
+    left, y, _, bottom = box
+    for color, what in ((theme.FOCUS, "the token"), (theme.UNREACHED, "not reached")):
+        canvas.swatch((left, y), color, what)
+        y += 30
+    for line in ("reached after", "so many blocks"):
+        canvas.text((left, y), line, theme.SMALL, theme.MUTED)
+        y += 22
+    y += 8
+    height = min(24.0, (bottom - y) / len(colors))
+    every = int(18 / height) + 1  # numbers that would touch are left out
+    for block, color in enumerate(colors, start=1):
+        fill = "#{:02x}{:02x}{:02x}".format(*color)
+        canvas.rect((left, y, left + 26, y + height), fill=fill)
+        if block % every == 0:
+            canvas.text((left + 34, y + height / 2), str(block), 15, theme.MUTED, "lm")
+        y += height

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..analysis.kin import heard
+from ..analysis.kin import sources_through
 from ..models.kin import KIN, Member, stage_maps
 from ..viz import theme
 from ..viz.canvas import Canvas
-from ..viz.kin import draw_reached
-from ..viz.reach import block_colors, draw_legend
+from ..viz.kin import draw_reached, draw_scale
+from ..viz.reach import block_colors
 from .controls import Depends, choice, slider
 from .inputs import SIDE
 from .network import SizedExplorer
@@ -77,7 +77,8 @@ class KinExplorer(SizedExplorer):
     def measure(self, s: Settings) -> Measured:
         grid = self._maps[s.left][s.stage]
         left, right = (
-            heard(member, grid, s.stage, (s.row, s.column), s.blocks) for member in self._members(s)
+            sources_through(member, grid, s.stage, (s.row, s.column), s.blocks)
+            for member in self._members(s)
         )
         return Measured(grid, (left, right))
 
@@ -101,8 +102,8 @@ class KinExplorer(SizedExplorer):
     def draw(self, s: Settings, measured: Measured) -> Image.Image:
         colors = block_colors(s.blocks)
         rows, columns = measured.grid
-        side, top = 516, 104
-        canvas = Canvas(theme.WIDTH, top + side + 116)
+        side, top = 440, 104
+        canvas = Canvas(theme.WIDTH, top + side + 56)
         token = f"token ({s.row}, {s.column}) within {several(s.blocks, 'block')}"
         canvas.text((12, 6), f"Which tokens reach {token}", theme.TITLE, bold=True)
         note = f"stages.{s.stage}: {rows} x {columns} tokens, images of {SIDE} pixels; residual "
@@ -124,5 +125,5 @@ class KinExplorer(SizedExplorer):
             if s.blocks > has:
                 text = f"after the {several(has, 'block')} that it has: {counts[has]}"
                 canvas.text((left, top + side + 30), text, theme.SMALL, theme.MUTED)
-        draw_legend(canvas, colors, top + side + 74)
+        draw_scale(canvas, colors, (2 * (side + 24) + 12, top, canvas.width - 8, top + side))
         return canvas.image

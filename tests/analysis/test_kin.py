@@ -10,7 +10,7 @@ from _helpers import check_kept
 
 import hirelab as hl
 from hirelab.analysis import kin
-from hirelab.analysis.kin import blocks_in_a_row, heard, kin_reach
+from hirelab.analysis.kin import blocks_in_a_row, kin_reach, sources_through
 from hirelab.analysis.reach import reach_growth
 from hirelab.models.kin import KIN
 
@@ -25,7 +25,7 @@ def test_all_tokens_at_once_are_one_after_another(name):
     grid, blocks, stage = (7, 14), 4, 2
     steps = list(islice(blocks_in_a_row(KIN[name], grid, stage), blocks + 1))
     for row, column in np.ndindex(*grid):
-        one = heard(KIN[name], grid, stage, (row, column), blocks)
+        one = sources_through(KIN[name], grid, stage, (row, column), blocks)
         assert [int(step.sum()) for step in one] == [int(step[row, column]) for step in steps]
 
 
@@ -99,7 +99,7 @@ def test_other_sizes(reach):
         (lambda: kin_reach(["AS-MLP"]), "Did you mean 'AS-MLP-T'"),
         (lambda: kin_reach(["Swin-T"], 256), "windows of 7"),
         (lambda: kin_reach(["AS-MLP-T"], 20), "img_size is 20"),
-        (lambda: heard(KIN["AS-MLP-T"], (7, 7), 3, (7, 0), 2), r"\(0, 0\) to \(6, 6\)"),
+        (lambda: sources_through(KIN["AS-MLP-T"], (7, 7), 3, (7, 0), 2), r"\(0, 0\) to \(6, 6\)"),
     ],
 )
 def test_what_cannot_be_counted_is_said(change, message):

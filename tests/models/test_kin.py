@@ -14,7 +14,7 @@ from torch import nn
 
 import hirelab as hl
 from hirelab.analysis.cost import count_macs
-from hirelab.analysis.kin import heard
+from hirelab.analysis.kin import sources_through
 from hirelab.models.kin import KIN, member_of, stage_maps, windows, wire_kin
 from hirelab.models.wiring import propagate
 
@@ -176,7 +176,7 @@ def test_tokens_that_reach_a_token_of_the_papers_equation(name):
     network = Simulated(name).double()
     x = torch.randn(1, DIM, *SIZE, dtype=torch.float64, requires_grad=True)
     for position in ((0, 0), (5, 3), (10, 8)):
-        steps = heard(KIN[name], SIZE, 2, position, 4)
+        steps = sources_through(KIN[name], SIZE, 2, position, 4)
         assert steps[0].sum() == 1
         for blocks in range(1, 5):
             output = network(x, blocks)[:, :, position[0], position[1]]

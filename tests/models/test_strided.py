@@ -14,6 +14,7 @@ from hirelab.models.hire_mlp import AxisBranch
 from hirelab.rearrange import CROSS_REGIONS, PADDINGS
 
 DIM = 6
+AXES_AND_REGIONS = [(axis, region) for axis in ("height", "width") for region in (1, 3, 4)]
 SIZES = ((7, 5), (12, 12), (1, 3), (2, 9))  # regions fit or not, or are longer than the line
 
 
@@ -23,15 +24,18 @@ def make(axis="height", region=3, shift=1, padding="circular", cross="shift", re
 
 
 def every_setting():
-    return itertools.product(
-        ("height", "width"), (1, 2, 3, 4), (0, 1, -2, 5), PADDINGS, CROSS_REGIONS, (True, False)
-    )
+    others = itertools.product((0, -2, 5), PADDINGS, CROSS_REGIONS, (True, False))
+    for (axis, region), other in itertools.product(AXES_AND_REGIONS, others):
+        yield axis, region, *other
 
 
 @pytest.mark.parametrize("fc", [1, 2, 3])
 def test_it_is_the_branch_for_every_setting(fc):
+    made = {(axis, region): make(axis, region, fc=fc) for axis, region in AXES_AND_REGIONS}
     for axis, region, shift, padding, cross, restore in every_setting():
-        branch = make(axis, region, shift, padding, cross, restore, fc)
+        branch = made[axis, region]  # what has no weights is set on it
+        branch.shift, branch.padding = shift, padding
+        branch.cross_region, branch.restore = cross, restore
         strided = hl.strided_branch(branch)
         height, width = SIZES[(region + shift + fc) % len(SIZES)]
         x = random_images(2, DIM, height, width, dtype=torch.float64)

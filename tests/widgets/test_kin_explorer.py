@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import hirelab as hl
-from hirelab.analysis.kin import heard
+from hirelab.analysis.kin import sources_through
 from hirelab.models.kin import KIN
 from hirelab.viz import theme
 
@@ -19,7 +19,7 @@ def test_both_sides_are_what_the_index_maps_say():
     state = explorer.state()
     for side in ("left", "right"):
         member = KIN[state[side]]
-        steps = heard(member, (28, 28), 1, (0, 27), 4)
+        steps = sources_through(member, (28, 28), 1, (0, 27), 4)
         assert state[f"{side}_reached"] == [int(step.sum()) for step in steps[1:]]
         assert state[f"{side}_published"] == member.depths[1]
     assert f"{state['left_reached'][-1] / 784:.0%}" in explorer.update({}).text
@@ -41,9 +41,9 @@ def test_what_is_reached_is_tinted_and_the_rest_is_pale():
         image=Image.new("RGB", (224, 224)), stage=3, row=3, column=3, blocks=1, right="ConvNeXt-T"
     )
     drawn = np.asarray(explorer.render())
-    scale, side = 2, 516
+    scale, side = 2, 440
     for left, member in ((12, "Hire-MLP-S"), (12 + side + 24, "ConvNeXt-T")):
-        steps = heard(KIN[member], (7, 7), 3, (3, 3), 1)
+        steps = sources_through(KIN[member], (7, 7), 3, (3, 3), 1)
         cell = side / 7
         for row, column in np.ndindex(7, 7):
             y, x = 104 + (row + 0.5) * cell, left + (column + 0.5) * cell
