@@ -26,6 +26,8 @@ from ..widgets import page as pages
 from .jupyter_server_config import WIDGET_VIEW
 from .notebooks import code_cells, read
 from .outputs import alt_text, explorer_of, image_kind
+from .try_page import PAGE as TRY_PAGE
+from .try_page import write_try_page
 
 THUMBNAIL_WIDTH = 360
 
@@ -74,8 +76,8 @@ class Explored:
 
 
 def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
-    """Write a page for every notebook and every explorer, and an index, to ``folder``, printing a
-    line for each; return the index's path.
+    """Write a page for every notebook and every explorer, one on which a network runs, and an
+    index, to ``folder``, printing a line for each; return the index's path.
 
     The pages need no network. An explorer stands in the first notebook that shows it, in place of
     its still; in others, a link stands below the still.
@@ -108,9 +110,23 @@ def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
             script = _MAKE_ROOM if own else ""
             page = _page(cards[path.stem].title, f"{script}{links}<main>{body}</main>{links}")
             write_atomic(folder / f"{path.stem}.html", page)
+    runs = _write_try_page(folder / TRY_PAGE)
     with steps(folder / "index.html"):
-        write_atomic(folder / "index.html", _index(list(cards.values()), list(explored.values())))
+        index = _index(list(cards.values()), list(explored.values()), runs)
+        write_atomic(folder / "index.html", index)
     return folder / "index.html"
+
+
+def _write_try_page(path: Path) -> bool:
+    """Write the page on which a network runs; without its runtime say why there is none."""
+    print(f"{path.name}, networks that run in the browser ...", end=" ", flush=True)
+    try:
+        write_try_page(path, nav=_links(None))
+    except HirelabError as error:
+        print(f"not written. {error}", flush=True)
+        return False
+    print(f"{path.stat().st_size / 1e6:.1f} MB", flush=True)
+    return True
 
 
 class _Steps:
@@ -329,7 +345,12 @@ def _nav_link(card: Card, way: str) -> str:
     return f'<a rel="{way}" href="{card.page}">{words}</a>'
 
 
-def _index(cards: Sequence[Card], explored: Sequence[Explored]) -> str:
+_TRY = f'''<p><a href="{TRY_PAGE}">Run a network in your browser</a>: on your own picture, which stays
+on your machine, with a rearrangement that you move.</p>
+'''
+
+
+def _index(cards: Sequence[Card], explored: Sequence[Explored], runs: bool = False) -> str:
     shown = "\n".join(
         _card_html(card, [e for e in explored if e.home == Path(card.page).stem]) for card in cards
     )
@@ -338,7 +359,7 @@ def _index(cards: Sequence[Card], explored: Sequence[Explored]) -> str:
 <p>A microscope for Hire-MLP, a vision network that mixes space by rearranging tokens. Each page
 is a notebook with one question, as its author last ran it; its explorers have controls that move
 here, without Python.</p>
-</header>
+{_TRY if runs else ""}</header>
 <main class="cards">
 {shown}
 </main>"""
