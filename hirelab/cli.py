@@ -422,9 +422,7 @@ def _export(options: argparse.Namespace) -> None:
         name = Path(source).stem if Path(source).is_file() else Path(source).name
         out = options.out or Path(name + FORMATS[options.format])
         more = {"rearrangeable": options.rearrangeable, "points": options.point}
-        print(
-            export(model, out, options.format, options.img_size, options.dynamic_size, **more)
-        )
+        print(export(model, out, options.format, options.img_size, options.dynamic_size, **more))
     except (ImportError, OSError) as error:
         raise HirelabError(str(error)) from error
 

@@ -94,7 +94,7 @@ def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
     homes = {name: stem for stem, book in reversed(given.items()) for name in _explorers(book)}
     explored = {f.name: Explored(f.page, f.explorer.title, homes.get(f.name)) for f in frozen}
 
-    steps = _Steps(len(frozen) + len(notebooks) + 1)
+    steps = _Steps(len(frozen) + len(notebooks) + 2)
     for one in frozen:
         home = explored[one.name].home
         with steps(folder / one.page, f"{one.pictures} images"):
@@ -110,7 +110,8 @@ def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
             script = _MAKE_ROOM if own else ""
             page = _page(cards[path.stem].title, f"{script}{links}<main>{body}</main>{links}")
             write_atomic(folder / f"{path.stem}.html", page)
-    runs = _write_try_page(folder / TRY_PAGE)
+    with steps(folder / TRY_PAGE, "networks that run in the browser"):
+        runs = _write_try_page(folder / TRY_PAGE)
     with steps(folder / "index.html"):
         index = _index(list(cards.values()), list(explored.values()), runs)
         write_atomic(folder / "index.html", index)
@@ -118,14 +119,13 @@ def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
 
 
 def _write_try_page(path: Path) -> bool:
-    """Write the page on which a network runs; without its runtime say why there is none."""
-    print(f"{path.name}, networks that run in the browser ...", end=" ", flush=True)
+    """Write the page on which networks run; where that cannot be, say why, and that all else is."""
     try:
         write_try_page(path, nav=_links(None))
     except HirelabError as error:
-        print(f"not written. {error}", flush=True)
+        path.unlink(missing_ok=True)  # an older one, which nothing would lead to
+        print(f"left out: {error} All other pages are written.", flush=True)
         return False
-    print(f"{path.stat().st_size / 1e6:.1f} MB", flush=True)
     return True
 
 
@@ -143,7 +143,8 @@ class _Steps:
         started = time.perf_counter()
         yield
         seconds = time.perf_counter() - started
-        print(f"{seconds:.1f} s, {path.stat().st_size / 1e6:.1f} MB", flush=True)
+        if path.exists():  # a page that cannot be made has said so
+            print(f"{seconds:.1f} s, {path.stat().st_size / 1e6:.1f} MB", flush=True)
 
 
 def write_thumbnails(notebooks: Sequence[Path], folder: Path) -> list[Path]:
@@ -345,8 +346,8 @@ def _nav_link(card: Card, way: str) -> str:
     return f'<a rel="{way}" href="{card.page}">{words}</a>'
 
 
-_TRY = f'''<p><a href="{TRY_PAGE}">Run a network in your browser</a>: on your own picture, which stays
-on your machine, with a rearrangement that you move.</p>
+_TRY = f'''<p><a href="{TRY_PAGE}">Run a network in your browser</a>: on your own picture, which
+stays on your machine, with a rearrangement that you move.</p>
 '''
 
 

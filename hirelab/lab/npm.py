@@ -57,9 +57,7 @@ def _bring(package: Package, path: Path) -> None:
     what = f"{package.name} {package.version}"
     cure = f"or put {package.archive}, got elsewhere, into {path.parent}"
     if (npm := shutil.which("npm")) is None:
-        raise HirelabError(
-            f"{what} comes by npm, which is not installed: install Node.js, {cure}."
-        )
+        raise HirelabError(f"{what} comes by npm, which is not installed: install Node.js, {cure}.")
     with tempfile.TemporaryDirectory() as folder:
         # pack downloads the archive and neither unpacks it nor runs anything of it
         command = [npm, "pack", f"{package.name}@{package.version}", "--pack-destination", folder]

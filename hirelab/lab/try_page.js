@@ -64,7 +64,9 @@ function trainedSettings(network) {
 const LARGEST = 4096;  // pixels a side that a canvas surely holds, on a phone too
 
 // The middle square of RGBA pixels as RGB bytes, as hirelab.datasets.transforms.square cuts it:
-// the shorter side is reduced by Pillow's bicubic filter, in its own integer arithmetic.
+// the shorter side is reduced by Pillow's bicubic filter, in its own integer arithmetic, first
+// along the width and then along the height. (Of a picture more than twice as tall as wide Pillow 13
+// goes the other way about, which differs by the rounding in between.)
 function squarePixels(rgba, width, height, side) {
   const short = Math.min(width, height);
   // what is more than 16 times as long as wide loses its ends first
@@ -74,16 +76,14 @@ function squarePixels(rgba, width, height, side) {
   const rows = resizing(keptHeight, Math.trunc(side * keptHeight / short), side,
     roundEven((height - keptHeight) / 2));
   const top = rows[0].first, bottom = rows[side - 1].first + rows[side - 1].weights.length;
-  const narrow = new Uint8Array((bottom - top) * side * 3);
+  const narrow = new Uint8ClampedArray((bottom - top) * side * 3);
   for (let y = top; y < bottom; y++)
     for (let x = 0; x < side; x++)
-      for (let c = 0; c < 3; c++)
-        narrow[((y - top) * side + x) * 3 + c] = weigh(columns[x], rgba, y * width * 4 + c, 4);
-  const pixels = new Uint8Array(side * side * 3);
+      weigh(columns[x], rgba, y * width * 4, 4, narrow, ((y - top) * side + x) * 3);
+  const pixels = new Uint8ClampedArray(side * side * 3);
   for (let y = 0; y < side; y++)
     for (let x = 0; x < side; x++)
-      for (let c = 0; c < 3; c++)
-        pixels[(y * side + x) * 3 + c] = weigh(rows[y], narrow, (x - top * side) * 3 + c, side * 3);
+      weigh(rows[y], narrow, (x - top * side) * 3, side * 3, pixels, (y * side + x) * 3);
   return pixels;
 }
 
@@ -91,17 +91,18 @@ function squarePixels(rgba, width, height, side) {
 // first pixel that it is made of, and their weights in 2^-22.
 function resizing(size, reduced, side, offset) {
   const scale = size / reduced, stretch = Math.max(scale, 1), support = 2 * stretch;
+  const shrink = 1 / stretch;  // a product with this and not a quotient: the last bit counts
   const start = roundEven((reduced - side) / 2);
   return Array.from({ length: side }, (_, i) => {
     const centre = (start + i + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - support + 0.5));
     const end = Math.min(size, Math.trunc(centre + support + 0.5));
-    const weights = [];
-    for (let p = first; p < end; p++) weights.push(bicubic((p - centre + 0.5) / stretch));
-    const sum = weights.reduce((a, b) => a + b, 0);
+    const weights = Float64Array.from({ length: end - first },
+      (_, p) => bicubic((p + first - centre + 0.5) * shrink));
+    const share = 1 / weights.reduce((a, b) => a + b, 0);
     return {
       first: offset + first,
-      weights: weights.map(w => Math.sign(w) * Math.trunc(0.5 + Math.abs(w / sum) * 2 ** 22)),
+      weights: weights.map(w => Math.sign(w) * Math.trunc(0.5 + Math.abs(w * share) * 2 ** 22)),
     };
   });
 }
@@ -112,11 +113,17 @@ function bicubic(x) {
   return t < 2 ? (((t - 5) * t + 8) * t - 4) * a : 0;
 }
 
-function weigh({ first, weights }, values, start, step) {
-  let sum = 2 ** 21;
-  for (let i = 0, at = start + first * step; i < weights.length; i++, at += step)
-    sum += weights[i] * values[at];
-  return Math.min(255, Math.max(0, Math.floor(sum / 2 ** 22)));
+// Red, green and blue of one position; what is below black or above white is clamped on writing.
+function weigh({ first, weights }, values, start, step, result, place) {
+  let red = 2 ** 21, green = 2 ** 21, blue = 2 ** 21;  // a half, so that cutting off rounds
+  for (let i = 0, at = start + first * step; i < weights.length; i++, at += step) {
+    red += weights[i] * values[at];
+    green += weights[i] * values[at + 1];
+    blue += weights[i] * values[at + 2];
+  }
+  result[place] = Math.floor(red / 2 ** 22);
+  result[place + 1] = Math.floor(green / 2 ** 22);
+  result[place + 2] = Math.floor(blue / 2 ** 22);
 }
 
 function roundEven(value) {  // halves to even, as Python rounds
@@ -239,7 +246,7 @@ async function answer() {
   const { network: index, picture: given } = chosen, settings = structuredClone(chosen.settings);
   await open(index);
   const start = performance.now();
-  const pixels = await given.pixels(facts.networks[index]);
+  const pixels = await (given.cut[index] ??= given.pixels(facts.networks[index]));
   const outputs = await run(index, pixels, settings);
   const shares = softmax(outputs.logits.data);
   const took = performance.now() - start;
@@ -445,10 +452,11 @@ function chooseNetwork(index) {
   return choosePicture(kept?.shipped === undefined && kept ? kept : shipped(kept?.shipped));
 }
 
-// A photograph of the page, which has it in every network's own size.
+// A picture has a name, `pixels`, which resolves to the RGB bytes that a network gets, and `cut`,
+// which keeps these by the network's place. This one is of the page, in every network's own size.
 function shipped(name = "coffee") {
   return {
-    name, shipped: name,
+    name, shipped: name, cut: [],
     pixels: async ({ img_size: side, pictures }) => {
       const image = new Image();
       image.src = pictures.find(picture => picture.name === name).address;
@@ -470,7 +478,7 @@ async function chooseFile(file) {
   try {
     const { data, width, height } = await decode(file);
     await choosePicture({
-      name: file.name,
+      name: file.name, cut: [],
       pixels: async ({ img_size: side }) => squarePixels(data, width, height, side),
     });
   } catch {

@@ -69,7 +69,7 @@ def write_try_page(path: Path, networks: Sequence[str] = NETWORKS, nav: str = ""
     """
     files = read_files(RUNTIME, list(_RUNTIME_FILES.values()))
     binaries = dict(zip(_RUNTIME_FILES, files, strict=True))
-    described = []
+    described: list[dict[str, Any]] = []
     for name in networks:
         about, binaries[f"network-{len(described)}"] = _network(name)
         described.append(about)

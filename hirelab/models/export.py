@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ def export_rearrangeable(
     like = next(network.parameters())
     maps = [torch.from_numpy(m).to(like.device) for m in index_maps(model, img_size).values()]
     x = torch.zeros(2, model.in_chans, img_size, img_size, dtype=like.dtype, device=like.device)
-    shapes = ({0: torch.export.Dim("batch")}, tuple({} for _ in maps))
+    shapes: Any = ({0: torch.export.Dim("batch")}, tuple({} for _ in maps))
     with torch.no_grad():
         program = torch.export.export(network, (x, *maps), dynamic_shapes=shapes, strict=False)
     return program, ["pixels", *network.map_names], ["logits", *network.point_names]
@@ -135,9 +135,9 @@ def export(
         _check_onnx()
     inputs, outputs, description = ["pixels"], ["logits"], ""
     if rearrangeable:
-        assert isinstance(model, HireMLP) or not isinstance(model, DeployedHireMLP)
-        program, inputs, outputs = export_rearrangeable(model, img_size, points)
-        description = json.dumps(describe(model, img_size))
+        network = cast("HireMLP", model)  # a deployed one is refused, by a sentence
+        program, inputs, outputs = export_rearrangeable(network, img_size, points)
+        description = json.dumps(describe(network, img_size))
     else:
         program = export_program(model, img_size, dynamic_size)
     path.parent.mkdir(parents=True, exist_ok=True)

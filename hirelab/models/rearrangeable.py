@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._shared.errors import HirelabError
-from ..hooks.points import Probe, match, probes
+from ..hooks.forward import eval_mode
+from ..hooks.points import match
 from ..rearrange import EMPTY, Rearrangement, partition, unpartition
-from .hire_mlp import AxisBranch, HireMLP
+from .hire_mlp import AxisBranch, Gate, HireMLP
 
 __all__ = ["RearrangeableHireMLP", "describe", "index_maps", "rearrangements"]
 
@@ -85,7 +86,6 @@ class RearrangeableHireMLP(nn.Module):
         self.network = network
         self.map_names = [f"{name}.{kind}" for name in branches for kind in MAPS]
         self.point_names = match(network, default_points(network) if points is None else points)
-        # a Probe for each, in case two points are one tensor: what leaves is told apart by name
         self._kept: dict[str, Tensor] = {}
         for name in self.point_names:
             network.get_submodule(name).register_forward_hook(self._keep(name))
@@ -110,7 +110,7 @@ class RearrangeableHireMLP(nn.Module):
 
 def default_points(model: nn.Module) -> list[str]:
     """The outputs of the stages, and the shares of the gates where there are gates."""
-    gates = [name for name, probe in probes(model).items() if probe.kind == "gate"]
+    gates = [f"{name}.out" for name, module in model.named_modules() if isinstance(module, Gate)]
     return ["stages.?.out", *gates]
 
 
@@ -123,7 +123,8 @@ def rearrangements(model: HireMLP, img_size: int) -> dict[str, Rearrangement]:
     names = list(_branches(model))
     like = model.stem.conv.weight
     x = torch.zeros(1, model.in_chans, img_size, img_size, dtype=like.dtype, device=like.device)
-    _, cache = model.run_with_cache(x, [f"{name}.out" for name in names])
+    with eval_mode(model):
+        _, cache = model.run_with_cache(x, [f"{name}.out" for name in names])
     found = {name: cache.point(name).rearrangement for name in names}
     return {name: r for name, r in found.items() if r is not None}
 
@@ -156,7 +157,11 @@ def describe(model: HireMLP, img_size: int) -> dict[str, Any]:
         _, stage, _, block, _, axis = name.split(".")
         place = {"name": name, "stage": int(stage), "block": int(block), "axis": axis}
         branches.append({**place, **asdict(r)})
-    gates = {name: module.branches for name, module in model.named_modules() if _is_gate(module)}
+    gates = {
+        f"{name}.out": list(module.branches)
+        for name, module in model.named_modules()
+        if isinstance(module, Gate)
+    }
     return {
         "img_size": img_size,
         "mean": list(cfg.get("mean", ())),
@@ -164,12 +169,8 @@ def describe(model: HireMLP, img_size: int) -> dict[str, Any]:
         "label_names": list(cfg.get("label_names", ())),
         "shift_cycle": list(model.shift_cycle),
         "branches": branches,
-        "gates": {f"{name}.out": list(names) for name, names in gates.items()},
+        "gates": gates,
     }
-
-
-def _is_gate(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "out", None), Probe) and module.out.kind == "gate"
 
 
 def _branches(model: HireMLP) -> dict[str, AxisBranch]:
