@@ -346,7 +346,7 @@ def _nav_link(card: Card, way: str) -> str:
     return f'<a rel="{way}" href="{card.page}">{words}</a>'
 
 
-_TRY = f'''<p><a href="{TRY_PAGE}">Run a network in your browser</a>: on your own picture, which
+_TRY = f'''<p><a href="{TRY_PAGE}">Run a network in your browser</a>: on your own image, which
 stays on your machine, with a rearrangement that you move.</p>
 '''
 

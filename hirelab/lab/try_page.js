@@ -482,7 +482,7 @@ async function chooseFile(file) {
       pixels: async ({ img_size: side }) => squarePixels(data, width, height, side),
     });
   } catch {
-    complain(`${file.name} is no picture that this browser can open: choose a JPEG, PNG or WebP.`);
+    complain(`${file.name} is no image that this browser can open: choose a JPEG, PNG or WebP.`);
   }
 }
 

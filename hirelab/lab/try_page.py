@@ -113,7 +113,7 @@ def _address(photograph: str, img_size: int) -> str:
     """A photograph as the network gets it, pixel for pixel, as a data address."""
     file = io.BytesIO()
     image: Image.Image = square(open_image(photograph), img_size)
-    image.save(file, "WEBP", lossless=True, quality=100, method=6)
+    image.save(file, "WEBP", lossless=True)
     return pages.data_address(file.getvalue())
 
 

@@ -174,7 +174,7 @@ def test_an_own_file_is_answered_as_by_the_library(page, model, tmp_path, screen
     path = tmp_path / "mine.png"
     open_image("astronaut").crop((40, 0, 460, 300)).save(path)
     with page.expect_file_chooser() as chooser:
-        page.get_by_text("Your own picture", exact=True).click()
+        page.get_by_text("Your own image", exact=True).click()
     chooser.value.set_files(path)
     page.get_by_role("img", name="mine.png").wait_for()
     ready(page)
@@ -195,7 +195,7 @@ def test_a_file_can_be_dropped_and_one_that_is_no_picture_is_said(page):
     ready(page)
     before = page.locator("#answer").inner_text()
     page.evaluate(drop, [base64.b64encode(b"some text").decode(), "notes.txt"])
-    page.get_by_text("notes.txt is no picture").wait_for()
+    page.get_by_text("notes.txt is no image").wait_for()
     assert page.locator("#answer").inner_text() == before
     page.get_by_label("padding").select_option("zero")
     page.wait_for_function("document.getElementById('words').textContent.includes('padding')")
@@ -261,7 +261,7 @@ def test_nothing_was_asked_of_anyone(page, page_file):
     elsewhere = [url for url in page.asked if not url.startswith(("data:", "blob:"))]
     assert elsewhere == [page_file.as_uri()]
     assert page.errors == []
-    assert "No picture leaves this machine" in page.locator("main").inner_text()
+    assert "No image leaves this machine" in page.locator("main").inner_text()
     text = page_file.read_text(encoding="utf-8")
     facts = json.loads(text.partition('id="facts">')[2].partition("</script>")[0])
     assert [network["name"] for network in facts["networks"]] == [NETWORK]
