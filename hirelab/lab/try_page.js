@@ -313,8 +313,9 @@ function words(top) {
   if (now.restore !== before.restore) changed.push(now.restore ? "restore" : "no restore");
   const plain = trained.shares, first = plain.indexOf(Math.max(...plain));
   if (!changed.length) return `As it was trained: ${names[top]}, ${percent(last.shares[top])}.`;
-  const moved = `${names[first]} goes from ${percent(plain[first])} to ${percent(last.shares[first])}`;
-  const instead = top === first ? "and stays the first answer"
+  const [from, to] = [plain[first], last.shares[first]].map(percent);
+  const moved = `${names[first]} ${from === to ? `stays at ${to}` : `goes from ${from} to ${to}`}`;
+  const instead = top === first ? "still the first answer"
     : `and the first answer is ${names[top]}, ${percent(last.shares[top])}`;
   return `${changed.join(", ")}: ${moved}, ${instead}.`.replace(/^./, c => c.toUpperCase());
 }
