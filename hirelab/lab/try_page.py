@@ -129,6 +129,7 @@ def _page(facts: dict[str, Any], binaries: dict[str, bytes], nav: str) -> str:
         "runtime": html.escape(f"{RUNTIME.name} {RUNTIME.version}"),
         "facts": written,
         "binaries": packed,
+        "arithmetic": _own("try_arithmetic.js"),
         "script": _own("try_page.js"),
     }.items():
         body = body.replace(f"{{{{ {mark} }}}}", value)
