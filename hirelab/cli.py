@@ -140,6 +140,19 @@ def _parser() -> _Parser:
     export.add_argument(
         "--dynamic-size", action="store_true", help="let height and width vary (batch always does)"
     )
+    export.add_argument(
+        "--rearrangeable",
+        action="store_true",
+        help="take the index maps of every branch as inputs, so that shift, padding, mode and "
+        "restore can be moved in the file; how to drive it stands in its metadata",
+    )
+    export.add_argument(
+        "--point",
+        nargs="+",
+        metavar="NAME",
+        help="with --rearrangeable: points to return beside the logits, names or patterns such as "
+        "'stages.2.*.hire.out' (default: the stages' outputs and the gates' shares)",
+    )
 
     train = command("train", _train, "Train a network; the same command goes on after a stop.")
     train.add_argument("--data", required=True, help="a data set's name, a folder or a zip")
@@ -408,7 +421,8 @@ def _export(options: argparse.Namespace) -> None:
             raise HirelabError(f"{source} is a {type(model).__name__}; only a Hire-MLP is exported")
         name = Path(source).stem if Path(source).is_file() else Path(source).name
         out = options.out or Path(name + FORMATS[options.format])
-        print(export(model, out, options.format, options.img_size, options.dynamic_size))
+        more = {"rearrangeable": options.rearrangeable, "points": options.point}
+        print(export(model, out, options.format, options.img_size, options.dynamic_size, **more))
     except (ImportError, OSError) as error:
         raise HirelabError(str(error)) from error
 

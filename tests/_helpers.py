@@ -16,6 +16,35 @@ from hirelab.results import Result
 Network = TypeVar("Network", bound=nn.Module)
 
 
+# Texts whose contrast with what is behind them is below 4.5 : 1, as [text, contrast]
+PALE = """() => {
+    const numbers = color => color.match(/[\\d.]+/g).map(Number);
+    const light = rgb => {
+        const [r, g, b] = rgb.map(v => v / 255).map(
+            v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = element => {
+        for (; element; element = element.parentElement) {
+            const [r, g, b, alpha = 1] = numbers(getComputedStyle(element).backgroundColor);
+            if (alpha > 0.99) return [r, g, b];
+        }
+        return [255, 255, 255];
+    };
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    const found = [];
+    while (texts.nextNode()) {
+        const element = texts.currentNode.parentElement;
+        const text = texts.currentNode.data.trim();
+        if (!text || ["SCRIPT", "NOSCRIPT", "STYLE"].includes(element.tagName)) continue;
+        const [a, b] = [numbers(getComputedStyle(element).color).slice(0, 3), behind(element)]
+            .map(light).sort((x, y) => y - x);
+        const contrast = (a + 0.05) / (b + 0.05);
+        if (contrast < 4.5) found.push([text.slice(0, 40), contrast]);
+    }
+    return found;
+}"""
+
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 

@@ -199,7 +199,12 @@ def test_create_knows_the_same_tags():
 def test_export_calls_the_file_as_the_network_and_refuses_a_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     written = []
-    monkeypatch.setattr(export, "export", lambda model, path, *rest: written.append((model, path)))
+
+    def keep(model, path, *rest, **more):
+        written.append((model, path))
+        assert more == {"rearrangeable": False, "points": None}
+
+    monkeypatch.setattr(export, "export", keep)
     assert cli.main(["export", "hire_mlp_pico.imagenette", "--format", "exported-program"]) == 0
     assert cli.main(["export", "hire_mlp_atto", "--untrained"]) == 0
     (trained, one), (untrained, other) = written

@@ -26,6 +26,8 @@ from ..widgets import page as pages
 from .jupyter_server_config import WIDGET_VIEW
 from .notebooks import code_cells, read
 from .outputs import alt_text, explorer_of, image_kind
+from .try_page import PAGE as TRY_PAGE
+from .try_page import write_try_page
 
 THUMBNAIL_WIDTH = 360
 
@@ -74,8 +76,8 @@ class Explored:
 
 
 def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
-    """Write a page for every notebook and every explorer, and an index, to ``folder``, printing a
-    line for each; return the index's path.
+    """Write a page for every notebook and every explorer, one on which a network runs, and an
+    index, to ``folder``, printing a line for each; return the index's path.
 
     The pages need no network. An explorer stands in the first notebook that shows it, in place of
     its still; in others, a link stands below the still.
@@ -92,7 +94,7 @@ def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
     homes = {name: stem for stem, book in reversed(given.items()) for name in _explorers(book)}
     explored = {f.name: Explored(f.page, f.explorer.title, homes.get(f.name)) for f in frozen}
 
-    steps = _Steps(len(frozen) + len(notebooks) + 1)
+    steps = _Steps(len(frozen) + len(notebooks) + 2)
     for one in frozen:
         home = explored[one.name].home
         with steps(folder / one.page, f"{one.pictures} images"):
@@ -108,9 +110,23 @@ def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
             script = _MAKE_ROOM if own else ""
             page = _page(cards[path.stem].title, f"{script}{links}<main>{body}</main>{links}")
             write_atomic(folder / f"{path.stem}.html", page)
+    with steps(folder / TRY_PAGE, "networks that run in the browser"):
+        runs = _write_try_page(folder / TRY_PAGE)
     with steps(folder / "index.html"):
-        write_atomic(folder / "index.html", _index(list(cards.values()), list(explored.values())))
+        index = _index(list(cards.values()), list(explored.values()), runs)
+        write_atomic(folder / "index.html", index)
     return folder / "index.html"
+
+
+def _write_try_page(path: Path) -> bool:
+    """Write the page on which networks run; where that cannot be, say why, and that all else is."""
+    try:
+        write_try_page(path, nav=_links(None))
+    except HirelabError as error:
+        path.unlink(missing_ok=True)  # an older one, which nothing would lead to
+        print(f"left out: {error} All other pages are written.", flush=True)
+        return False
+    return True
 
 
 class _Steps:
@@ -127,7 +143,8 @@ class _Steps:
         started = time.perf_counter()
         yield
         seconds = time.perf_counter() - started
-        print(f"{seconds:.1f} s, {path.stat().st_size / 1e6:.1f} MB", flush=True)
+        if path.exists():  # a page that cannot be made has said so
+            print(f"{seconds:.1f} s, {path.stat().st_size / 1e6:.1f} MB", flush=True)
 
 
 def write_thumbnails(notebooks: Sequence[Path], folder: Path) -> list[Path]:
@@ -329,7 +346,12 @@ def _nav_link(card: Card, way: str) -> str:
     return f'<a rel="{way}" href="{card.page}">{words}</a>'
 
 
-def _index(cards: Sequence[Card], explored: Sequence[Explored]) -> str:
+_TRY = f'''<p><a href="{TRY_PAGE}">Run a network in your browser</a>: on your own image, which
+stays on your machine, with a rearrangement that you move.</p>
+'''
+
+
+def _index(cards: Sequence[Card], explored: Sequence[Explored], runs: bool = False) -> str:
     shown = "\n".join(
         _card_html(card, [e for e in explored if e.home == Path(card.page).stem]) for card in cards
     )
@@ -338,7 +360,7 @@ def _index(cards: Sequence[Card], explored: Sequence[Explored]) -> str:
 <p>A microscope for Hire-MLP, a vision network that mixes space by rearranging tokens. Each page
 is a notebook with one question, as its author last ran it; its explorers have controls that move
 here, without Python.</p>
-</header>
+{_TRY if runs else ""}</header>
 <main class="cards">
 {shown}
 </main>"""

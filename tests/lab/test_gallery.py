@@ -23,6 +23,7 @@ from hirelab.lab.frozen import Frozen
 from hirelab.lab.gallery import _card_html, card, thumbnail, write_gallery
 from hirelab.lab.jupyter_server_config import WIDGET_VIEW
 from hirelab.lab.outputs import LONGEST, alt_text
+from hirelab.lab.try_page import write_try_page
 from hirelab.widgets.page import webp
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -177,7 +178,13 @@ def few_frozen_pages():
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hirelab.lab.frozen.frozen_explorers", lambda: frozen)
+        patch.setattr("hirelab.lab.gallery.write_try_page", small_try_page)
         yield
+
+
+def small_try_page(path, nav):
+    """In place of the page on which networks run, whose export takes half a minute."""
+    path.write_text(f"<body>\n{nav}</body>")
 
 
 @pytest.fixture(scope="module")
@@ -261,15 +268,15 @@ def test_the_gallery_is_the_same_twice(gallery, notebooks, tmp_path):
 def test_every_page_is_told_with_what_it_took(notebooks, tmp_path, capsys):
     write_gallery(notebooks, tmp_path / "out")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("]")[0] for line in lines] == [f"[{n}/7" for n in range(1, 8)]
-    assert re.fullmatch(r"\[1/7\] shift\.html, 4 images \.\.\. [\d.]+ s, [\d.]+ MB", lines[0])
+    assert [line.split("]")[0] for line in lines] == [f"[{n}/8" for n in range(1, 9)]
+    assert re.fullmatch(r"\[1/8\] shift\.html, 4 images \.\.\. [\d.]+ s, [\d.]+ MB", lines[0])
 
 
 def test_the_project_s_own_pages_fetch_nothing(tmp_path):
     own = sorted(NOTEBOOKS.glob("*.ipynb"))
     index = write_gallery(own, tmp_path)
     pages = sorted(tmp_path.glob("*.html"))
-    assert len(pages) == len(own) + 3  # the index and those in place of the frozen explorers
+    assert len(pages) == len(own) + 4  # the index and those in place of what takes long
     assert {page.name: external_resources(page.read_text()) for page in pages} == {
         page.name: [] for page in pages
     }
@@ -281,6 +288,31 @@ def test_a_frozen_explorer_fetches_nothing(tmp_path):
     page = hl.ShiftExplorer().freeze(tmp_path / "shift.html", shift=(0, 1)).read_text()
     assert external_resources(page) == []
     assert "<script" in page
+
+
+def test_without_its_runtime_the_page_that_runs_is_left_out_and_all_else_is_there(
+    notebooks, tmp_path, monkeypatch, capsys
+):
+    """With the real writer, and no npm on the path."""
+    monkeypatch.setattr("hirelab.lab.gallery.write_try_page", write_try_page)
+    monkeypatch.setenv("HIRELAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    arguments = ["gallery", "--notebooks", str(notebooks[0].parent), "--out", str(tmp_path / "out")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "try.html").write_text("of an earlier run")
+    assert cli.main(arguments) == 0
+    (said,) = (line for line in capsys.readouterr().out.splitlines() if "try.html" in line)
+    assert "left out: onnxruntime-web" in said
+    assert "install Node.js" in said
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"00_a.html", "03_d.html", "shift.html", "cost.html", "index.html"} <= written
+    assert "try.html" not in written
+    assert "try.html" not in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_the_index_leads_to_the_page_that_runs(gallery):
+    assert Page(gallery / "index.html").links[0] == "try.html"
+    assert Page(gallery / "try.html").links == ["index.html"]
 
 
 def test_a_gallery_over_a_file_is_refused(notebooks, tmp_path, capsys):
