@@ -1,11 +1,10 @@
 # make lab        set up and open JupyterLab on your copies of the notebooks
 # make test       set up, then lint, tests, and every notebook against its outputs
 # make notebooks  run the notebooks again and store their outputs (the only way they change)
-# make gallery    write every notebook as a page that needs no Python
+# make gallery    write the site: notebooks, explorers, documents and the API reference as pages
 # make bench      time what is timed against what
 # make lint       ruff and mypy
 # make coverage   which lines no test reaches, with the lines that notebooks reach
-# make docs       write the API reference into docs/api
 # make oldest     the tests with the oldest versions that pyproject.toml allows
 # make latest     the tests with the newest versions there are
 #
@@ -19,7 +18,7 @@ STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint coverage docs oldest latest notebooks gallery bench clean
+.PHONY: help setup lab test lint coverage oldest latest notebooks gallery bench clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -75,9 +74,6 @@ latest:
 	.venv-latest/bin/python -m pip install --quiet -e '.[dev]'
 	OMP_NUM_THREADS=1 .venv-latest/bin/python $(VERSIONS)
 
-docs: $(STAMP)
-	$(VENV)/bin/python docs/api.py
-
 notebooks: $(STAMP)
 	$(RUN) hirelab notebooks
 	$(RUN) hirelab gallery --thumbnails docs/thumbnails
@@ -91,4 +87,4 @@ bench: $(STAMP)
 	$(RUN) hirelab bench
 
 clean:
-	rm -rf $(VENV) .venv-oldest* .venv-latest gallery docs/api
+	rm -rf $(VENV) .venv-oldest* .venv-latest gallery

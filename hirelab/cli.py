@@ -118,7 +118,9 @@ def _parser() -> _Parser:
     notebooks.add_argument("names", nargs="*", help="notebook names, such as 01_region_partition")
     _add_notebooks_folder(notebooks)
 
-    gallery = command("gallery", _gallery, "Write every notebook as a page that needs no Python.")
+    gallery = command(
+        "gallery", _gallery, "Write notebooks, documents and API as a site without Python."
+    )
     gallery.add_argument("--out", type=Path, default=Path("gallery"), help="folder (%(default)s)")
     gallery.add_argument(
         "--thumbnails", type=Path, metavar="DIR", help="write a small image of each instead"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -11,27 +10,24 @@ import pdoc
 import pytest
 
 import hirelab as hl
-
-spec = importlib.util.spec_from_file_location("api", Path(__file__).parents[1] / "docs" / "api.py")
-api = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(api)
+from hirelab.lab.reference import MODULES
 
 
 def test_every_public_name_has_a_page_or_an_entry(monkeypatch):
-    for name in hl.__all__:  # as `docs/api.py` does, for this test only
+    for name in hl.__all__:  # as the reference does, for this test only
         monkeypatch.setitem(vars(hl), name, getattr(hl, name))
     pages = {name for name in hl.__all__ if isinstance(getattr(hl, name), ModuleType)}
-    assert {getattr(hl, name).__name__ for name in pages} <= set(api.MODULES)
+    assert {getattr(hl, name).__name__ for name in pages} <= set(MODULES)
     entries = pdoc.doc.Module(hl).members
     assert set(hl.__all__) - pages <= entries.keys()
     assert not [name for name in set(hl.__all__) - pages if not entries[name].docstring.strip()]
 
 
-@pytest.mark.parametrize("name", api.MODULES)
+@pytest.mark.parametrize("name", MODULES)
 def test_every_page_begins_with_what_it_is_about(name):
     assert importlib.import_module(name).__doc__
 
 
 def test_every_room_has_a_page():
     rooms = {path.parent.name for path in Path(hl.__file__).parent.glob("[!_]*/__init__.py")}
-    assert rooms - {"lab"} <= {name.removeprefix("hirelab.") for name in api.MODULES}
+    assert rooms - {"lab"} <= {name.removeprefix("hirelab.") for name in MODULES}

@@ -1,7 +1,8 @@
-"""Turns the notebooks into pages for readers without Python: one folder for any static host.
+"""Writes the site: notebooks, explorers, documents and the API reference as pages with one index,
+for readers without Python and for any static host.
 
 A page holds all that it shows, but for the explorers: these are pages of their own, which stand in
-the notebook's page in a frame, at the place of the still.
+the notebook's page in a frame, at the place of the still. So all of it works from a disk, too.
 """
 
 from __future__ import annotations
@@ -23,10 +24,16 @@ from PIL import Image
 from .._shared.errors import HirelabError
 from .._shared.files import write_atomic
 from ..widgets import page as pages
+from . import reference
+from .documents import Document, find_documents
 from .jupyter_server_config import WIDGET_VIEW
 from .notebooks import code_cells, read
 from .outputs import alt_text, explorer_of, image_kind
+from .search import Entry, search_body, sections
+from .site import NAME, REFERENCE, SEARCH, Site, headline, relink, with_anchors
+from .try_page import ABOUT as TRY_ABOUT
 from .try_page import PAGE as TRY_PAGE
+from .try_page import TITLE as TRY_TITLE
 from .try_page import write_try_page
 
 THUMBNAIL_WIDTH = 360
@@ -68,19 +75,29 @@ class Card:
 
 @dataclass(frozen=True)
 class Explored:
-    """A frozen explorer: its page's name, its title, and the notebook it stands in, if any."""
+    """A frozen explorer: its page's name, its title, what it shows, and the notebook it stands in,
+    if any."""
 
     page: str
     title: str
+    about: str
     home: str | None
 
 
-def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
-    """Write a page for every notebook and every explorer, one on which a network runs, and an
-    index, to ``folder``, printing a line for each; return the index's path.
+def write_gallery(
+    notebooks: Sequence[Path], folder: Path, modules: Sequence[str] = reference.MODULES
+) -> Path:
+    """Write the site to ``folder``, printing a line for each page; return its index's path.
 
     The pages need no network. An explorer stands in the first notebook that shows it, in place of
-    its still; in others, a link stands below the still.
+    its still; in others, a link stands below the still. What is not here (documents and pdoc,
+    where hirelab was installed without its checkout; npm, which brings the runtime of the page on
+    which a network runs) is left out, which a line says.
+
+    Args:
+        notebooks: the files.
+        folder: is made, where it is not there.
+        modules: what the API reference is about; of a package, all that is public in it.
 
     Raises:
         HirelabError: ``folder`` cannot be a folder.
@@ -92,41 +109,88 @@ def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
     cards = {stem: card(notebook, stem) for stem, notebook in given.items()}
     frozen = frozen_explorers()
     homes = {name: stem for stem, book in reversed(given.items()) for name in _explorers(book)}
-    explored = {f.name: Explored(f.page, f.explorer.title, homes.get(f.name)) for f in frozen}
+    explored = {
+        f.name: Explored(f.page, f.explorer.title, f.explorer.about(), homes.get(f.name))
+        for f in frozen
+    }
+    documents = find_documents()
+    site = Site(bool(documents), bool(modules) and reference.can_be_written())
+    if missing := _missing(documents, site):
+        print(missing, flush=True)
 
-    steps = _Steps(len(frozen) + len(notebooks) + 2)
+    steps = _Steps(len(frozen) + len(notebooks) + len(documents) + site.reference + 3)
+    public: list[Entry] = []
+    if site.reference:
+        with steps(folder / REFERENCE, "with a page for each module"):
+            public = reference.write_reference(folder, site, modules)
+    targets = {f"notebooks/{stem}.ipynb": about.page for stem, about in cards.items()}
+    targets |= {document.source: document.page for document in documents}
+    targets |= reference.sources(public)
+    entries: list[Entry] = []
     for one in frozen:
-        home = explored[one.name].home
+        about = explored[one.name]
         with steps(folder / one.page, f"{one.pictures} images"):
             path = one.write(folder)
-            links = _links(cards[home] if home else None)
+            links = site.header() + _links(cards[about.home] if about.home else None)
             write_atomic(path, pages.with_links(path.read_text(encoding="utf-8"), links))
+        entries.append(Entry(about.title, "Explorer", about.page, about.about))
     for position, path in enumerate(notebooks):
-        with steps(folder / f"{path.stem}.html"):
-            own = {name: about for name, about in explored.items() if about.home == path.stem}
-            body = _render(_still(given[path.stem], explored, set(own)), path.parent)
-            body = _relink(body, set(given), {about.page for about in explored.values()})
+        own = cards[path.stem]
+        with steps(folder / own.page):
+            body = _notebook_body(path, given[path.stem], explored, targets)
             links = _neighbours(list(cards.values()), position)
-            script = _MAKE_ROOM if own else ""
-            page = _page(cards[path.stem].title, f"{script}{links}<main>{body}</main>{links}")
-            write_atomic(folder / f"{path.stem}.html", page)
+            script = _MAKE_ROOM if "<iframe" in body else ""
+            content = f"{script}{links}<main>{body}</main>{links}"
+            write_atomic(folder / own.page, site.page(own.title, content, own.question))
+        entries += sections(body, "Notebook", own.page, own.title)
     with steps(folder / TRY_PAGE, "networks that run in the browser"):
-        runs = _write_try_page(folder / TRY_PAGE)
+        runs = _write_try_page(folder / TRY_PAGE, site.header() + _links(None))
+    if runs:
+        entries.append(Entry(TRY_TITLE, "Explorer", TRY_PAGE, TRY_ABOUT))
+    for document in documents:
+        with steps(folder / document.page):
+            body = document.render(targets)
+            content = f'<main class="document">{body}</main>'
+            write_atomic(folder / document.page, site.page(document.title, content, document.about))
+        entries += sections(body, "Document", document.page, document.title)
+    with steps(folder / SEARCH):
+        page = site.page("Search", search_body([*entries, *public]))
+        write_atomic(folder / SEARCH, page)
     with steps(folder / "index.html"):
-        index = _index(list(cards.values()), list(explored.values()), runs)
-        write_atomic(folder / "index.html", index)
+        index = _index(list(cards.values()), list(explored.values()), documents, public, runs)
+        write_atomic(folder / "index.html", site.page(NAME, index, _ABOUT))
     return folder / "index.html"
 
 
-def _write_try_page(path: Path) -> bool:
+def _write_try_page(path: Path, nav: str) -> bool:
     """Write the page on which networks run; where that cannot be, say why, and that all else is."""
     try:
-        write_try_page(path, nav=_links(None))
+        write_try_page(path, nav=nav)
     except HirelabError as error:
         path.unlink(missing_ok=True)  # an older one, which nothing would lead to
         print(f"left out: {error} All other pages are written.", flush=True)
         return False
     return True
+
+
+def _notebook_body(
+    path: Path, notebook: NotebookNode, explored: Mapping[str, Explored], targets: Mapping[str, str]
+) -> str:
+    """A notebook as HTML, with its own explorers in frames and links that lead to pages."""
+    own = {name for name, about in explored.items() if about.home == path.stem}
+    body = with_anchors(_render(_still(notebook, explored, own), path.parent))
+    frames = {about.page: about.page for about in explored.values()}
+    return relink(body, f"notebooks/{path.name}", {**targets, **frames})
+
+
+def _missing(documents: Sequence[Document], site: Site) -> str:
+    """What the site is written without, and how it would have it; "" if it has everything."""
+    without = []
+    if not any(document.source.startswith("docs/") for document in documents):
+        without.append("the documents in docs/ (they are in a clone of the repository)")
+    if not site.reference:
+        without.append("the API reference (`pip install 'hirelab[site]'`)")
+    return f"left out: {' and '.join(without)}" if without else ""
 
 
 class _Steps:
@@ -162,16 +226,12 @@ def write_thumbnails(notebooks: Sequence[Path], folder: Path) -> list[Path]:
 def card(notebook: NotebookNode, stem: str) -> Card:
     """Describe a notebook by its first heading, the paragraph after it, and its image."""
     text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    title, rest = stem, text
-    if heading := re.search(r"^#+ .+$", text, flags=re.MULTILINE):
-        title, rest = heading[0], text[heading.end() :]
-    blocks = (block.strip() for block in re.split(r"\n\s*\n", rest))
-    paragraphs = (block for block in blocks if re.match(r"[^#<!|`\s]", block))
+    title, question = headline(text, stem)
     image = first_image(notebook)
     return Card(
         page=f"{stem}.html",
-        title=_plain(title),
-        question=_plain(next(paragraphs, "")),
+        title=title,
+        question=question,
         thumbnail=None if image is None else pages.webp(_small(image)),
     )
 
@@ -264,23 +324,6 @@ def _explorers(notebook: NotebookNode) -> list[str]:
     return [name for name in map(explorer_of, outputs) if name]
 
 
-def _relink(body: str, stems: Collection[str], kept: Collection[str] = ()) -> str:
-    """Point links to notebooks at their pages; keep the words of links that lead to other files,
-    and links to the pages ``kept`` as they are."""
-
-    def link(match: re.Match[str]) -> str:
-        address, words = match["address"], match["words"]
-        target = Path(address)
-        if re.match(r"[a-z]+:", address) or address in kept:  # https:, mailto:
-            return match[0]
-        if target.suffix == ".ipynb" and target.stem in stems and len(target.parts) == 1:
-            return f'<a href="{target.stem}.html{match["anchor"]}">{words}</a>'
-        return words
-
-    pattern = r'<a href="(?P<address>[^"#]+)(?P<anchor>#[^"]*|)"[^>]*>(?P<words>.*?)</a>'
-    return re.sub(pattern, link, body, flags=re.DOTALL)
-
-
 def _make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -290,19 +333,6 @@ def _make_folder(folder: Path) -> Path:
 
 
 # HTML --------------------------------------------------------------------------------------------
-
-
-def _plain(markdown: str) -> str:
-    """Markdown as plain text."""
-    from nbconvert.filters import markdown2html
-
-    text = re.sub(r"<[^>]+>", "", markdown2html(markdown))
-    return " ".join(html.unescape(text).replace("¶", "").split())
-
-
-def _page(title: str, body: str) -> str:
-    style = (Path(__file__).parent / "gallery.css").read_text(encoding="utf-8")
-    return pages.html_page(title, style, body)
 
 
 def _image_html(image: bytes, alt: str) -> str:
@@ -323,7 +353,7 @@ def _link_html(about: Explored) -> str:
     return f'<p class="more"><a href="{about.page}">Move it: {html.escape(about.title)}</a></p>'
 
 
-_INDEX_LINK = '<a class="index" href="index.html">All notebooks</a>'
+_INDEX_LINK = '<a class="index" href="index.html#notebooks">All notebooks</a>'
 
 
 def _neighbours(cards: Sequence[Card], position: int) -> str:
@@ -349,25 +379,53 @@ def _nav_link(card: Card, way: str) -> str:
 _TRY = f'''<p><a href="{TRY_PAGE}">Run a network in your browser</a>: on your own image, which
 stays on your machine, with a rearrangement that you move.</p>
 '''
+_ABOUT = (
+    "A microscope for Hire-MLP, a vision network that mixes space by rearranging tokens: notebooks "
+    "with one question each, explorers with controls that move, and the library behind them."
+)
 
 
-def _index(cards: Sequence[Card], explored: Sequence[Explored], runs: bool = False) -> str:
+def _index(
+    cards: Sequence[Card],
+    explored: Sequence[Explored],
+    documents: Sequence[Document],
+    public: Sequence[Entry],
+    runs: bool,
+) -> str:
+    """A section for each kind of page. What is listed is a page's address, title and text."""
     shown = "\n".join(
         _card_html(card, [e for e in explored if e.home == Path(card.page).stem]) for card in cards
     )
-    body = f"""<header>
+    rooms = [e for e in public if e.kind == "Module" and e.title.count(".") < 2]
+    lists = {
+        "Explorers": [(TRY_PAGE, TRY_TITLE, TRY_ABOUT)] * runs
+        + [(e.page, e.title, e.about) for e in explored],
+        "Documents": [(d.page, d.title, d.about) for d in documents],
+        "API": [(REFERENCE, "All modules", "")] * bool(rooms)
+        + [(e.address, e.title, e.text) for e in rooms],
+    }
+    sections = "\n".join(_list_html(title, rows) for title, rows in lists.items() if rows)
+    return f"""<div class="intro">
 <h1>hirelab</h1>
-<p>A microscope for Hire-MLP, a vision network that mixes space by rearranging tokens. Each page
-is a notebook with one question, as its author last ran it; its explorers have controls that move
-here, without Python.</p>
-{_TRY if runs else ""}</header>
-<main class="cards">
+<p>A microscope for Hire-MLP, a vision network that mixes space by rearranging tokens. Each notebook
+has one question, as its author last ran it; its explorers have controls that move here, without
+Python.</p>
+{_TRY if runs else ""}</div>
+<main>
+<h2 id="notebooks">Notebooks</h2>
+<div class="cards">
 {shown}
+</div>
+{sections}
 </main>"""
-    homeless = [about for about in explored if about.home is None]
-    if homeless:
-        body += f"\n<section>\n<h2>More explorers</h2>\n{_moves(homeless)}\n</section>"
-    return _page("hirelab: the notebooks", body)
+
+
+def _list_html(title: str, rows: Sequence[tuple[str, str, str]]) -> str:
+    items = "\n".join(
+        f'<li><a href="{page}">{html.escape(name)}</a> <span>{html.escape(words)}</span></li>'
+        for page, name, words in rows
+    )
+    return f'<h2 id="{title.lower()}">{title}</h2>\n<ul class="list">\n{items}\n</ul>'
 
 
 def _card_html(card: Card, explored: Sequence[Explored] = ()) -> str:
@@ -376,7 +434,7 @@ def _card_html(card: Card, explored: Sequence[Explored] = ()) -> str:
         image = f'<img src="{pages.data_address(card.thumbnail)}" alt="">'
     number = re.match(r"\d+", card.page)
     before = f'<span class="number">{number[0]}</span> ' if number else ""
-    title = f'<h2>{before}<a href="{card.page}">{html.escape(card.title)}</a></h2>'
+    title = f'<h3>{before}<a href="{card.page}">{html.escape(card.title)}</a></h3>'
     words = f"{title}<p>{html.escape(card.question)}</p>"
     return f'<article class="card">{image}{words}{_moves(explored)}</article>'
 

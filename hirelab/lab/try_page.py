@@ -36,9 +36,10 @@ from ..viz import theme
 from ..widgets import page as pages
 from .npm import Package, read_files
 
-__all__ = ["NETWORKS", "PAGE", "RUNTIME", "write_try_page"]
+__all__ = ["ABOUT", "NETWORKS", "PAGE", "RUNTIME", "TITLE", "write_try_page"]
 
-PAGE = "try.html"
+PAGE, TITLE = "try.html", "Run Hire-MLP in your browser"
+ABOUT = "A trained network answers on your own image, which stays on your machine."
 NETWORKS = ("hire_mlp_pico.tinyimagenet", "hire_mlp_pico.imagenette")
 RUNTIME = Package(
     "onnxruntime-web",
@@ -133,7 +134,7 @@ def _page(facts: dict[str, Any], binaries: dict[str, bytes], nav: str) -> str:
         "script": _own("try_page.js"),
     }.items():
         body = body.replace(f"{{{{ {mark} }}}}", value)
-    page = pages.html_page("Run Hire-MLP in your browser", _own("try_page.css"), body)
+    page = pages.html_page(TITLE, _own("try_page.css"), body, ABOUT)
     return pages.with_links(page, nav)
 
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from .._shared.docstrings import summary
 from .._shared.errors import HirelabError, unknown
 from .._shared.files import write_atomic
 from ..viz.canvas import compact, encode, jpeg, mime
@@ -292,6 +293,11 @@ class Explorer:
             bundle["text/plain"] = repr(self)  # a widget's own text holds its address
         return bundle
 
+    @classmethod
+    def about(cls) -> str:
+        """What the explorer shows, in a sentence: the first of its class's documentation."""
+        return summary(cls.__doc__)
+
     def freeze(self, path: str | Path, **over: Iterable[Any]) -> Path:
         """Write an HTML page that needs no kernel and no network, with controls for some settings.
 
@@ -336,7 +342,8 @@ class Explorer:
             start = [o.index(value) for value, o in zip(now, values.values(), strict=True)]
         labelled = [(self.controls[name], options) for name, options in values.items()]
         shown = [(frame.image, frame.text) for frame in frames]
-        write_atomic(Path(path), frozen_page(self.title, labelled, start, shown))
+        page = frozen_page(self.title, labelled, start, shown, self.about())
+        write_atomic(Path(path), page)
         return Path(path)
 
 

@@ -12,9 +12,11 @@ import json
 import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from PIL import Image
 
+from ..viz import theme
 from .controls import Choice, Control, Slider, Toggle
 
 PHOTOGRAPH = 4096  # colours; drawings have under 2000 with the greys of their letters
@@ -46,13 +48,54 @@ a { color: var(--link); }
 :focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 img { max-width: 100%; height: auto; background: #ffffff; }
 
+/* The header, the same on every page of a site */
+.site {
+  display: flex; flex-wrap: wrap; align-items: center; gap: 0 1.5rem;
+  margin-bottom: 0.5rem; padding-bottom: 0.3rem; border-bottom: 1px solid var(--line);
+}
+.site a { text-decoration: none; }
+.site a:hover { text-decoration: underline; }
+.site .home {
+  display: flex; align-items: center; gap: 0.5rem; padding: 0.4rem 0; font-weight: 700;
+  color: var(--ink);
+}
+.site .home svg { width: 1.25rem; height: 1.25rem; }
+.site nav { flex-wrap: wrap; gap: 0 1.2rem; }
+.site nav > a { min-width: 0; }
+.site form { flex: 0 1 15rem; min-width: 9rem; margin-left: auto; }
+.site input {
+  width: 100%; min-height: 2.25rem; padding: 0 0.6rem; font: inherit; font-size: 1rem;
+  color: var(--ink); background: var(--wash); border: 1px solid var(--quiet); border-radius: 6px;
+}
+.site input::placeholder { color: var(--quiet); opacity: 1; }
+
 /* The bar of links: one line, however long the titles are */
 nav { display: flex; gap: 1rem; justify-content: space-between; font-size: 0.95rem; }
 nav > * { display: flex; gap: 0.35rem; min-width: 2.75rem; padding: 0.55rem 0; }
 nav > .index { flex-shrink: 0; }
 nav span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-@media (max-width: 40rem) { body { padding: 0 1rem 2rem; } }
+@media (max-width: 40rem) {
+  body { padding: 0 1rem 2rem; }
+  .site form { flex-basis: 9rem; }
+  .site nav { order: 3; width: 100%; justify-content: space-between; }
+}
 """
+
+# A map of tokens whose middle row is shifted, as an icon and in the header
+_TOKENS = "".join(
+    f'<rect x="{x}" y="{y}" width="9" height="9" rx="2" fill="{color}"/>'
+    for y, start, color in (
+        (0, 0, theme.BRANCH["height"]),
+        (11.5, 5.5, theme.BRANCH["width"]),
+        (23, 0, theme.BRANCH["channel"]),
+    )
+    for x in (start, start + 11.5)
+)
+MARK = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 26 32" aria-hidden="true">'
+    f"{_TOKENS}</svg>"
+)
+FAVICON = f"data:image/svg+xml,{quote(MARK)}"
 
 _PAGE_STYLE = """
 h1 { font-size: 1.6rem; margin: 0.6rem 0; }
@@ -85,7 +128,7 @@ figure img { display: block; width: 100%; border-radius: 4px; }
 #facts { min-height: 3.2em; margin: 0.5rem 0 0; color: var(--quiet); font-size: 0.95rem; }
 #facts.impossible { color: var(--ink); border-left: 4px solid var(--warn); padding-left: 0.75rem; }
 .embedded body { max-width: none; padding: 0.25rem; }
-.embedded nav, .embedded h1 { display: none; }
+.embedded header, .embedded nav, .embedded h1 { display: none; }
 """
 
 _SCRIPT = """
@@ -171,15 +214,19 @@ def data_address(image: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(image).decode('ascii')}"
 
 
-def html_page(title: str, style: str, body: str) -> str:
-    """A page that holds its style: what every page of the gallery is."""
+def html_page(title: str, style: str, body: str, description: str = "") -> str:
+    """A page that holds its style: what every page of the gallery is.
+
+    ``description`` is what search engines and previews of links show of it.
+    """
+    about = f'<meta name="description" content="{html.escape(description)}">\n'
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title>
-<link rel="icon" href="data:,">
+{about if description else ""}<link rel="icon" href="{FAVICON}">
 <style>{STYLE}{style}</style>
 </head>
 <body>
@@ -199,6 +246,7 @@ def frozen_page(
     controls: Sequence[tuple[Control, Sequence[Any]]],
     start: Sequence[int],
     frames: Sequence[tuple[bytes, str]],
+    description: str = "",
 ) -> str:
     """A page with every image inside, and a few lines of script that choose one.
 
@@ -208,6 +256,7 @@ def frozen_page(
         start: where each stands at first, as an index of its values.
         frames: an encoded image (empty for none) and a text for every combination of values, those
             of the last control moving fastest. An image that comes twice is held once.
+        description: see `html_page`.
     """
     rows = "\n".join(
         _row(f"control-{i}", control, values, first)
@@ -236,7 +285,7 @@ def frozen_page(
 <script>
 const data = {written};
 {_SCRIPT}</script>"""
-    return html_page(title, _PAGE_STYLE, body)
+    return html_page(title, _PAGE_STYLE, body, description)
 
 
 def _names(control: Control, values: Sequence[Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,9 @@ def gallery(browser_path, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(frozen, "frozen_explorers", lambda: few)
         # its own tests are in test_try_page.py
-        patch.setattr("hirelab.lab.gallery._write_try_page", lambda path: False)
-        return write_gallery(find(NOTEBOOKS), tmp_path_factory.mktemp("gallery")).parent
+        patch.setattr("hirelab.lab.gallery._write_try_page", lambda path, nav: False)
+        folder = tmp_path_factory.mktemp("gallery")
+        return write_gallery(find(NOTEBOOKS), folder, ["hirelab.rearrange", "hirelab.hooks"]).parent
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def drag(page, slider, way: float) -> None:
 
 
 def test_no_page_asks_anyone_is_wider_than_a_phone_or_has_pale_text(gallery, phone):
-    pages, asked = sorted(gallery.glob("*.html")), []
+    pages, asked = sorted(gallery.rglob("*.html")), []
     phone.on("request", lambda request: asked.append(request.url))
     assert len(pages) > 15
     for path in pages:
@@ -63,7 +65,8 @@ def test_no_page_asks_anyone_is_wider_than_a_phone_or_has_pale_text(gallery, pho
 def test_every_frozen_slider_can_be_dragged_on_a_phone(gallery, phone, screenshots):
     phone.emulate_media(color_scheme="dark")
     dragged = 0
-    for path in sorted(gallery.glob("[a-z]*.html")):
+    for one in frozen.frozen_explorers():
+        path = gallery / one.page
         phone.goto(path.as_uri())
         for slider in phone.locator("#controls input[type=range]").all():
             before = slider.input_value()
@@ -90,7 +93,7 @@ def test_an_explorer_in_a_notebook_has_room_and_its_picture_follows(gallery, pho
         seen.add(image.get_attribute("src"))
         assert image.get_attribute("alt") == facts.inner_text()
     assert len(seen) == 3
-    assert not inside.locator("nav").is_visible()
+    assert inside.locator("header:visible, nav:visible").count() == 0
     phone.screenshot(path=screenshots / "phone-02.png")
 
 
@@ -117,3 +120,48 @@ def test_what_is_impossible_says_so_and_keeps_the_words_of_what_is_shown(gallery
     assert facts.inner_text() != shown
     assert image.get_attribute("alt") == shown
     assert image.evaluate("image => getComputedStyle(image).opacity") == "0.35"
+
+
+def test_a_word_typed_on_any_page_finds_notebooks_terms_and_public_names(gallery, page):
+    page.goto((gallery / "api" / "hirelab" / "rearrange.html").as_uri())
+    page.get_by_role("searchbox").fill("shift")
+    page.get_by_role("searchbox").press("Enter")
+    page.wait_for_url("**/search.html?q=shift")
+    count, results = page.locator("#count"), page.locator("#results li")
+    assert count.inner_text().startswith(f"{results.count()} results")
+    kinds = set(page.locator("#results .kind").all_inner_texts())
+    assert {"Notebook", "Explorer", "Document: Glossary", "API: hirelab.rearrange"} <= kinds
+    assert page.locator("#results a").first.inner_text() == "shift"
+    page.get_by_role("searchbox").fill("shift glossary-has-no-such-word")
+    assert results.count() == 0
+    assert "Nothing" in count.inner_text()
+
+
+def test_results_are_reached_by_arrows_and_lead_to_the_place(gallery, page):
+    page.goto((gallery / "search.html").as_uri())
+    page.keyboard.type("receptive field")  # the field has the focus
+    shown = page.locator("#results a").first
+    assert shown.inner_text() == "receptive field"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/glossary.html#receptive-field")
+    assert page.locator("tr:target").inner_text().startswith("receptive field")
+
+
+def test_what_is_typed_into_the_search_stays_text(gallery, page):
+    page.goto((gallery / "search.html").as_uri() + "?q=%3Cimg%20src%3Dx%3E%20(%5B")
+    assert page.get_by_role("searchbox").input_value() == "<img src=x> (["
+    assert page.locator("main img").count() == 0
+    page.get_by_role("searchbox").fill("h[")
+    assert page.locator("#count").inner_text() != ""
+
+
+def test_the_contents_of_a_module_are_beside_its_text_or_fold_above_it(gallery, page):
+    page.goto((gallery / "api" / "hirelab" / "rearrange.html").as_uri())
+    link = page.locator("nav.pdoc a.function", has_text=re.compile("^shift$"))
+    assert link.is_visible()
+    page.set_viewport_size(PHONE)
+    assert not link.is_visible()
+    page.get_by_text("Contents of this page").click()
+    link.click()
+    assert page.evaluate("location.hash") == "#shift"
