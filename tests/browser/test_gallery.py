@@ -128,7 +128,7 @@ def test_a_word_typed_on_any_page_finds_notebooks_terms_and_public_names(gallery
     page.get_by_role("searchbox").press("Enter")
     page.wait_for_url("**/search.html?q=shift")
     count, results = page.locator("#count"), page.locator("#results li")
-    assert count.inner_text().startswith(f"{results.count()} results")
+    assert int(count.inner_text().split()[0]) >= results.count() > 10
     kinds = set(page.locator("#results .kind").all_inner_texts())
     assert {"Notebook", "Explorer", "Document: Glossary", "API: hirelab.rearrange"} <= kinds
     assert page.locator("#results a").first.inner_text() == "shift"
