@@ -50,7 +50,8 @@ def test_without_gate_and_exchange_nothing_changes(x):
     for pad in (0, 1):
         for stage in range(4):
             assert found.change(0, pad, stage).shape == (32 >> stage, 32 >> stage)
-            assert (found.change(0, pad, stage) == 0).all()
+            # not 0: on maps of other sizes some processors add up in another order
+            assert found.change(0, pad, stage).max() < 2e-6
 
 
 def test_a_shift_brings_the_canvas_in_at_the_borders_it_crosses(x):
@@ -58,7 +59,7 @@ def test_a_shift_brings_the_canvas_in_at_the_borders_it_crosses(x):
     last and, round the other side, its first two rows and columns."""
     shifted = made(fusion="sum", region=(4, 2, 2, 2), shift=(2, 0, 0, 0))
     change = padding_effect({"shifted": shifted}, x, (128,)).change(0, 0, 0)
-    assert (change[2:30, 2:30] == 0).all()
+    assert change[2:30, 2:30].max() < 2e-6
     for border in (change[:2], change[30:], change[:, :2], change[:, 30:]):
         assert border.max() > 1e-3
 
