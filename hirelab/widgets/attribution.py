@@ -20,7 +20,7 @@ from ..models.hire_mlp import BRANCHES
 from ..viz import overlay, theme
 from ..viz.canvas import Canvas
 from .controls import choice, slider
-from .inputs import GIVEN, square_image
+from .inputs import GIVEN
 from .network import ModelExplorer
 
 PREDICTED = -1  # in place of a class: the one that the network names
@@ -116,9 +116,6 @@ class AttributionExplorer(ModelExplorer):
         name, options = _METHODS[method]
         x = normalise([self._shown(image)])
         return attribute(self._model, x, target, point, method=name, **options)
-
-    def _shown(self, image: str) -> Image.Image:
-        return self._image if image == GIVEN else square_image(image, self.img_size)
 
     def attribution(self, s: Settings | None = None) -> Attribution:
         """The attribution of the settings, by default of the current ones."""

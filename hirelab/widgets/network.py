@@ -24,7 +24,7 @@ from ..models import create
 from ..models.hire_mlp import BRANCHES, HireBlock, HireMixing, HireMLP, HireStage
 from .controls import Depends
 from .explorer import Explorer
-from .inputs import SIDE, square_image
+from .inputs import GIVEN, SIDE, square_image
 
 
 def check_network(model: nn.Module) -> HireMLP:
@@ -227,6 +227,10 @@ class ModelExplorer(SizedExplorer):
     def hire_module(self, settings: Any) -> HireMixing:
         """The hire module of the chosen block."""
         return cast(HireBlock, self._blocks(settings.stage)[settings.block]).hire
+
+    def _shown(self, photograph: str) -> Image.Image:
+        """The image of that name; the reader's own for "the given one"."""
+        return self._image if photograph == GIVEN else square_image(photograph, self.img_size)
 
     def untrained_note(self) -> str:
         """What a figure says of weights that were never trained; else nothing.

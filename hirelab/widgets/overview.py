@@ -20,7 +20,7 @@ from ..models.wiring import wire
 from ..viz import maps, network, theme
 from ..viz.canvas import Box, Canvas
 from .controls import Depends, choice, slider
-from .inputs import GIVEN, square_image
+from .inputs import GIVEN
 from .network import ModelExplorer, magnitude
 from .phrases import said_of_gate
 
@@ -119,9 +119,6 @@ class NetworkExplorer(ModelExplorer):
         """The tensors of some points on an image, by its name."""
         x = normalise([self._shown(photograph)]).to(next(self._model.parameters()))
         return self.activations(x, list(points))
-
-    def _shown(self, photograph: str) -> Image.Image:
-        return self._image if photograph == GIVEN else square_image(photograph, self.img_size)
 
     def overview(self, photograph: str) -> tuple[list[network.StageView], np.ndarray]:
         """Every stage as the overview shows it, and the probabilities of the classes."""
