@@ -61,7 +61,8 @@ def _bring(package: Package, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # pack downloads the archive and neither unpacks it nor runs anything of it
         command = [npm, "pack", f"{package.name}@{package.version}", "--pack-destination", folder]
-        command += ["--ignore-scripts", "--fetch-retries=1", "--fetch-retry-maxtimeout=5000"]
+        command += ["--ignore-scripts", "--fetch-retries=1"]
+        command += ["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
         try:
             ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
             said = ran.stderr if ran.returncode else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import shutil
 import stat
 import tarfile
 from pathlib import Path
@@ -90,4 +91,14 @@ def test_npm_that_fails_is_said_with_its_reason_and_the_cure(npm, package, archi
 
 def test_without_npm_the_sentence_says_what_to_install(npm, package):
     with pytest.raises(HirelabError, match="by npm, which is not installed: install Node"):
+        read_files(package, ["dist/a.mjs"])
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+def test_the_real_npm_understands_how_it_is_asked(package, tmp_path, monkeypatch):
+    """It tries, and fails for the registry's sake; a setting that it refuses would be its reason
+    (npm 11 refuses a longest wait below its shortest)."""
+    monkeypatch.setenv("HIRELAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
+    with pytest.raises(HirelabError, match=r"npm cannot bring small 1\.2\.0 \(ECONNREFUSED\)"):
         read_files(package, ["dist/a.mjs"])
