@@ -391,7 +391,7 @@ def table_diagnoses(
     return [diagnosis_of(row.cell, entries) for row in chosen]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Runs:
     """The finished runs of a ledger, by cell, each cell's by seed."""
 
@@ -469,20 +469,20 @@ def _listed(value: Any) -> Any:
 
 
 def ablation_table(
-    table: str, ledger: str | Path = "imagenette-cpu", metric: str = "top1"
+    table: str, ledger: str | Path | Runs = "imagenette-cpu", metric: str = "top1"
 ) -> AblationResult:
     """A table of the paper beside what the runs of a ledger say.
 
     Args:
         table: region, shift, padding, components, cross_region, fc_layers, fusion or peers.
-        ledger: one of `ledgers`, or the folder of one.
+        ledger: one of `ledgers`, the folder of one, or what `read_runs` read of it.
         metric: "top1" or "loss".
 
     Raises:
         HirelabError: an unknown table, ledger or metric; no run that came to its end.
     """
     check_choice("metric", metric, METRICS)
-    runs = read_runs(ledger)
+    runs = ledger if isinstance(ledger, Runs) else read_runs(ledger)
     found = _table(table, runs.model)
     samples = runs.samples(metric)
     sign = 1.0 if metric == "top1" else -1.0

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from .._shared.errors import HirelabError
-from ..ablation.report import METRICS, AblationResult, ablation_table, ledgers
+from ..ablation.report import METRICS, AblationResult, ablation_table, ledgers, read_runs
 from ..ablation.tables import tables
 from .controls import choice, toggle
 from .explorer import Explorer
@@ -57,7 +57,8 @@ class AblationExplorer(Explorer):
             )
         if not self._folders:
             raise HirelabError("There is no ledger; `hirelab ablate` trains one, give its folder.")
-        self._read = lru_cache(maxsize=None)(ablation_table)
+        self._runs = lru_cache(maxsize=None)(read_runs)
+        self._table = lru_cache(maxsize=None)(ablation_table)
         super().__init__(**settings)
 
     def limits(self) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class AblationExplorer(Explorer):
     def table(self, s: Settings | None = None) -> AblationResult:
         """The table of the settings, by default of the current ones."""
         s = s or self.settings
-        return self._read(s.table, self._folders[s.ledger], s.metric)
+        return self._table(s.table, self._runs(self._folders[s.ledger]), s.metric)
 
     def measure(self, s: Settings) -> AblationResult:
         return self.table(s)
