@@ -82,7 +82,9 @@ def differences(found: TranslationComparison) -> str:
     for pair in PAIRS:
         name = " minus ".join(pair)
         apart, stride = found.difference(*pair), found.stride_difference(*pair, STEPS[0])
+        answers = found.difference(*pair, of="changed")
         rows.append([name, "mean change", *map(points, apart.values())])
+        rows.append([name, "other answers", *map(points, answers.values())])
         rows.append([name, f"beside minus at {STEPS[0]} px", *map(points, stride.values()), ""])
     return table(["difference, points", "of", *apart], rows)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import floor
 from textwrap import fill
 from typing import Any
 
@@ -170,7 +169,7 @@ def _coherence(gradient: Tensor | None) -> float:
 
 def _why(kept: list[str], grids: np.ndarray, held: np.ndarray, finer: list[str]) -> str:
     def kept_by(share: float) -> str:
-        return f"one weight for each channel keeps {floor(share * 100)} % of the gradient there"
+        return f"one weight for each channel keeps {share * 100:.0f} % of the gradient there"
 
     rows, cols = grids[-1]
     why = f"the last map, {rows} x {cols}, is nearest to the classes"

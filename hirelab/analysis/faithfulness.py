@@ -263,6 +263,9 @@ def _blurred(x: Tensor) -> Tensor:
 
 # ------------------------------------------------------------------ weight randomisation
 
+DRAWS = 100
+"""Random maps that the randomisation check holds beside every image's own."""
+
 
 @dataclass(frozen=True, eq=False)
 class Randomisation(Result):
@@ -274,8 +277,8 @@ class Randomisation(Result):
         similarity: (modules, N) rank correlation of the signed maps, -1 to 1; 0 for a map that is
             the same everywhere, which says nothing about place.
         absolute: (modules, N) the same of the maps' sizes, without the signs.
-        random: (N,) rank correlation of a random map with the first.
-        seed: of the new weights and of the random map.
+        random: (`DRAWS`, N) rank correlation of random maps with the first, signs or not.
+        seed: of the new weights and of the random maps.
         trained: whether the weights look trained, None where nothing tells.
     """
 
@@ -303,10 +306,16 @@ class Randomisation(Result):
             module = self.modules.index(module)
         return interval(self.similarity[module], level)
 
+    def chance(self, level: float = 0.95) -> Interval:
+        """Where the mean similarity over these images lies for maps that know nothing."""
+        means = self.random.mean(1)
+        low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
+        return Interval(float(means.mean()), float(low), float(high), level)
+
     def __str__(self) -> str:
         return (
-            f"similarity after the head {self.at(0)}, after all weights {self.at(-1)}; of a random "
-            f"map {interval(self.random)}{_untrained(self.trained)}"
+            f"similarity after the head {self.at(0)}, after all weights {self.at(-1)}; of random "
+            f"maps {self.chance()}{_untrained(self.trained)}"
         )
 
     def plot(self) -> Figure:
@@ -318,7 +327,7 @@ class Randomisation(Result):
             "with signs": np.hstack([one, _band(self.similarity.T)]),
             "without signs": np.hstack([one, _band(self.absolute.T)]),
         }
-        chance = interval(self.random)
+        chance = self.chance()
         return bands.cascade(
             ["nothing", *self.modules], lines, (chance.low, chance.high), str(self)
         )
@@ -345,7 +354,7 @@ def randomisation_check(
         model, x, target, point, method, options: as in `hirelab.analysis.attribution.attribute`.
         modules: what is replaced, in this order; by default the network's children, those in a
             Sequential or ModuleList one by one, the last defined first.
-        seed: of the new weights and of the random map.
+        seed: of the new weights and of the random maps.
 
     Raises:
         HirelabError: for a module that does not exist or has no weights; and as `attribute`.
@@ -367,7 +376,8 @@ def randomisation_check(
         maps = attribute(copy, x, first.targets, point, method=method, **options).maps
         similarity.append(_similarity(first.maps, maps))
         absolute.append(_similarity(np.abs(first.maps), np.abs(maps)))
-    chance = _random_maps(first.maps, np.random.default_rng(seed))
+    draw = np.random.default_rng(seed)
+    chance = [_similarity(first.maps, _random_maps(first.maps, draw)) for _ in range(DRAWS)]
     return Randomisation(
         first.network,
         method,
@@ -375,7 +385,7 @@ def randomisation_check(
         order,
         np.array(similarity),
         np.array(absolute),
-        _similarity(first.maps, chance),
+        np.array(chance),
         seed,
         first.trained,
     )

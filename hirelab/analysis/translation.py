@@ -185,11 +185,23 @@ class TranslationComparison(Records, Result):
         """The rows of every network, with its name."""
         return [{"network": name, **row} for name in self.names for row in self[name].records()]
 
-    def difference(self, first: str, second: str) -> dict[str, tuple[float, float, float]]:
-        """The first network's mean change minus the second's, over all offsets: mean and Student's
-        95 % interval over the images, which both saw. Of each way, and of "roll minus crop": what
-        the seam of a rolled image adds for the first network and not for the second."""
-        roll, crop = (self[first].change - self[second].change).mean(1)
+    def difference(
+        self, first: str, second: str, of: str = "change"
+    ) -> dict[str, tuple[float, float, float]]:
+        """The first network's mean minus the second's, over all offsets: mean and Student's 95 %
+        interval over the images, which both saw. Of each way, and of "roll minus crop": what the
+        seam of a rolled image adds for the first network and not for the second.
+
+        Args:
+            of: "change" of the first answer's probability, or "changed", how often another class
+                became the first answer.
+
+        Raises:
+            HirelabError: for an unknown network or measure.
+        """
+        check_choice("of", of, ("change", "changed"))
+        own, other = (getattr(self[name], of).astype(float) for name in (first, second))
+        roll, crop = (own - other).mean(1)
         return _intervals((roll, crop, roll - crop))
 
     def stride_difference(

@@ -47,13 +47,13 @@ def cascade(
     chance: tuple[float, float],
     text: str,
 ) -> Figure:
-    """Similarity after each replacement, the replaced things by name; ``chance`` is a random map's
-    interval, drawn as a grey band."""
+    """Similarity after each replacement, the replaced things by name; ``chance`` is the
+    interval of random maps, drawn as a grey band."""
     with chart(8.6, 4.2) as figure:
         axes = figure.subplots()
         x = np.arange(len(names))
         if np.isfinite(chance).all():
-            axes.axhspan(*chance, color=theme.LINE, alpha=0.7, linewidth=0, label="a random map")
+            axes.axhspan(*chance, color=theme.LINE, alpha=0.7, linewidth=0, label="random maps")
         _draw(axes, x, lines, markers=True)
         axes.axhline(0, color=theme.INK, linewidth=1)
         axes.set_xticks(x, names, rotation=40, ha="right", rotation_mode="anchor")

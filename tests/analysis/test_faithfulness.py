@@ -184,6 +184,20 @@ def test_weights_are_replaced_from_the_head_downwards_in_a_copy():
     assert not np.allclose(found.similarity, other.similarity)
 
 
+def test_the_band_of_chance_is_where_means_of_random_maps_lie():
+    """A rank correlation of n places with chance has variance 1 / (n - 1), whatever the map."""
+    model, x = small(), bright(4)
+    found = randomisation_check(model, x, 1)
+    places = 4 * 4
+    assert found.random.shape == (100, 4)
+    spread = (1 / (places - 1) / 4) ** 0.5
+    assert found.random.mean(1).std() == pytest.approx(spread, rel=0.25)
+    chance = found.chance()
+    assert abs(chance.mean) < spread / 2
+    assert chance.low == pytest.approx(-1.96 * spread, rel=0.3)
+    assert chance.high == pytest.approx(1.96 * spread, rel=0.3)
+
+
 def test_a_map_that_does_not_read_the_weights_stays_the_same():
     """What the check is for: replacing what the map does not depend on changes nothing."""
     model, x = small(), bright(3)

@@ -12,7 +12,6 @@ import torch
 import hirelab as hl
 from hirelab.analysis.answers import first_answers
 from hirelab.analysis.attribution import beside
-from hirelab.analysis.faithfulness import interval
 from hirelab.lab import exercises
 from hirelab.rearrange import Rearrangement
 from hirelab.training import release
@@ -78,6 +77,14 @@ def test_the_map_of_the_espresso_lies_inside_the_cup(prose):
     assert cols.max() < 76
 
 
+def test_the_map_of_the_cat_lies_all_over_the_picture(prose):
+    assert "its map lies all over the picture, highest at the upper border" in prose
+    x, _ = hl.samples(1, img_size=96, source="cat")
+    (found,) = hl.grad_cam(hl.create(WIDE, pretrained=True), x, point="stages.2").maps
+    assert np.unravel_index(found.argmax(), found.shape)[0] == 0
+    assert (found > 0).mean() > 0.9
+
+
 def test_tokens_and_regions_at_128_pixels(prose, model):
     shapes = {p.name: p.shape for p in model.points("stages.*.out", input_size=(3, 128, 128))}
     sides = [shapes[f"stages.{i}.out"][2] for i in range(4)]
@@ -113,9 +120,16 @@ def test_where_the_randomisation_check_falls(prose, model):
     with_signs, without = check.similarity.mean(1), check.absolute.mean(1)
     assert check.modules[0] == "head"
     assert f"it is {with_signs[0]:.2f} with signs and {without[0]:.2f} without" in prose
-    high = interval(check.random).high  # of the grey band
-    enters = check.modules[int((without < high).argmax())]
-    assert f"it enters the band when `{enters}` is noise" in prose
+    low, high = check.chance().low, check.chance().high  # the grey band
+    inside = without < high
+    enters = int(inside.argmax())
+    assert f"enters the band when `{check.modules[enters]}` is noise" in prose
+    assert inside[enters:].all()  # "and stays in it"
+    # with signs: below, above, and at its lower edge
+    assert with_signs[0] < low
+    assert with_signs.max() > high
+    assert f"{with_signs[-1]:.2f} at the end" in prose
+    assert with_signs[-1] == pytest.approx(low, abs=0.05)
 
 
 def test_the_map_s_order_beats_a_random_one(model):

@@ -64,9 +64,13 @@ def test_blocks_until_global():
 def test_shares_of_padding_and_of_the_channel_mlp():
     assert round(1 / branch_cost(128, 3, 28).padding_share) == 14  # "a fourteenth more"
     assert round(1 / branch_cost(512, 2, 7).padding_share) == 7  # "a seventh"
-    rows = block_parts(create("hire_mlp_tiny", device="meta")).rows
-    share = {name: macs for name, _, macs in rows}["channel MLP"] / sum(r[2] for r in rows)
-    assert round(3 * share) == 2  # "two thirds of the multiply-adds"
+    rows = block_parts(create("hire_mlp_tiny", device="meta"), stage=1, block=1).rows
+    weights, macs = (sum(row[i] for row in rows) for i in (1, 2))
+    share = {name: (own / weights, cost / macs) for name, own, cost in rows}
+    assert round(3 * share["channel MLP"][1]) == 2  # "two thirds of the multiply-adds"
+    both = [share["height branch"][i] + share["width branch"][i] for i in (0, 1)]
+    said = f"Here {both[1]:.1%}, with {both[0]:.0%} of the weights".replace("%", " %")
+    assert said in prose("03")
 
 
 def test_gate_of_a_trained_block_on_the_cat():
@@ -108,9 +112,15 @@ def test_what_blocks_add_to_the_answer():
     assert first == set(sorted(rows, key=lambda name: -rows[name]["effect"])[:4])
     places = patching_by_place(model, x[[1, 1]], x[[3, 0]], "stages.2.out").effects
     assert places.max() < 0.1  # "no single token moves it by a tenth of the way"
-    for one_map in places:  # "mostly those inside the cup", which is in rows 0 to 2, columns 1 to 4
-        strongest = np.argsort(-one_map.ravel())[:5]
-        inside = [
-            row <= 2 and 1 <= column <= 4 for row, column in (divmod(i, 6) for i in strongest)
-        ]
-        assert sum(inside) >= 3
+    rocket, cat = places
+    opening = rocket[1:4, 2:4]
+    said = f"the six places of the opening add up to {opening.sum():.2f} of the rocket's"
+    assert f"{said} {rocket.sum():.2f}" in prose("03")
+    for one_map in places:  # "lie in the cup's opening, in rows 1 and 2"
+        row, column = np.unravel_index(one_map.argmax(), one_map.shape)
+        assert row in (1, 2)
+        assert column in (2, 3)
+    assert (opening > rocket[5, 0]).sum() == 1  # the corner, "more than any of them but one"
+    away = np.abs(cat).argmax()
+    assert divmod(int(away), 6) == (3, 3)
+    assert cat.ravel()[away] < 0  # "one, in row 3, moves it away, and more than any other moves it"
