@@ -105,7 +105,7 @@ def places_figure(
         canvas.rect(boxes[2], outline=theme.LINE)
         under = top + _SIDE + 6
         for left, answer in zip(lefts, answers[row], strict=False):
-            canvas.text((left, under), answer, theme.SMALL, theme.MUTED)
+            canvas.text((left, under), f"answer: {answer}", theme.SMALL, theme.MUTED)
         size = float(np.abs(values).max())
         bar = (lefts[2], under, lefts[2] + _SIDE, under + 10)
         overlay.draw_signed_bar(canvas, bar, (f"{-size:.2g} away", f"{size:.2g} to the other"))

@@ -35,6 +35,11 @@ def translation_figure(
     titles = {"roll": "rolled around the border", "crop": "a window over a larger image"}
     labels = ("change of the first\nanswer's probability", "images with another\nfirst answer")
     steps = sorted(r for r in reductions if r > 2)  # every second pixel would be no mark
+    # no line over offsets that were left out
+    apart = np.diff(offsets)
+    gaps = np.flatnonzero(apart > 4 * np.median(np.append(apart, 1))) + 1
+    offsets = np.insert(offsets.astype(float), gaps, np.nan)
+    means, ends = np.insert(means, gaps, np.nan, axis=3), np.insert(ends, gaps, np.nan, axis=3)
     with chart(10, 6.4) as figure:
         grid = figure.subplots(2, len(ways), sharex=True, sharey="row", squeeze=False)
         for row, label in enumerate(labels):
