@@ -13,6 +13,7 @@ from typing import Any
 
 from .._shared.errors import HirelabError, unknown
 from .._shared.files import data_folder
+from ..training.runs import WEIGHTS
 from .backbone import DenseNetwork, load_weights, read_config
 from .detection import Detector
 from .segmentation import Segmenter
@@ -36,15 +37,24 @@ def load_dense(path: str | Path) -> DenseNetwork:
     """A trained `Detector` or `Segmenter`, in evaluation mode.
 
     Args:
-        path: a file of its ``save``, or the name of one that comes with hirelab, such as
-            "scenes.mask_rcnn" (`bundled` lists them). Nothing in the file is executed.
+        path: a finished run's folder, a file of its ``save``, or the name of one that comes with
+            hirelab, such as "scenes.mask_rcnn" (`bundled` lists them). Nothing in the file is
+            executed.
 
     Raises:
-        HirelabError: there is no such file or name, or the file holds something else.
+        HirelabError: there is no such file or name, the run has not ended, or the file holds
+            something else.
     """
     known = bundled()
     if str(path) in known:
         path = FOLDER / f"{path}.safetensors"
+    elif Path(path).is_dir():
+        path = Path(path) / WEIGHTS
+        if not path.is_file():
+            raise HirelabError(
+                f"{path.parent} holds no finished run of `hirelab dense train`, which writes "
+                f"{path.name} at its end; the same command goes on with one that was stopped."
+            )
     elif not Path(path).suffix and not Path(path).exists():
         cure = f"Bundled are {', '.join(known) or 'none'}; or give a file."
         raise HirelabError(unknown("detector or segmenter", str(path), known, cure))

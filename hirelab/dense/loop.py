@@ -196,12 +196,9 @@ def evaluate_dense(
         HirelabError: no such network or data, other classes, several scales for a detector.
     """
     path = Path(network)
-    if path.is_dir():
-        if not (path / WEIGHTS).exists():
-            raise HirelabError(f"{path} holds no finished run of `hirelab dense train`")
-        source = json.loads((path / RUN).read_text(encoding="utf-8"))["source"]
-        data, path = data or source, path / WEIGHTS
     model = load_dense(path)
+    if path.is_dir():
+        data = data or json.loads((path / RUN).read_text(encoding="utf-8"))["source"]
     if data is None:
         raise HirelabError(f"{path} does not say what it was trained on: give --data")
     if isinstance(model, Detector):

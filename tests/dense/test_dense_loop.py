@@ -84,7 +84,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
 
 def test_the_file_gives_the_network_that_was_evaluated(finished):
     kind, whole = finished
-    model = hl.load_dense(whole.out / "model.safetensors")
+    model = hl.load_dense(whole.out)
+    weights = hl.load_dense(whole.out / "model.safetensors").state_dict()
+    assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
     from hirelab.dense.evaluation import evaluate_detector, evaluate_segmenter
 
     if kind == "fpn":
@@ -278,3 +280,10 @@ def test_two_processes_train_and_evaluate(kind, tmp_path):
         together = Detections.load(tmp_path / "two" / "evaluation.npz")
         assert together.box == pytest.approx(alone.box, nan_ok=True)
     assert together.images == alone.images == 24
+
+
+def test_a_folder_without_weights_says_what_goes_on_with_it(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    for ask in (hl.load_dense, evaluate_dense):
+        with pytest.raises(HirelabError, match="holds no finished run of `hirelab dense train`"):
+            ask(tmp_path)
