@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from ..widgets import (
 )
 from ..widgets.controls import Choice, Slider
 from ..widgets.dense import SCENES
+from .outputs import Shown
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class Frozen:
     Attributes:
         page: the page's file name.
         explorer: as the page shows it at first.
-        over: for each setting that moves, its values.
+        over: for each setting that moves, its values; what the page shows at first is added.
+        also: further combinations, each as ``over``: see `Explorer.freeze`.
     """
 
     page: str
     explorer: Explorer
     over: Mapping[str, Iterable[Any]]
+    also: Sequence[Mapping[str, Iterable[Any]]] = ()
 
     @property
     def name(self) -> str:
@@ -52,23 +55,51 @@ class Frozen:
     @property
     def pictures(self) -> int:
         """How many combinations are drawn."""
-        return math.prod(len(list(values)) for values in self.over.values())
+        asked = (self.moving(), *self.also)
+        return sum(math.prod(len(list(values)) for values in over.values()) for over in asked)
+
+    def moving(self) -> dict[str, list[Any]]:
+        """The values of ``over``, and those that the explorer stands at."""
+        now = self.explorer.settings
+        return {name: _with(list(given), getattr(now, name)) for name, given in self.over.items()}
+
+    def begin_as(self, shown: Shown) -> None:
+        """Let the page begin as a notebook shows the explorer, on its image.
+
+        Raises:
+            HirelabError: for settings that this explorer's network has not.
+        """
+        if shown.image is not None and self.explorer.pictured:
+            self.explorer.look_at(shown.image)
+        self.explorer.set(**shown.settings)
 
     def write(self, folder: Path) -> Path:
         """Draw everything and write the page."""
-        return self.explorer.freeze(folder / self.page, **self.over)
+        return self.explorer.freeze(folder / self.page, *self.also, **self.moving())
+
+
+def _with(values: list[Any], one: Any) -> list[Any]:
+    """The values and one more, among numbers where it belongs; as they are where they have it."""
+    if one in values:
+        return values
+    numbers = all(isinstance(value, int) for value in [one, *values])
+    return sorted([one, *values]) if numbers else [one, *values]
 
 
 def frozen_explorers() -> list[Frozen]:
     """A page for every explorer, with the settings that its notebook asks the reader to move.
 
-    A photograph in every image weighs thirty kilobytes or more, so such explorers move less.
+    Each begins as its notebook shows it (`Frozen.begin_as`), or else as here. A photograph in every
+    image weighs thirty kilobytes or more, so such explorers move less.
     """
     trained: Any = create("hire_mlp_pico", pretrained=True)
     player = RearrangementPlayer(frame=25)
     depth = max(len(stage.blocks) for stage in trained.stages)
     attribution = AttributionExplorer(trained, "rocket", trained.pretrained_cfg["label_names"])
+    classes = every(attribution, "target")
     both = (True, False)
+    others = [name for name in KIN if name != "Hire-MLP-S"]
+    squares = ("AS-MLP-T", "Swin-T", "ConvNeXt-T")
     return [
         Frozen(
             "network.html",
@@ -78,27 +109,32 @@ def frozen_explorers() -> list[Frozen]:
                 "block": range(depth),
                 "point": ("out", "hire.height.mixed", "hire.width.mixed"),
             },
+            [  # the first token and one further in; the last map has 3 rows, those before 6 or more
+                {"stage": stages, "block": range(depth), "row": line, "column": line}
+                for stages, line in ((range(3), (0, 4)), ([3], (0, 2)))
+            ],
         ),
         Frozen("player.html", player, {"frame": range(player.last + 1), "shift": range(4)}),
         Frozen(
             "regions.html",
-            RegionExplorer(view="tokens", pick=0),
+            RegionExplorer(),
             {
                 "stage": (1, 3),
                 "region_height": range(1, 9),
-                "pick": (0, 2),
                 "padding": ("circular", "zero"),
+                "pick": (0, 2),
             },
         ),
         Frozen(
             "shift.html",
             ShiftExplorer(),
-            {"shift": range(-3, 4), "region": range(2, 5), "token": (0, 6), "restore": both},
+            {"shift": range(-3, 4), "region": range(2, 5), "restore": both, "token": (0, 6)},
         ),
         Frozen(
             "block.html",
             BlockExplorer(trained, "cat"),
             {"stage": range(4), "block": range(depth), "carry_back": both},
+            [{"stage": range(4), "block": range(depth), "channel": (0, 1)}],
         ),
         Frozen(
             "cost.html",
@@ -117,30 +153,37 @@ def frozen_explorers() -> list[Frozen]:
         Frozen(
             "reach.html",
             ReachExplorer(),
-            {"blocks": range(1, 13), "stage": (1, 2, 3)},
+            {"stage": (1, 2, 3), "blocks": range(1, 13)},
+            [{"stage": [2], "blocks": range(1, 13), "shift": [3]}],
         ),
         Frozen(
             "attribution.html",
             attribution,
             {
-                "target": every(attribution, "target"),
-                "stage": range(4),
                 "point": ("block output", "height branch"),
+                "stage": range(4),
+                "target": classes,
             },
+            [{"method": ("gradient", "SmoothGrad"), "target": classes}],
         ),
         Frozen(
             "dense.html",
-            DenseExplorer(row=45, column=45),
-            {"photograph": SCENES[1:5], "stage": range(4), "threshold": (10, 50, 90)},
+            DenseExplorer(),
+            {"photograph": (SCENES[1], *SCENES[3:5]), "threshold": (10, 50, 90), "stage": range(4)},
         ),
         Frozen(
             "kin.html",
-            KinExplorer(row=7, column=7),
-            {
-                "right": [name for name in KIN if name != "Hire-MLP-S"],
-                "stage": (1, 2),
-                "blocks": range(1, 7),
-            },
+            KinExplorer(),
+            {"right": others, "blocks": (*range(1, 7), 9, 14)},
+            [
+                {
+                    "right": squares,
+                    "row": (0, 4),
+                    "column": (0, 5),
+                    "blocks": (1, 2, 3, 5, 9, 14),
+                },
+                {"left": ["AS-MLP-T"], "right": squares[1:], "blocks": (1, 2, 3, 5, 14)},
+            ],
         ),
         Frozen(
             "ablation.html",

@@ -13,7 +13,7 @@ import io
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from . import reference
 from .documents import Document, find_documents
 from .jupyter_server_config import WIDGET_VIEW
 from .notebooks import code_cells, read
-from .outputs import alt_text, explorer_of, image_kind
+from .outputs import alt_text, explorer_of, explorers_of, image_kind
 from .search import Entry, search_body, sections
 from .site import NAME, REFERENCE, SEARCH, Site, headline, relink, with_anchors
 from .try_page import ABOUT as TRY_ABOUT
@@ -108,7 +108,12 @@ def write_gallery(
     given = {path.stem: read(path) for path in notebooks}
     cards = {stem: card(notebook, stem) for stem, notebook in given.items()}
     frozen = frozen_explorers()
-    homes = {name: stem for stem, book in reversed(given.items()) for name in _explorers(book)}
+    shown = {stem: explorers_of(book) for stem, book in given.items()}
+    homes = {name: stem for stem, own in reversed(shown.items()) for name in own}
+    for one in frozen:
+        if one.name in homes:
+            with suppress(HirelabError):  # a reader's own notebook, of another network
+                one.begin_as(shown[homes[one.name]][one.name])
     explored = {
         f.name: Explored(f.page, f.explorer.title, f.explorer.about(), homes.get(f.name))
         for f in frozen
@@ -316,12 +321,6 @@ def _still(
                 shown += _link_html(about) if about else ""
             output.data = NotebookNode({"text/html": shown})
     return copy
-
-
-def _explorers(notebook: NotebookNode) -> list[str]:
-    """The classes of explorers that a notebook shows."""
-    outputs = (output for cell in code_cells(notebook) for output in cell.outputs)
-    return [name for name in map(explorer_of, outputs) if name]
 
 
 def _make_folder(folder: Path) -> Path:

@@ -264,15 +264,40 @@ function choose(changes) {
   return update();
 }
 
+// What a control does, in the words below it.
+const MODE_WORDS = {
+  shift: "all tokens of a line move on, past the borders of regions",
+  shuffle: "tokens are dealt out to the regions in turn; every shift but 0 does the same",
+  none: "regions exchange nothing; shift and restore have no effect",
+};
+const PADDING_WORDS = {
+  circular: "the line\u2019s first tokens", zero: "zeros",
+  reflect: "its last tokens, mirrored", replicate: "copies of its last token",
+};
+
 function showSettings() {
   const { shift, padding, mode, restore } = chosen.settings;
   [...find("shifts").children].forEach((control, stage) => {
-    control.querySelector("input").value = shift[stage];
+    const slider = control.querySelector("input");
+    slider.value = shift[stage];
+    slider.disabled = mode === "none";
     control.querySelector("output").textContent = shift[stage];
+    find(`shift-note-${stage}`).textContent = `blocks shift by ${blockShifts(stage).join(", ")}`;
   });
   find("padding").value = padding;
+  find("padding-note").textContent = `a last region that is not full gets ${PADDING_WORDS[padding]}`;
   find("mode").value = mode;
+  find("mode-note").textContent = MODE_WORDS[mode];
   find("restore").checked = restore;
+  find("restore").disabled = mode === "none" || shift.every(step => step === 0);
+  find("restore-note").textContent = "after mixing, tokens go back to their own places";
+}
+
+// By how many tokens each block of a stage shifts; 0 in a mode that moves nothing.
+function blockShifts(stage) {
+  const { shift, mode } = chosen.settings, cycle = network().shift_cycle[stage];
+  const blocks = new Set(network().branches.filter(b => b.stage === stage).map(b => b.block));
+  return [...blocks].map(block => mode === "none" ? 0 : (block % cycle) * shift[stage]);
 }
 
 function fillSelect(id, names, words = names) {
@@ -296,7 +321,10 @@ function chooseNetwork(index) {
       choose({ shift: chosen.settings.shift.map((s, i) => i === stage ? Number(slider.value) : s) }));
     const output = document.createElement("output");
     output.htmlFor = id;
-    control.append(label, output, slider);
+    const note = element("p", "quiet");
+    note.id = `shift-note-${stage}`;
+    slider.setAttribute("aria-describedby", note.id);
+    control.append(label, output, slider, note);
     return control;
   }));
   find("pictures").replaceChildren(...network().pictures.map(picture => {

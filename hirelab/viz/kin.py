@@ -42,7 +42,7 @@ def reach_bars(panels: Mapping[str, Sequence[Bar]], own: str, text: str) -> Figu
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
     most = max(len(bars) for bars in panels.values())
-    with chart(11, 1.2 + lines * (0.75 + 0.3 * most), **{"axes.grid": False}) as figure:
+    with chart(11, 1.2 + lines * (0.95 + 0.3 * most), **{"axes.grid": False}) as figure:
         grid = figure.subplots(lines, columns, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
@@ -55,7 +55,7 @@ def reach_bars(panels: Mapping[str, Sequence[Bar]], own: str, text: str) -> Figu
                 axes.plot(
                     100 * bar.image,
                     y,
-                    **{"marker": "D", "markersize": 6.5, "color": theme.ORANGE, "clip_on": False},
+                    **{"marker": "D", "markersize": 5.5, "color": theme.ORANGE, "clip_on": False},
                     markeredgecolor=theme.INK,
                     zorder=3,
                 )
@@ -74,11 +74,12 @@ def reach_bars(panels: Mapping[str, Sequence[Bar]], own: str, text: str) -> Figu
                 fontsize=9,
                 color=theme.MUTED,
             )
-            axes.set(xlim=(0, 100), ylim=(len(bars) - 0.5, -0.6), title=title)
+            end = _end(bars)
+            scale = "%" if end == 100 else f"%, this scale ends at {end}"
+            axes.set(xlim=(0, end), ylim=(len(bars) - 0.5, -0.6), title=title, xlabel=scale)
+            axes.set_xticks(range(0, end + 1, 20 if end == 100 else 5))
             axes.set_yticks(range(len(bars)), [bar.name for bar in bars])
-            axes.tick_params(axis="y", length=0)
-        for axes in grid[-1]:
-            axes.set_xlabel("%")
+            axes.tick_params(axis="y", length=0, pad=9)  # a diamond at 0 does not touch a name
         figure.legend(
             handles=[
                 Patch(color=theme.BLUE, label="of the map, through the stage's blocks (cuts)"),
@@ -96,6 +97,12 @@ def reach_bars(panels: Mapping[str, Sequence[Bar]], own: str, text: str) -> Figu
             ncols=2,
         )
         return finish(figure, text)
+
+
+def _end(bars: Sequence[Bar]) -> int:
+    """Where a panel's scale ends, in percent: at 100, or where all is small, at the next five."""
+    most = 100 * max(max(bar.shares[-1], bar.image) for bar in bars)
+    return 100 if most > 40 else 5 * int(most // 5 + 1)
 
 
 def draw_reached(

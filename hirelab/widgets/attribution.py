@@ -183,7 +183,8 @@ class AttributionExplorer(ModelExplorer):
         means = f"means over {smooth} x {smooth} pixels; " if smooth > 1 else ""
         words = f"{means}line: half the highest"
         canvas.text((boxes[1][0], below + 36), words, 15, theme.MUTED)
-        size_words = f"{s.photograph}, {self.img_size} x {self.img_size} pixels"
+        name = self._image_name if s.photograph == GIVEN else s.photograph
+        size_words = f"{name}, {self.img_size} x {self.img_size} pixels"
         canvas.text((boxes[0][0], below - 2), size_words, 15, theme.MUTED)
         span = f"from {values.min():.2g} to {values.max():.2g}"
         canvas.text((boxes[2][0], below + 36), span, 15, theme.MUTED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,11 @@ class Slider:
     low: int
     high: int
     play: bool = False
+
+    @property
+    def moves(self) -> bool:
+        """Whether there is more than one value."""
+        return self.low < self.high
 
     def wrong(self, value: Any) -> str | None:
         """What to give in place of a value that the control cannot take, or None."""
@@ -45,6 +50,11 @@ class Choice:
     label: str
     options: tuple[Any, ...]
     names: tuple[str, ...] = ()
+
+    @property
+    def moves(self) -> bool:
+        """Whether there is more than one value."""
+        return len(self.options) > 1
 
     def wrong(self, value: Any) -> str | None:
         """What to give in place of a value that the control cannot take, or None."""
@@ -81,6 +91,7 @@ class Toggle:
     """Yes or no."""
 
     label: str
+    moves: ClassVar[bool] = True
 
     def wrong(self, value: Any) -> str | None:
         """What to give in place of a value that the control cannot take, or None."""

@@ -28,7 +28,7 @@ from .._shared.docstrings import summary
 from .._shared.errors import HirelabError, unknown
 from .._shared.files import write_atomic
 from ..viz.canvas import compact, encode, jpeg, mime
-from .controls import Control, Depends, check_field, controls_of, limited
+from .controls import Choice, Control, Depends, check_field, controls_of, limited
 from .page import frozen_page, webp
 
 CACHED = 32  # frames an explorer keeps; a bound, so that moving sliders for hours costs nothing
@@ -298,17 +298,73 @@ class Explorer:
         """What the explorer shows, in a sentence: the first of its class's documentation."""
         return summary(cls.__doc__)
 
-    def freeze(self, path: str | Path, **over: Iterable[Any]) -> Path:
+    def freeze(
+        self, path: str | Path, *also: Mapping[str, Iterable[Any]], **over: Iterable[Any]
+    ) -> Path:
         """Write an HTML page that needs no kernel and no network, with controls for some settings.
+
+        What is impossible, or was not drawn, is not offered there: what a control offers follows
+        those before it, as in a live view.
 
         Args:
             path: of the page.
+            also: further combinations, each as ``over``, where not every control shall move at
+                every position of the others: ``freeze(p, {"stage": [2], "channel": range(4)},
+                stage=range(4))``.
             over: for each setting that shall move, its values: ``freeze(p, shift=range(-3, 4))``.
-                Every combination is drawn; impossible ones say why.
+                Every combination is drawn.
 
         Raises:
             HirelabError: for an unknown setting, when nothing moves, for more than 240
                 combinations, and when none of them is possible.
+        """
+        products = [self._values(chosen) for chosen in (over, *also)]
+        count = sum(math.prod(map(len, values.values())) for values in products)
+        if not 2 <= count <= 240:
+            raise HirelabError(
+                f"freeze would draw {count if over else 1} of 2 to 240 images; name "
+                "settings with as many combinations of values."
+            )
+        asked = {name for values in products for name in values}
+        names = [name for name in self._fields if name in asked]  # what limits others comes first
+        drawn: dict[tuple[Any, ...], Frame] = {}
+        wrong = ""
+        for values in products:
+            for combination in itertools.product(*values.values()):
+                try:
+                    settings = self.check(dict(zip(values, combination, strict=True)))
+                    at = tuple(getattr(settings, name) for name in names)
+                    if at not in drawn:
+                        drawn[at] = self._frame(settings, webp)
+                except ValueError as error:
+                    wrong = wrong or str(error)
+        if not drawn:
+            raise HirelabError(f"None of the {count} combinations is possible: {wrong}")
+        every = self.controls
+        options = [
+            _merged(every[name], [v.get(name, ()) for v in products], [at[i] for at in drawn])
+            for i, name in enumerate(names)
+        ]
+        # the page opens on the current settings, or else on the first image that there is
+        now = tuple(getattr(self._settings, name) for name in names)
+        opened = now if now in drawn else next(iter(drawn))
+        found = (drawn.get(at) for at in itertools.product(*options))
+        page = frozen_page(
+            self.title,
+            [(every[name], values) for name, values in zip(names, options, strict=True)],
+            [values.index(value) for values, value in zip(options, opened, strict=True)],
+            [(frame.image, frame.text) if frame else None for frame in found],
+            self.about(),
+            [c.label for name, c in every.items() if name not in names and c.moves],
+        )
+        write_atomic(Path(path), page)
+        return Path(path)
+
+    def _values(self, over: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
+        """What settings shall have on a page, as lists.
+
+        Raises:
+            HirelabError: for an unknown setting, and for one value in place of several.
         """
         self._check_names(over)
         for name, options in over.items():
@@ -317,34 +373,21 @@ class Explorer:
                     f"{name} is {options!r}; give all values that it shall have on the page, such "
                     f"as {name}=[{options!r}, ...]."
                 )
-        values = {name: list(options) for name, options in over.items()}
-        count = math.prod(map(len, values.values()))
-        if not 2 <= count <= 240:
-            raise HirelabError(
-                f"freeze would draw {1 if not values else count} of 2 to 240 images; name "
-                "settings with as many combinations of values."
-            )
-        frames = []
-        for combination in itertools.product(*values.values()):
-            try:
-                settings = self.check(dict(zip(values, combination, strict=True)))
-                frames.append(self._frame(settings, webp))
-            except ValueError as error:
-                frames.append(Frame(b"", str(error)))
-        possible = [i for i, frame in enumerate(frames) if frame.image]
-        if not possible:
-            raise HirelabError(f"None of the {count} combinations is possible: {frames[0].text}")
-        # the page opens on the current settings, or else on the first image that there is
-        sizes = [len(options) for options in values.values()]
-        start = [int(i) for i in np.unravel_index(possible[0], sizes)]
-        now = [getattr(self._settings, name) for name in values]
-        if all(value in options for value, options in zip(now, values.values(), strict=True)):
-            start = [o.index(value) for value, o in zip(now, values.values(), strict=True)]
-        labelled = [(self.controls[name], options) for name, options in values.items()]
-        shown = [(frame.image, frame.text) for frame in frames]
-        page = frozen_page(self.title, labelled, start, shown, self.about())
-        write_atomic(Path(path), page)
-        return Path(path)
+        return {name: list(options) for name, options in over.items()}
+
+
+def _merged(control: Control, given: Iterable[Iterable[Any]], drawn: Iterable[Any]) -> list[Any]:
+    """The values of a control on a page: those of one list in its order, and as the control has
+    them where there are more."""
+    lists = [list(values) for values in given if values]
+    values = list(dict.fromkeys([*itertools.chain(*lists), *drawn]))
+    if len(values) == max(map(len, lists)):
+        return values
+    if isinstance(control, Choice):
+        known = set(values) <= set(control.options)
+        return sorted(values, key=control.options.index) if known else values
+    numbers = not any(isinstance(value, str) for value in values)
+    return sorted(values) if numbers else values
 
 
 def _has_kernel() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -14,7 +15,16 @@ from ..datasets.samples import iter_images
 from ..datasets.transforms import pixels, square
 
 SIDE = 224  # pixels; the input of the paper's networks
+USUAL = "coffee"  # the sample that stands in for no image
 GIVEN = "the given one"  # of the images to choose from, the one that an explorer was made with
+
+
+def image_name(source: Any = None) -> str:
+    """What a reader calls an image that `square_image` takes: a sample's or a file's name, or else
+    "the given one"."""
+    if source is None:
+        return USUAL
+    return Path(source).name if isinstance(source, str | os.PathLike) else GIVEN
 
 
 def square_image(source: Any = None, img_size: int = SIDE) -> Image.Image:
@@ -26,7 +36,7 @@ def square_image(source: Any = None, img_size: int = SIDE) -> Image.Image:
         HirelabError: for a tensor of another shape, or one with NaN.
     """
     if source is None:
-        source = "coffee"
+        source = USUAL
     if isinstance(source, Tensor):
         if source.dim() != 3 or source.shape[0] != 3:
             raise HirelabError(

@@ -24,7 +24,7 @@ from ..models import create
 from ..models.hire_mlp import BRANCHES, HireBlock, HireMixing, HireMLP, HireStage
 from .controls import Depends
 from .explorer import Explorer
-from .inputs import GIVEN, SIDE, square_image
+from .inputs import GIVEN, SIDE, image_name, square_image
 
 
 def check_network(model: nn.Module) -> HireMLP:
@@ -114,7 +114,8 @@ class SizedExplorer(Explorer):
     ):
         self.img_size = check_side(trained_size(model) if img_size is None else img_size)
         self._image = self.fitted(image)
-        self._first_image = self._image
+        self._image_name = image_name(image)  # for a reader
+        self._first = (self._image, self._image_name)
         super().__init__(**settings)
 
     def fitted(self, image: Any) -> Image.Image:
@@ -125,12 +126,14 @@ class SizedExplorer(Explorer):
         if not self.pictured:
             super().look_at(image)
         self._show_image(self.fitted(image))
+        self._image_name = image_name(image)
         self.set(**self.given)
 
     def reset(self) -> None:
         """Go back to the settings, and to the image, that the explorer was made with; a live view
         follows."""
-        self._show_image(self._first_image)
+        image, self._image_name = self._first
+        self._show_image(image)
         super().reset()
 
     def _show_image(self, image: Image.Image) -> None:

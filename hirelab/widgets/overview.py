@@ -251,20 +251,23 @@ class NetworkExplorer(ModelExplorer):
         canvas.rect(box, outline=theme.LINE)
         if seen.point.kind == "token grid" and not seen.point.shifted:
             _ring(canvas, box, seen.values.shape, (s.row, s.column))
+        gated = bool(len(seen.weights))
         words = f"{pixels.mean():.0%} of them by shifts and regions;"
         canvas.text((box[0], _TOP + _SIDE + 6), words, 15, theme.MUTED)
-        words = "through a gate, every one" if len(seen.weights) else "this network has no gate"
+        words = "the gate brings a mean of all of them" if gated else "this network has no gate"
         canvas.text((box[0], _TOP + _SIDE + 26), words, 15, theme.MUTED)
 
     def _draw_gate(self, canvas: Canvas, seen: Seen, box: Box) -> None:
         left, top, _, bottom = box
-        canvas.text((left, top - 28), "hire.gate.out, by channel", theme.SMALL, bold=True)
+        head = "hire.gate.out, channels sorted" if len(seen.weights) else "hire.gate.out"
+        canvas.text((left, top - 28), head, theme.SMALL, bold=True)
         if not len(seen.weights):
             canvas.rect(box, fill=theme.UNREACHED, outline=theme.LINE)
             words = "no gate: the branches are added up"
             canvas.text((left + 12, top + 10), words, theme.SMALL, theme.MUTED)
             return
         maps.draw_gate(canvas, seen.weights, self.branches, box)
+        canvas.text((left, bottom + 29), "mean weights over the channels", 15, theme.MUTED)
         x = left
         for name, share in zip(self.branches, seen.weights.mean(axis=0), strict=True):
             x = canvas.swatch((x, bottom + 6), theme.BRANCH[name], f"{name} {share:.0%}")

@@ -126,7 +126,8 @@ figure img { display: block; width: 100%; border-radius: 4px; }
   figure.large img { width: 48rem; max-width: none; }
 }
 #facts { min-height: 3.2em; margin: 0.5rem 0 0; color: var(--quiet); font-size: 0.95rem; }
-#facts.impossible { color: var(--ink); border-left: 4px solid var(--warn); padding-left: 0.75rem; }
+.control:has(:disabled) { color: var(--quiet); }
+#others { margin: 0.5rem 0 0; color: var(--quiet); font-size: 0.95rem; }
 .embedded body { max-width: none; padding: 0.25rem; }
 .embedded header, .embedded nav, .embedded h1 { display: none; }
 """
@@ -134,30 +135,52 @@ figure img { display: block; width: 100%; border-radius: 4px; }
 _SCRIPT = """
 const inputs = [...document.querySelectorAll("#controls input, #controls select")];
 const image = document.getElementById("image"), facts = document.getElementById("facts");
-function position(input) {  // which of its values a control stands at
-  if (input.type !== "checkbox") return Number(input.value);
-  return input.checked ? Number(input.dataset.yes) : 1 - input.dataset.yes;
+const sizes = data.values.map(values => values.length);
+const wanted = [...data.start];  // where the reader left each control, as a place of its values
+const open = inputs.map(() => []);  // the places that each has, where those before it stand
+// what stands in the list of frames between two places of a control
+const steps = sizes.map((_, i) => sizes.slice(i + 1).reduce((all, size) => all * size, 1));
+const drawn = [...data.frames.keys()].filter(index => data.frames[index])
+  .map(index => sizes.map((size, i) => Math.floor(index / steps[i]) % size));
+function read(input, i) {  // what the reader has moved
+  if (input.type === "checkbox")
+    wanted[i] = input.checked ? Number(input.dataset.yes) : 1 - input.dataset.yes;
+  else wanted[i] = input.type === "range" ? open[i][input.value] : Number(input.value);
+}
+function put(input, i, place) {
+  input.disabled = open[i].length < 2;
+  if (input.type === "checkbox") input.checked = place === Number(input.dataset.yes);
+  else if (input.type === "range") {
+    input.max = open[i].length - 1;
+    input.value = open[i].indexOf(place);
+    const words = data.values[i][place];
+    input.setAttribute("aria-valuetext", words);
+    document.querySelector(`output[for="${input.id}"]`).textContent = words;
+  } else {
+    input.value = place;
+    [...input.options].forEach(option => {
+      option.hidden = option.disabled = !open[i].includes(Number(option.value));
+    });
+  }
+  document.querySelectorAll(`button.play[data-moves="${input.id}"]`).forEach(button => {
+    button.disabled = input.disabled;
+  });
 }
 function show() {
-  let index = 0;
+  let left = drawn, index = 0;
   inputs.forEach((input, i) => {
-    const words = data.values[i][position(input)];
-    index = index * data.values[i].length + position(input);
-    if (input.type === "range") {
-      input.setAttribute("aria-valuetext", words);
-      document.querySelector(`output[for="${input.id}"]`).textContent = words;
-    }
+    open[i] = [...new Set(left.map(at => at[i]))].sort((a, b) => a - b);
+    const far = place => Math.abs(place - wanted[i]);
+    const place = open[i].reduce((best, next) => far(next) < far(best) ? next : best);
+    put(input, i, place);
+    left = left.filter(at => at[i] === place);
+    index += place * steps[i];
   });
-  const frame = data.frames[index], possible = frame.image !== null;
-  if (possible) {
-    image.src = data.images[frame.image];
-    image.alt = frame.text;
-  }
-  image.style.opacity = possible ? 1 : 0.35;
-  facts.textContent = possible ? frame.text : frame.text + data.still;
-  facts.classList.toggle("impossible", !possible);
+  const frame = data.frames[index];
+  image.src = data.images[frame.image];
+  image.alt = facts.textContent = frame.text;
 }
-inputs.forEach(input => input.addEventListener("input", show));
+inputs.forEach((input, i) => input.addEventListener("input", () => { read(input, i); show(); }));
 document.querySelectorAll("button.play").forEach(button => {
   const input = document.getElementById(button.dataset.moves);
   let clock = 0;
@@ -173,6 +196,7 @@ document.querySelectorAll("button.play").forEach(button => {
     facts.setAttribute("aria-live", "off");  // nobody can listen to a film of sentences
     clock = setInterval(() => {
       input.value = input.value === input.max ? 0 : Number(input.value) + 1;
+      read(input, inputs.indexOf(input));
       show();
     }, Number(button.dataset.pause));
   });
@@ -245,8 +269,9 @@ def frozen_page(
     title: str,
     controls: Sequence[tuple[Control, Sequence[Any]]],
     start: Sequence[int],
-    frames: Sequence[tuple[bytes, str]],
+    frames: Sequence[tuple[bytes, str] | None],
     description: str = "",
+    others: Sequence[str] = (),
 ) -> str:
     """A page with every image inside, and a few lines of script that choose one.
 
@@ -254,22 +279,25 @@ def frozen_page(
         title: heading of the page.
         controls: each control and the values that it takes here.
         start: where each stands at first, as an index of its values.
-        frames: an encoded image (empty for none) and a text for every combination of values, those
-            of the last control moving fastest. An image that comes twice is held once.
+        frames: an encoded image and a text for every combination of values, those of the last
+            control moving fastest; None for one that is not to be offered, not at ``start``. An
+            image that comes twice is held once.
         description: see `html_page`.
+        others: the labels of controls that move only where a kernel runs.
     """
     rows = "\n".join(
         _row(f"control-{i}", control, values, first)
         for i, ((control, values), first) in enumerate(zip(controls, start, strict=True))
     )
-    images = {image: i for i, image in enumerate(dict.fromkeys(b for b, _ in frames if b))}
+    drawn = dict.fromkeys(frame[0] for frame in frames if frame)
+    images = {image: i for i, image in enumerate(drawn)}
     data = {
         "values": [_names(control, values) for control, values in controls],
         "images": [data_address(image) for image in images],
-        "frames": [{"image": images.get(image), "text": text} for image, text in frames],
-        "still": " The picture still shows what was chosen before.",
+        "frames": [frame and {"image": images[frame[0]], "text": frame[1]} for frame in frames],
+        "start": list(start),
     }
-    width, height = Image.open(io.BytesIO(next(iter(images)))).size if images else (1, 1)
+    width, height = Image.open(io.BytesIO(next(iter(images)))).size
     written = json.dumps(data, ensure_ascii=False)
     written = written.replace("<", r"\u003c")  # no text can end the script, or begin a comment
     body = f"""<main>
@@ -280,12 +308,22 @@ def frozen_page(
 <figure><img id="image" alt="" width="{width}" height="{height}"></figure>
 <button id="larger" type="button" aria-pressed="false">Larger picture</button>
 <p id="facts" role="status"></p>
+{_others_html(others)}
 <noscript><p>The controls need JavaScript; nothing is loaded from elsewhere.</p></noscript>
 </main>
 <script>
 const data = {written};
 {_SCRIPT}</script>"""
     return html_page(title, _PAGE_STYLE, body, description)
+
+
+def _others_html(labels: Sequence[str]) -> str:
+    """A line that names the controls which the page lacks."""
+    if not labels:
+        return ""
+    words = "Here each control has some of its positions. In JupyterLab it has all, and these move "
+    words += f"too: {'; '.join(labels)}."
+    return f'<p id="others">{html.escape(words)}</p>'
 
 
 def _names(control: Control, values: Sequence[Any]) -> list[str]:

@@ -27,5 +27,5 @@ def said_of_gate(weights: np.ndarray, branches: Sequence[str]) -> str:
     if np.abs(weights - 1 / weights.shape[1]).max() < 0.01:  # as before any training
         return "The gate has learnt nothing yet: it gives every branch an equal share."
     most = np.bincount(weights.argmax(axis=1), minlength=len(branches)) / len(weights)
-    said = ", ".join(f"to {name} in {part:.0%}" for name, part in zip(branches, most, strict=True))
-    return f"The gate gives its largest share {said} of the channels."
+    said = [f"{part:.0%} from {name}" for name, part in zip(branches, most, strict=True)]
+    return f"Of the gate's channels, {', '.join(said).replace(' from', ' take most from', 1)}."

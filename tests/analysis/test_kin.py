@@ -13,6 +13,7 @@ from hirelab.analysis import kin
 from hirelab.analysis.kin import blocks_in_a_row, kin_reach, sources_through
 from hirelab.analysis.reach import reach_growth
 from hirelab.models.kin import KIN
+from hirelab.viz import kin as viz
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,23 @@ def test_other_sizes(reach):
     small = kin_reach(["Hire-MLP-S", "AS-MLP-T"], (64, 96))
     assert small.tokens.tolist() == [16 * 24, 8 * 12, 4 * 6, 2 * 3] * 2
     assert small.plot().text == repr(small)
+
+
+def test_every_bar_and_diamond_is_on_the_scale_of_its_panel(reach, monkeypatch):
+    """A panel of small shares has a scale of its own, and says so; all others have one to 100 %."""
+    drawn, finish = [], viz.finish
+    monkeypatch.setattr(
+        viz, "finish", lambda figure, text: drawn.extend(figure.axes) or finish(figure, text)
+    )
+    reach.plot()
+    ends = []
+    for axes in drawn:
+        ends.append(axes.get_xlim()[1])
+        points = [x for line in axes.lines for x in line.get_xdata()]
+        most = max(*points, *(bar.get_width() for bar in axes.patches))
+        assert ends[-1] / 4 < most <= ends[-1]
+        assert ("scale ends at" in axes.get_xlabel()) == (ends[-1] < 100)
+    assert ends == [15, 100, 100, 100]
 
 
 @pytest.mark.parametrize(

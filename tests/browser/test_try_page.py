@@ -72,7 +72,7 @@ def page(opened):
     """The page as a reader finds it: a photograph, and the rearrangement as it was trained."""
     opened.set_viewport_size({"width": 1440, "height": 900})
     opened.get_by_role("button", name="coffee", exact=True).click()
-    opened.get_by_role("button", name="As it was trained").click()
+    opened.get_by_role("button", name="Reset the rearrangement").click()
     ready(opened)
     return opened
 
@@ -226,7 +226,7 @@ def test_words_and_controls_follow(page):
     words = page.locator("#words")
     assert words.inner_text().startswith("Shift -4 in stage 0 (trained: 2): ")
     assert words.get_attribute("aria-live") == "polite"
-    page.get_by_role("button", name="As it was trained").press("Enter")
+    page.get_by_role("button", name="Reset the rearrangement").press("Enter")
     ready(page)
     assert slider.input_value() == "2"
     assert words.inner_text().startswith("As it was trained: ")
@@ -241,6 +241,43 @@ def test_words_and_controls_follow(page):
     assert gates.first.get_attribute("aria-label").startswith("height ")
     maps = page.locator("#maps canvas")
     assert [c.evaluate("c => c.width") for c in maps.all()] == [24, 12, 6, 3]
+
+
+def test_controls_say_what_they_do_and_rest_where_they_do_nothing(page):
+    """Where a control rests, the index maps indeed do not hang on it."""
+    sliders, restore = page.locator("#shifts input"), page.get_by_label("restore")
+    note = page.locator("#shift-note-2")
+    assert note.inner_text() == "blocks shift by 0, 1, 2"
+    maps = "JSON.stringify(mapInputs(network(), chosen.settings))"
+    page.get_by_label("cross-region mode").select_option("none")
+    assert "no effect" in page.locator("#mode-note").inner_text()
+    assert all(slider.is_disabled() for slider in sliders.all())
+    assert restore.is_disabled()
+    assert note.inner_text() == "blocks shift by 0, 0, 0"
+    before = page.evaluate(maps)
+    page.evaluate("() => choose({shift: [1, 0, 3, -1], restore: false})")
+    assert page.evaluate(maps) == before
+    page.get_by_label("cross-region mode").select_option("shuffle")
+    assert all(slider.is_enabled() for slider in sliders.all())
+    assert restore.is_enabled()
+    assert "every shift but 0 does the same" in page.locator("#mode-note").inner_text()
+    before = page.evaluate(maps)
+    page.get_by_label("shift, stage 0").fill("2")
+    assert page.evaluate(maps) == before
+    page.get_by_label("padding").select_option("zero")
+    assert page.locator("#padding-note").inner_text().endswith("gets zeros")
+    for stage in range(4):
+        page.get_by_label(f"shift, stage {stage}").fill("0")
+    assert restore.is_disabled()
+
+
+def test_on_a_phone_the_answer_stays_in_sight_of_the_sliders(page):
+    page.set_viewport_size({"width": 390, "height": 500})
+    last = page.get_by_label("restore")
+    last.evaluate("element => element.scrollIntoView({block: 'end'})")
+    words = page.locator("#words").bounding_box()
+    assert -1 <= words["y"] <= 1
+    assert words["y"] + words["height"] < last.bounding_box()["y"]
 
 
 def test_every_control_is_labelled_and_a_phone_is_wide_enough(page, screenshots):

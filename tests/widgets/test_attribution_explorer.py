@@ -13,6 +13,7 @@ from hirelab.analysis.attribution import attribute
 from hirelab.datasets.images import open_image
 from hirelab.datasets.transforms import normalise, square
 from hirelab.viz import overlay, theme
+from hirelab.viz.canvas import Canvas
 from hirelab.widgets.attribution import AttributionExplorer
 
 NAMES = ["ape", "bee", "cat", "dog", "eel"]
@@ -65,6 +66,34 @@ def test_the_readers_own_image_is_the_given_one(network, tmp_path):
     assert (drawn == (20, 90, 200)).all(-1).sum() > 10_000  # it stands on the sheet
     with pytest.raises(FileNotFoundError, match=r"mine\.pn"):
         AttributionExplorer(network, tmp_path / "mine.pn")
+
+
+def test_the_image_is_called_by_its_name(network, tmp_path, monkeypatch):
+    written, write = [], Canvas.text
+
+    def text(self, xy, text, *args, **kwargs):
+        written.append(text)
+        write(self, xy, text, *args, **kwargs)
+
+    monkeypatch.setattr(Canvas, "text", text)
+    Image.new("RGB", (40, 40)).save(tmp_path / "mine.png")
+
+    def name(explorer) -> str:
+        written.clear()
+        explorer.render()
+        return next(t for t in written if t.endswith("x 64 pixels")).partition(",")[0]
+
+    explorer = AttributionExplorer(network, "rocket", img_size=64)
+    assert name(explorer) == "rocket"
+    explorer.set(photograph="retina")
+    assert name(explorer) == "retina"
+    explorer.look_at(tmp_path / "mine.png")
+    assert name(explorer) == "mine.png"
+    explorer.look_at(Image.new("RGB", (40, 40)))
+    assert name(explorer) == "the given one"
+    explorer.reset()
+    assert name(explorer) == "rocket"
+    assert name(AttributionExplorer(network, img_size=64)) == "coffee"
 
 
 def test_impossible_choices_are_explained(network):

@@ -10,6 +10,7 @@ from _helpers import randomise
 import hirelab as hl
 from hirelab.datasets.images import open_image
 from hirelab.datasets.transforms import normalise, square
+from hirelab.widgets.phrases import said_of_gate
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +102,10 @@ def test_another_image_of_the_list_gives_another_answer(explorer):
     after = explorer.measure(explorer.settings).probabilities
     assert np.abs(before - after).max() > 1e-3
     assert torch.isfinite(torch.from_numpy(after)).all()
+
+
+def test_what_is_said_of_the_gate_counts_channels_and_is_no_mean():
+    weights = np.array([[0.9, 0.1, 0.0], [0.4, 0.5, 0.1], [0.2, 0.8, 0.0], [0.3, 0.6, 0.1]])
+    assert said_of_gate(weights, ("height", "width", "channel")) == (
+        "Of the gate's channels, 25% take most from height, 75% from width, 0% from channel."
+    )
