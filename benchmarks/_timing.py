@@ -1,60 +1,39 @@
-"""How things are timed here: candidates in turn, again and again, compared as ratios of each round.
-
-A machine's speed drifts; two candidates that run one after the other in the same round feel the
-same drift, so the ratio inside a round is what is reported, as a median with its middle half.
+"""What benchmarks weigh by: candidates in turn (of `hirelab._shared.timing`), the limit of the
+machine's arithmetic, and peak memory.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
-import numpy as np
+import torch
 from torch.profiler import profile
 
+from hirelab._shared.timing import Rounds, in_turn
 
-@dataclass(frozen=True)
-class Rounds:
-    """Seconds of every candidate in every round, (rounds,) each."""
-
-    seconds: Mapping[str, np.ndarray]
-
-    def median(self, name: str) -> float:
-        """Median seconds of a candidate."""
-        return float(np.median(self.seconds[name]))
-
-    def faster(self, name: str, reference: str) -> tuple[float, float, float]:
-        """How many times as fast as the reference: median and quartiles of the rounds' ratios."""
-        low, middle, high = np.percentile(
-            self.seconds[reference] / self.seconds[name], (25, 50, 75)
-        )
-        return float(middle), float(low), float(high)
+__all__ = ["Limit", "Rounds", "in_turn", "peak_bytes"]
 
 
-def in_turn(
-    candidates: Mapping[str, Callable[[], object]],
-    rounds: int,
-    warm_up: int = 1,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Rounds:
-    """Run every candidate once a round, the order turning by one each round.
+class Limit:
+    """What the machine's arithmetic allows: the best product of two square matrices.
 
-    With ``time.process_time`` as the clock, waiting for a processor that others use is not counted;
-    it serves where everything runs in one thread.
+    Its candidates, MKL's product and oneDNN's, run in turn with those that are measured, so that
+    the limit is of the same rounds. With a few hundred rows and columns a product is bound by
+    arithmetic, not by memory.
     """
-    names = list(candidates)
-    for _ in range(warm_up):
-        for name in names:
-            candidates[name]()
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for i in range(rounds):
-        start = i % len(names)
-        for name in names[start:] + names[:start]:
-            begin = clock()
-            candidates[name]()
-            seconds[name].append(clock() - begin)
-    return Rounds({name: np.array(values) for name, values in seconds.items()})
+
+    side = 1024
+
+    def __init__(self) -> None:
+        a, b = torch.randn(2, self.side, self.side)
+        self.candidates: dict[str, Callable[[], object]] = {"MKL's product": lambda: torch.mm(a, b)}
+        if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+            product = torch.ops.mkldnn._linear_pointwise
+            self.candidates["oneDNN's product"] = lambda: product(a, b, None, "none", [], "none")
+
+    def rate(self, rounds: Rounds) -> float:
+        """Multiply-adds a second of the better one, by its median."""
+        return self.side**3 / min(rounds.median(name) for name in self.candidates)
 
 
 def peak_bytes(action: Callable[[], object]) -> int:

@@ -11,6 +11,9 @@ What changes, and why it is faster:
 
 The result computes in evaluation mode only; gradients reach the input, not the weights.
 
+Where a part can be computed in several ways, it names them (`Linear`, `DeployedAxis`,
+`DeployedMlp`), and `deploy` with ``tune=True`` measures which is the fastest (see `tuning`).
+
 On a processor it calls a private operator of PyTorch (`_onednn_linear`). The environment variable
 HIRELAB_ONEDNN=0, set before hirelab is imported, does without: slower, and equal up to rounding.
 """
@@ -18,7 +21,7 @@ HIRELAB_ONEDNN=0, set before hirelab is imported, does without: slower, and equa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any
 
@@ -26,9 +29,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._shared.checks import check_img_size, check_whole
 from .._shared.errors import HirelabError
 from ..hooks.points import Cache, Probe, Probed, UnknownPoint
 from ..rearrange import EMPTY, landing_slots, slot_tokens
+from ..results import hardware
 from .arguments import check_input
 from .hire_mlp import (
     AxisBranch,
@@ -40,12 +45,14 @@ from .hire_mlp import (
     blocks_of,
     stages_of,
 )
+from .tuning import Tunable, Tuning, tune_parts
 
 Norm = nn.BatchNorm2d | nn.SyncBatchNorm
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 _Indices = tuple[Tensor | None, Tensor | None]
 _KEPT_SIZES = 8  # index maps that a branch remembers, a pair for each input size
 _ONEDNN = os.environ.get("HIRELAB_ONEDNN", "1") != "0"
+_PARTS = (2, 4, 8)  # pieces of a map that a channel MLP may take one after another
 
 
 def _affine(norm: Norm) -> tuple[Tensor, Tensor]:
@@ -54,6 +61,24 @@ def _affine(norm: Norm) -> tuple[Tensor, Tensor]:
     assert norm.running_mean is not None
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     return scale, norm.bias.double() - norm.running_mean.double() * scale
+
+
+def _recorded() -> bool:
+    """Whether a compiler or an exporter writes down what is computed, instead of a pass."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def _onednn_serves(x: Tensor) -> bool:
+    """Whether `_onednn_linear` can compute on ``x``, here and now."""
+    return (
+        _ONEDNN
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not (torch.is_grad_enabled() and x.requires_grad)
+        and not _recorded()
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
 
 
 def _onednn_linear(
@@ -67,17 +92,7 @@ def _onednn_linear(
     every small map, and an activation apart costs as much as the product before it. It has no
     gradient, and its name begins with an underscore: this is the one place that knows it.
     """
-    serves = (
-        _ONEDNN
-        and x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and not (torch.is_grad_enabled() and x.requires_grad)
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
-    if not serves:
+    if not _onednn_serves(x):
         return None
     b, c, h, w = x.shape
     tokens = x.permute(0, 2, 3, 1).reshape(b * h * w, c)
@@ -85,11 +100,13 @@ def _onednn_linear(
     return y.view(b, h, w, len(bias)).permute(0, 3, 1, 2)
 
 
-class Linear(nn.Module):
+class Linear(Tunable):
     """A fixed linear layer, and an activation, on the channels of (B, C, H, W) in channels-last
     memory, where it is one matrix product of all tokens with the weight.
 
-    Buffers, not parameters: nothing trains here.
+    Buffers, not parameters: nothing trains here. Its ways are products of different libraries, the
+    weight's rows or its columns whole in memory, and the activation inside the product or apart. A
+    compiler gets the convolution, whatever the way, and chooses for itself.
     """
 
     weight: Tensor
@@ -102,12 +119,36 @@ class Linear(nn.Module):
         self.register_buffer("weight", weight.to(like).contiguous())
         self.register_buffer("bias", bias.to(like).contiguous())
         self.activation = activation
+        self.way = "oneDNN"
+
+    def ways(self, x: Tensor) -> tuple[str, ...]:
+        if not _onednn_serves(x):
+            return "F.conv2d", "F.linear"
+        inside = "oneDNN", "oneDNN by columns"
+        apart = tuple(f"{way}, GELU apart" for way in inside if self.activation == "gelu")
+        return *inside, *apart, "F.conv2d", "F.linear"
+
+    def use(self, way: str) -> None:
+        super().use(way)
+        columns = "by columns" in way
+        self.weight = self.weight.T.contiguous().T if columns else self.weight.contiguous()
+
+    def alike(self) -> tuple[Any, ...]:
+        return *self.weight.shape, self.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        done = _onednn_linear(x, self.weight, self.bias, self.activation)
-        if done is not None:
-            return done
-        y = F.conv2d(x, self.weight[..., None, None], self.bias)
+        if self.way.startswith("oneDNN"):
+            inside = None if self.way.endswith("apart") else self.activation
+            y = _onednn_linear(x, self.weight, self.bias, inside)
+            if y is not None:
+                return y if inside == self.activation else self.activate(y)
+        if self.way == "F.linear" and not _recorded():
+            y = F.linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
+        else:
+            y = F.conv2d(x, self.weight[..., None, None], self.bias)
+        return self.activate(y)
+
+    def activate(self, y: Tensor) -> Tensor:
         if self.activation == "gelu":
             return F.gelu(y)
         return y.relu_() if self.activation == "relu" else y
@@ -172,8 +213,13 @@ class DeployedChannel(Linear):
         return self.out(super().forward(x))
 
 
-class DeployedAxis(nn.Module):
-    """An `AxisBranch` with its norms, and the block's first, folded in."""
+class DeployedAxis(Tunable):
+    """An `AxisBranch` with its norms, and the block's first, folded in.
+
+    Its ways: gather a region's tokens and put them back; or read regions, and write them too, by
+    strided convolutions (see `strided`), which need no copy where nothing is shifted or padded. A
+    compiler gets the gathers.
+    """
 
     scale: Tensor
     offset: Tensor
@@ -206,7 +252,25 @@ class DeployedAxis(nn.Module):
             layers.append(Linear(weight, bias, like, None if last else "relu"))
         self.layers = nn.Sequential(*layers)
         self.out = Probe()
+        self.way = "gathers"
         self._indices: dict[Any, _Indices] = {}
+
+    def ways(self, x: Tensor) -> tuple[str, ...]:
+        writes = ("strided reading and writing",) if len(self.layers) > 1 else ()
+        return "gathers", "strided reading", *writes
+
+    def use(self, way: str) -> None:
+        super().use(way)
+        if way != "gathers":  # a convolution reads a region's weights in this order
+            for layer in self._linears():
+                layer.weight = layer.weight.contiguous()
+
+    def alike(self) -> tuple[Any, ...]:
+        settings = self.shift, self.padding, self.cross_region, self.restore
+        return self.dim, self.region, *settings, *(layer.alike() for layer in self._linears())
+
+    def _linears(self) -> list[Linear]:
+        return [layer for layer in self.layers if isinstance(layer, Linear)]
 
     def indices(self, x: Tensor) -> _Indices:
         """Where each slot takes its token, and where each token's result lies; None for "in order".
@@ -214,20 +278,39 @@ class DeployedAxis(nn.Module):
         Made anew inside a graph that is compiled or exported, where sizes may be symbols.
         """
         height, width = x.shape[2:]
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if _recorded():
             return self._make_indices(height, width, x.device)
-        key = (height, width, x.device)
+        return self._kept(self._grid_maps, height, width, x.device)
+
+    def _kept(
+        self, make: Callable[..., _Indices], height: int, width: int, device: torch.device
+    ) -> _Indices:
+        """The index maps of a size on a device, as ``make`` makes them, remembered."""
+        key = (make.__name__, height, width, device)
         if (kept := self._indices.get(key)) is None:
             with torch.inference_mode(False):  # the maps outlive the mode of this pass
-                gather, back = self._make_indices(height, width, torch.device("cpu"))
-                kept = (
-                    _unless_in_order(gather, height * width, x.device),
-                    _unless_in_order(back, gather.numel(), x.device),
-                )
+                kept = make(height, width, device)
             if len(self._indices) >= _KEPT_SIZES:
                 self._indices.clear()
             self._indices[key] = kept
         return kept
+
+    def _grid_maps(self, height: int, width: int, device: torch.device) -> _Indices:
+        gather, back = self._make_indices(height, width, torch.device("cpu"))
+        return (
+            _unless_in_order(gather, height * width, device),
+            _unless_in_order(back, gather.numel(), device),
+        )
+
+    def _line_maps(self, height: int, width: int, device: torch.device) -> _Indices:
+        """The maps of `indices` for one line; `EMPTY` slots read the zero after the last token."""
+        size = height if self.dim == 2 else width
+        slots = slot_tokens(size, self.region, self.shift, self.padding, self.cross_region)
+        landing = landing_slots(size, self.region, self.shift, self.cross_region, self.restore)
+        return (
+            _unless_in_order(slots.masked_fill(slots == EMPTY, size), size, device),
+            _unless_in_order(landing, len(slots), device),
+        )
 
     def _make_indices(self, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """The index maps of `rearrange` for one axis, carried to positions in the whole map.
@@ -257,8 +340,48 @@ class DeployedAxis(nn.Module):
         return gather.flatten(), back.flatten()
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.way == "gathers" or _recorded():
+            return self.out(self._by_gathers(x))
+        return self.out(self._strided(x))
+
+    def _strided(self, x: Tensor) -> Tensor:
+        """Regions read by a convolution; written by a transposed one, or put back by a gather."""
+        height, width = x.shape[2:]
+        line, landing = self._kept(self._line_maps, height, width, x.device)
+        axis = self.dim - 1  # of the map as (B, H, W, C), which is how it lies in memory
+        tokens = x.permute(0, 2, 3, 1)
+        if self.zero:
+            tokens = tokens * self.scale + self.offset
+        if line is not None:
+            if self.zero:
+                tokens = F.pad(tokens, (0, 0, 0, 1) if axis == 2 else (0, 0, 0, 0, 0, 1))
+            tokens = tokens.index_select(axis, line)
+        stride = (self.region, 1) if self.dim == 2 else (1, self.region)
+        first, *rest = self._linears()
+        y = F.conv2d(tokens.permute(0, 3, 1, 2), self._kernel(first.weight), first.bias, stride)
+        y = first.activate(y)
+        if self.way == "strided reading":
+            for layer in rest:
+                y = layer(y)
+            return self._put_back(y, x)
+        *inner, last = rest
+        for layer in inner:
+            y = layer(y)
+        y = F.conv_transpose2d(y, self._kernel(last.weight.T), None, stride).permute(0, 2, 3, 1)
+        # a transposed convolution has one bias for a channel, a branch one for each slot
+        bias = last.bias.unflatten(0, (self.region, -1)).repeat(y.shape[axis] // self.region, 1)
+        y = y + (bias if axis == 2 else bias[:, None])
+        return (y if landing is None else y.index_select(axis, landing)).permute(0, 3, 1, 2)
+
+    def _kernel(self, weight: Tensor) -> Tensor:
+        """(N, region * C), token by token, as a convolution's (N, C, region, 1), or (N, C, 1,
+        region) along the width."""
+        kernel = weight.unflatten(1, (self.region, -1)).transpose(1, 2)
+        return kernel.unsqueeze(3 if self.dim == 2 else 2)
+
+    def _by_gathers(self, x: Tensor) -> Tensor:
         tokens = _tokens(x)
-        gather, back = self.indices(x)
+        gather, _ = self.indices(x)
         if self.zero:
             tokens = F.pad(tokens * self.scale + self.offset, (0, 0, 0, 1))
         if gather is not None:
@@ -268,11 +391,13 @@ class DeployedAxis(nn.Module):
         # a region's tokens follow each other: seen as one longer token, in a map of one row
         y = tokens.unflatten(1, (-1, self.region)).flatten(2)
         y = y.unsqueeze(1).permute(0, 3, 1, 2)
-        y = self.layers(y)
+        return self._put_back(self.layers(y), x)
+
+    def _put_back(self, y: Tensor, x: Tensor) -> Tensor:
+        """Regions of concatenated tokens as the map of ``x``."""
         y = _tokens(y).unflatten(2, (self.region, x.shape[1])).flatten(1, 2)
-        if back is not None:
-            y = y.index_select(1, back)
-        return self.out(_map(y, x))
+        back = self.indices(x)[1]
+        return _map(y if back is None else y.index_select(1, back), x)
 
 
 class DeployedMixing(nn.Module):
@@ -317,8 +442,12 @@ def _weigh(gate: Gate, outs: list[Tensor]) -> tuple[Tensor, ...]:
     return gate(means)[..., None, None].unbind(2)
 
 
-class DeployedMlp(nn.Module):
-    """`ChannelMlp` with the block's second norm folded in."""
+class DeployedMlp(Tunable):
+    """`ChannelMlp` with the block's second norm folded in.
+
+    Its ways: all tokens at once, or in parts one after another, whose hidden values, four times as
+    many as the map's, stay near the processor. Who reads or edits ``hidden`` gets it whole.
+    """
 
     def __init__(self, block: HireBlock) -> None:
         super().__init__()
@@ -326,9 +455,21 @@ class DeployedMlp(nn.Module):
         self.fc1 = Linear(*_fold(block.mlp.fc1, before=block.norm2), like, "gelu")
         self.hidden = Probe()
         self.fc2 = Linear(*_fold(block.mlp.fc2), like=like)
+        self.way = "whole"
+
+    def ways(self, x: Tensor) -> tuple[str, ...]:
+        return "whole", *(f"{n} parts" for n in _PARTS)
+
+    def alike(self) -> tuple[Any, ...]:
+        return *self.fc1.alike(), *self.fc2.alike()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.hidden(self.fc1(x)))
+        watched = self.hidden._forward_hooks or self.hidden._forward_pre_hooks
+        if self.way == "whole" or watched or _recorded():
+            return self.fc2(self.hidden(self.fc1(x)))
+        parts = _tokens(x).flatten(0, 1).chunk(int(self.way.split()[0]))
+        done = [self.fc2(self.fc1(part[None, None].permute(0, 3, 1, 2))) for part in parts]
+        return _map(torch.cat([_tokens(part)[0] for part in done]).unflatten(0, (len(x), -1)), x)
 
 
 class DeployedBlock(nn.Module):
@@ -388,6 +529,8 @@ class DeployedHireMLP(Probed, nn.Module):
 
     scale: Tensor
     offset: Tensor
+    tuning: Tuning | None = None
+    """What was chosen, where it was deployed with ``tune=True``."""
 
     def __init__(self, model: HireMLP) -> None:
         super().__init__()
@@ -437,15 +580,29 @@ class DeployedHireMLP(Probed, nn.Module):
         return self.logits(self.head(self.pooled(self.global_pool(self.forward_features(x)))))
 
 
-def deploy(model: HireMLP) -> DeployedHireMLP:
+def deploy(
+    model: HireMLP,
+    tune: bool = False,
+    img_size: int | tuple[int, int] | None = None,
+    batch_size: int | None = None,
+) -> DeployedHireMLP:
     """An equal network for inference; ``model`` is left as it is and shares no memory with it.
 
     The current settings (shift, padding, cross-region mode, restore) are built in. Works for any
     input size, and keeps the points that still exist.
 
+    Args:
+        tune: measure, for some seconds, which way of computing each part is the fastest on this
+            machine with torch's current number of threads, and keep it: the same function up to
+            rounding. ``deployed.tuning`` prints what was chosen. Another size or batch works, and
+            may be better served by other ways.
+        img_size: (height, width) in pixels to tune for, or one number for a square; 224 where it is
+            not given.
+        batch_size: images in a batch to tune for; 1 where it is not given.
+
     Raises:
-        HirelabError: for something else than a Hire-MLP of this library, or a network without its
-            final norm (pruned for features).
+        HirelabError: for something else than a Hire-MLP of this library, a network without its
+            final norm (pruned for features), or a size that cannot be measured.
     """
     if not isinstance(model, HireMLP):
         raise HirelabError(
@@ -456,5 +613,31 @@ def deploy(model: HireMLP) -> DeployedHireMLP:
         raise HirelabError(
             "The network was pruned and has no final norm; deploy it before pruning."
         )
+    if not isinstance(tune, bool):
+        raise HirelabError(f"tune is {tune!r}; give True or False.")
+    if not tune and (img_size is not None or batch_size is not None):
+        raise HirelabError(
+            "img_size and batch_size say what tune=True measures for; add it, or leave them out: "
+            "a deployed network takes any size."
+        )
+    size = check_img_size(224 if img_size is None else img_size)
+    batch = check_whole("batch_size", 1 if batch_size is None else batch_size, 1, unit="images")
+    if tune and model.stem.conv.weight.is_meta:
+        raise HirelabError(
+            "The network is on the meta device, where nothing is computed; deploy it without "
+            "tune=True."
+        )
     with torch.inference_mode(False), torch.no_grad():
-        return DeployedHireMLP(model)
+        deployed = DeployedHireMLP(model)
+        if tune:
+            _tune(deployed, size, batch)
+    return deployed
+
+
+def _tune(network: DeployedHireMLP, size: tuple[int, int], batch: int) -> None:
+    """Let every part use its fastest way."""
+    like = network.stem.weight
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, network.in_chans, *size, generator=generator).to(like)
+    choices, times_as_fast = tune_parts(network, x)
+    network.tuning = Tuning(size, batch, hardware(), choices, times_as_fast)
