@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from . import __version__
 from ._shared.errors import HirelabError, unknown
-from ._shared.files import notebooks_folder, project_folder
+from ._shared.files import REFUSALS, notebooks_folder, project_folder
 from .training.recipes import PRESETS
 
 FORMATS = ("onnx", "exported-program")
@@ -83,6 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who read the output, `head` say, has gone; so is said to the shell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        cure = "make room or check the permissions there, and run the same command again"
+        print(f"hirelab: {error}: {cure}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\nhirelab {options.called}: stopped by Ctrl-C, before its end", file=sys.stderr)
         return 130
