@@ -363,7 +363,9 @@ def operations(data: subsets.DataSet, trained: Path) -> dict[str, Operation]:
             functools.partial(_shelf, trained),
             _own_shelf,
         ),
-        "export": Operation(["export", "hire_mlp_atto", "--untrained", "--out", "made/net.onnx"]),
+        "export": Operation(
+            ["export", "hire_mlp_atto", "--untrained", "--img-size", "32", "--out", "made/net.onnx"]
+        ),
         "gallery": Operation(["gallery", "--out", "site", *book], _copy_notebook, _few_pages),
         "notebooks": Operation(["notebooks", NOTEBOOK, *book], _copy_notebook),
     }

@@ -126,6 +126,22 @@ def test_a_disk_that_refuses_is_a_sentence_with_the_file_and_the_cure(number, mo
     assert said.count("\n") == 1
 
 
+def test_a_folder_that_is_gone_is_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert cli.main(["info"]) == 2
+    assert "folder that this was started in cannot be used" in capsys.readouterr().err
+
+
+def test_streams_that_were_closed_take_what_is_written_to_them(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    bar = Mock(side_effect=lambda: sys.stderr.write("50 %") and sys.stdout.write("done") and "")
+    monkeypatch.setattr(info, "report", bar)
+    assert cli.main(["info"]) == 0
+    bar.assert_called_once()
+
+
 def test_any_other_error_of_the_system_is_not_hidden(monkeypatch):
     fault = OSError(errno.EBADF, os.strerror(errno.EBADF))
     monkeypatch.setattr(info, "report", Mock(side_effect=fault))
