@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from . import __version__
 from ._shared.errors import HirelabError, unknown
-from ._shared.files import notebooks_folder, project_folder
+from ._shared.files import REFUSALS, notebooks_folder, project_folder
 from .training.recipes import PRESETS
 
 FORMATS = ("onnx", "exported-program")
@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: the command itself reports a failure. 2: something the user can put right, said in
     one sentence on stderr. 130: interrupted.
     """
+    _fill_streams()
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest:
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
     try:
+        _check_here()
         return options.command(options) or 0
     except HirelabError as error:
         print(f"hirelab: {error}", file=sys.stderr)
@@ -83,9 +85,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who read the output, `head` say, has gone; so is said to the shell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        cure = "make room or check the permissions there, and run the same command again"
+        print(f"hirelab: {error}: {cure}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\nhirelab {options.called}: stopped by Ctrl-C, before its end", file=sys.stderr)
         return 130
+
+
+def _fill_streams() -> None:
+    """Let what is written to a stream that was closed for us (``>&-``) go nowhere: libraries write
+    without asking."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _check_here() -> None:
+    """Make sure that there is a working folder: without one not even torch can be imported.
+
+    Raises:
+        HirelabError: it was removed meanwhile.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise HirelabError(
+            f"the folder that this was started in cannot be used ({error.strerror}): cd to another"
+        ) from error
 
 
 def _parser() -> _Parser:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import runpy
 import sys
 from importlib.metadata import version
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -111,6 +113,40 @@ def test_an_interruption_is_a_sentence_and_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr(info, "report", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.main(["info"]) == 130
     assert capsys.readouterr().err == "\nhirelab info: stopped by Ctrl-C, before its end\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS])
+def test_a_disk_that_refuses_is_a_sentence_with_the_file_and_the_cure(number, monkeypatch, capsys):
+    refusal = OSError(number, os.strerror(number), "site/index.html")
+    monkeypatch.setattr(info, "report", Mock(side_effect=refusal))
+    assert cli.main(["info"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"hirelab: [Errno {number}] {os.strerror(number)}: 'site/index.html': ")
+    assert "make room" in said
+    assert said.count("\n") == 1
+
+
+def test_a_folder_that_is_gone_is_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert cli.main(["info"]) == 2
+    assert "folder that this was started in cannot be used" in capsys.readouterr().err
+
+
+def test_streams_that_were_closed_take_what_is_written_to_them(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    bar = Mock(side_effect=lambda: sys.stderr.write("50 %") and sys.stdout.write("done") and "")
+    monkeypatch.setattr(info, "report", bar)
+    assert cli.main(["info"]) == 0
+    bar.assert_called_once()
+
+
+def test_any_other_error_of_the_system_is_not_hidden(monkeypatch):
+    fault = OSError(errno.EBADF, os.strerror(errno.EBADF))
+    monkeypatch.setattr(info, "report", Mock(side_effect=fault))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        cli.main(["info"])
 
 
 def test_what_help_lists_is_what_there_is(capsys):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -13,6 +15,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .errors import HirelabError, unknown
+
+if sys.platform != "win32":
+    import fcntl
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout that this package lies in (site-packages, where it was installed without one)."""
@@ -78,28 +83,89 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """A new file beside ``path`` to write into, which takes its place when the block ends well.
 
     So neither a reader nor an interruption ever meets half a file, and what was there stays until
-    all of the new one is on the disk. Makes the folder.
+    all of the new one is on the disk. Makes the folder, and removes what processes that were killed
+    left `unfinished` of this file.
+
+    Raises:
+        OSError: the disk refuses. What writers in Rust raise in its place becomes one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    remove_unfinished(path.parent, path.name)
+    handle, temporary = _new_beside(path)
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # or a power cut may leave the new name with old emptiness
         os.chmod(temporary, _mode(path))  # mkstemp makes files that only their owner may read
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)
         raise
+    except Exception as error:
+        if refusal := re.search(r"\(os error (\d+)\)", str(error)):
+            number = int(refusal[1])
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:
     """Write ``data`` (text as UTF-8) to ``path``, all of it or nothing, making its folder."""
     with atomic(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def unfinished(folder: Path, name: str = "") -> list[Path]:
+    """The files in ``folder`` that `atomic` writes into now or was killed over; of one ``name``, or
+    of all."""
+    wanted = re.compile(rf"\.{re.escape(name) or '.+'}\.\w{{8}}{re.escape(_UNFINISHED)}")
+    return [path for path in folder.iterdir() if wanted.fullmatch(path.name)]
+
+
+def remove_unfinished(folder: Path, name: str = "") -> None:
+    """Remove what killed processes left `unfinished`, and nothing that a living one writes into."""
+    for path in unfinished(folder, name):
+        handle = _held(path)
+        if handle is not None:
+            path.unlink(missing_ok=True)
+            os.close(handle)
+
+
+_UNFINISHED = ".part"
+
+
+def _new_beside(path: Path) -> tuple[int | None, Path]:
+    """An empty file beside ``path``, held against `remove_unfinished` while its handle is open."""
+    while True:
+        handle, name = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
+        os.close(handle)
+        held, temporary = _held(Path(name), wait=True), Path(name)
+        if temporary.exists():  # nobody removed it between its making and our hold
+            return held, temporary
+        if held is not None:
+            os.close(held)
+
+
+def _held(path: Path, wait: bool = False) -> int | None:
+    """A handle that holds a file as long as it is open or its process lives; None where another
+    has it, unless told to wait, where it is gone, or where the system or disk cannot do so."""
+    if sys.platform == "win32":
+        return None  # which lets nobody remove an open file either
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def _mode(path: Path) -> int:
@@ -132,6 +198,10 @@ def locked(path: Path, waiting: str = "") -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
+"""Numbers of an `OSError` by which a disk, and no mistake of ours, refuses to be written to."""
 
 
 @contextmanager

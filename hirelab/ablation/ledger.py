@@ -42,6 +42,9 @@ PROTOCOL = "protocol.json"
 LEASE_SECONDS = 300.0
 """Age at which a lease that nobody renews is given up. Renewed four times as often."""
 
+WRITING = 10.0
+"""Seconds after which a lease that is still empty is given up: writing it takes one call."""
+
 
 @dataclass(frozen=True)
 class RunKey:
@@ -308,8 +311,12 @@ def _create(path: Path, token: str) -> bool:
     except FileExistsError:
         return False
     holder = {"host": socket.gethostname(), "process": os.getpid(), "token": token}
-    with os.fdopen(handle, "w") as file:
-        json.dump(holder, file)
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(holder, file)
+    except OSError:
+        path.unlink(missing_ok=True)  # the disk is full: nobody holds this
+        raise
     return True
 
 
@@ -324,14 +331,16 @@ def _holder(path: Path) -> dict[str, Any]:
 
 
 def _abandoned(path: Path, seconds: float) -> bool:
-    """Whether nobody works under a lease: its process is gone, or it has grown old."""
+    """Whether nobody works under a lease: its process is gone, or it has grown old, or it was
+    killed before it wrote who it is."""
     holder = _holder(path)
     if holder.get("host") == socket.gethostname() and not _runs(holder["process"]):
         return True
     try:
-        return time.time() - path.stat().st_mtime > seconds
+        found = path.stat()
     except FileNotFoundError:
         return False
+    return time.time() - found.st_mtime > (seconds if found.st_size else min(seconds, WRITING))
 
 
 def _runs(process: int) -> bool:

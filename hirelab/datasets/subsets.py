@@ -235,10 +235,20 @@ def known_data_set(name: str, cure: str = "") -> DataSet:
 
 
 def own_folder() -> Path:
-    """Where `hirelab data get` and the caches put things: HIRELAB_CACHE, else ~/.cache/hirelab."""
-    named = os.environ.get("HIRELAB_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named).expanduser() if named else Path(base) / "hirelab"
+    """Where `hirelab data get` and the caches put things: HIRELAB_CACHE, else ~/.cache/hirelab.
+
+    Raises:
+        HirelabError: no folder is named and the user has no home, as in some containers.
+    """
+    try:
+        if named := os.environ.get("HIRELAB_CACHE"):
+            return Path(named).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hirelab"
+    except RuntimeError as error:
+        raise HirelabError(
+            "this user has no home folder, in which hirelab would keep data sets and caches: name "
+            "a folder for them in HIRELAB_CACHE"
+        ) from error
 
 
 def decoded_note(img_size: int, count: int | None = None, data: DataSet | None = None) -> str:

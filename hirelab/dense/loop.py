@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from .._shared.checks import check_choice
 from .._shared.errors import HirelabError
-from .._shared.files import write_atomic
+from .._shared.files import remove_unfinished, unfinished, write_atomic
 from ..datasets.boxes import BoxedImages, open_boxes
 from ..datasets.label_maps import NO_LABEL, LabelMaps, open_label_maps
 from ..results import hardware, versions
@@ -266,7 +266,8 @@ def _groups(images: Images) -> list[int]:
 def _start_or_resume(
     out: Path, asked: Mapping[str, Any], source: str, command: str, processes: int
 ) -> None:
-    """Write run.json, or make sure that the folder's run was asked for the same.
+    """Write run.json, or make sure that the folder's run was asked for the same, and remove what a
+    killed process left half-written.
 
     Raises:
         HirelabError: it holds another run, naming what differs, or something else.
@@ -283,8 +284,9 @@ def _start_or_resume(
                 f"{out} holds another run (its {' and '.join(changed)} differ): choose another "
                 "--out, or remove it to start over"
             )
+        remove_unfinished(out)
         return
-    if out.is_file() or (out.exists() and any(out.iterdir())):
+    if out.is_file() or (out.exists() and set(out.iterdir()) - set(unfinished(out))):
         raise HirelabError(f"{out} holds files of something else: choose another --out")
     info = {
         "asked": own,

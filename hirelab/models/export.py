@@ -7,9 +7,8 @@ always dynamic; height and width are, when asked for. Or it is the rearrangeable
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 from .._shared.errors import HirelabError
+from .._shared.files import write_atomic
 from .deploy import DeployedHireMLP, deploy
 from .hire_mlp import HireMLP
 from .rearrangeable import RearrangeableHireMLP, describe, index_maps
@@ -140,15 +140,14 @@ def export(
         description = json.dumps(describe(network, img_size))
     else:
         program = export_program(model, img_size, dynamic_size)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        if format == "onnx":
-            _write_onnx(program, draft, inputs, outputs, description)
-        else:
-            extra = {DESCRIPTION_FILE: description} if description else {}
-            torch.export.save(program, draft, extra_files=extra)
-        os.replace(draft, path)
+    if format == "onnx":
+        data = _onnx_bytes(program, inputs, outputs, description)
+    else:
+        buffer = io.BytesIO()
+        extra = {DESCRIPTION_FILE: description} if description else {}
+        torch.export.save(program, buffer, extra_files=extra)
+        data = buffer.getvalue()
+    write_atomic(path, data)
     return path
 
 
@@ -163,14 +162,13 @@ def _check_onnx() -> None:
         ) from error
 
 
-def _write_onnx(
+def _onnx_bytes(
     program: torch.export.ExportedProgram,
-    path: Path,
     inputs: list[str],
     outputs: list[str],
     description: str,
-) -> None:
-    """Write a program as ONNX; one with a description is not folded, but halved."""
+) -> bytes:
+    """A program as an ONNX file's content; one with a description is not folded, but halved."""
     import onnxscript
 
     onnx_program = torch.onnx.export(
@@ -190,19 +188,20 @@ def _write_onnx(
         model.metadata_props[DESCRIPTION] = description
     for node in model.graph:
         node.metadata_props.clear()  # stack traces: as heavy as a small network's weights
-    onnx_program.save(path, external_data=False)
+    proto = onnx_program.model_proto
     if description:
-        _halve(path)
+        _halve(proto)
+    return proto.SerializeToString()
 
 
-def _halve(path: Path) -> None:
+def _halve(model: Any) -> None:
     """Store as half-precision what half precision holds exactly, and cast it when it is loaded.
+    Changes the ONNX model in place.
 
     So are the bundled weights; runtimes cast once, before anything runs.
     """
     import onnx
 
-    model: Any = onnx.load(path)
     casts = []
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
@@ -219,4 +218,3 @@ def _halve(path: Path) -> None:
     nodes = [*casts, *model.graph.node]
     model.graph.ClearField("node")
     model.graph.node.extend(nodes)
-    onnx.save(model, path)

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from .._shared.errors import HirelabError, unknown
-from .._shared.files import write_atomic
+from .._shared.files import remove_unfinished, unfinished, write_atomic
 from .._shared.tables import Records
 from ..hooks.forward import pretrained_cfg
 from ..models import create, load, model_names
@@ -203,7 +203,7 @@ def check_folder(out: Path, config: RunConfig, but: Sequence[str] = ()) -> bool:
         return True
     if out.is_file():
         raise HirelabError(f"{out} is a file: give --out a folder, new or empty")
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and set(out.iterdir()) - set(unfinished(out)):
         raise HirelabError(f"{out} holds files of something else: choose another --out")
     return False
 
@@ -219,9 +219,7 @@ def start_or_resume(
         HirelabError: as `check_folder`.
     """
     if check_folder(out, config):
-        for name in (CHECKPOINT, HISTORY, WEIGHTS, EVALUATION):
-            for left in out.glob(f".{name}.*"):  # see `files.atomic`
-                left.unlink()
+        remove_unfinished(out)
         return True
     started = time.strftime("%Y-%m-%d")
     info = RunInfo(config, source, command, started, processes, versions(), hardware())

@@ -18,7 +18,7 @@ import pytest
 
 from hirelab._shared.errors import HirelabError
 from hirelab.ablation import source
-from hirelab.ablation.ledger import Entry, Ledger, RunKey, compile_csv, pack, source_hash
+from hirelab.ablation.ledger import WRITING, Entry, Ledger, RunKey, compile_csv, pack, source_hash
 from hirelab.ablation.protocols import DIAGNOSTICS, results_folder
 from hirelab.ablation.source import DIAGNOSTIC, TRAINING, code_hash, stale
 
@@ -115,6 +115,28 @@ def test_a_lease_that_is_none_of_ours_grows_old_and_is_taken_over(tmp_path, text
 
 def json_key(one: RunKey) -> RunKey:
     return RunKey(**json.loads(json.dumps(dataclasses.asdict(one))))
+
+
+def test_a_lease_whose_process_was_killed_before_it_wrote_who_it_is_is_soon_taken_over(tmp_path):
+    ledger, path = Ledger(tmp_path), tmp_path / f"{key().name}.lease"
+    path.touch()  # as another process may be about to fill it
+    with ledger.lease(key()) as mine:
+        assert not mine
+    since = time.time() - WRITING - 1
+    os.utime(path, (since, since))
+    assert not ledger.leased()
+    with ledger.lease(key()) as mine:
+        assert mine
+
+
+def test_a_full_disk_leaves_no_lease_behind(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hirelab.ablation.ledger.json.dump", full)
+    with pytest.raises(HirelabError, match="cannot be written"), Ledger(tmp_path).lease(key()):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_csv_is_sorted_and_does_not_depend_on_the_order_of_writing(tmp_path):

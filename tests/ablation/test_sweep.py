@@ -12,9 +12,10 @@ from collections import Counter
 import nbformat
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from hirelab._shared.errors import HirelabError
-from hirelab._shared.files import project_folder
+from hirelab._shared.files import atomic, project_folder
 from hirelab.ablation import report, sweep
 from hirelab.ablation.ablate import ablate, ablation_jobs, ablation_status
 from hirelab.ablation.ledger import Entry, Ledger, RunKey
@@ -227,6 +228,18 @@ def test_only_what_is_of_this_network_fails_it(tmp_path, monkeypatch, error, kep
     else:
         entry = job.run(tmp_path / "run", print)
         assert (entry.status, entry.reason) == ("failed", kept)
+
+
+def test_a_disk_that_fills_while_weights_are_written_fails_no_network(tmp_path, monkeypatch):
+    """The writer of weights has errors of its own, which are not of the network."""
+
+    def full(*args, **kwargs):
+        with atomic(tmp_path / "model.safetensors"):
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(sweep, "train", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        Training(DEFAULT, 0, SMOKE.look()).run(tmp_path / "run", print)
 
 
 def test_a_damaged_entry_does_not_count_and_is_kept(tmp_path, capsys):

@@ -5,6 +5,7 @@ import pickle
 import warnings
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -367,3 +368,15 @@ def test_camvid_s_pack_has_the_published_counts(monkeypatch):
         "train": known.train, "val": known.val, "test": known.test,
     }  # fmt: skip
     assert len(splits["train"].classes) == known.classes
+
+
+def test_a_user_without_a_home_names_a_folder(tmp_path, monkeypatch):
+    """As in a container that runs under a number which no table of users has."""
+    nowhere = Mock(side_effect=RuntimeError("Could not determine home directory."))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HIRELAB_CACHE", raising=False)
+    monkeypatch.setattr(subsets.Path, "home", nowhere)
+    with pytest.raises(HirelabError, match=r"no home folder.*HIRELAB_CACHE"):
+        subsets.own_folder()
+    monkeypatch.setenv("HIRELAB_CACHE", str(tmp_path))
+    assert subsets.own_folder() == tmp_path

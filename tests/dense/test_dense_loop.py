@@ -108,6 +108,16 @@ def test_a_folder_belongs_to_its_run(finished, tmp_path):
     json.loads((whole.out / "run.json").read_text())
 
 
+def test_what_a_kill_left_half_written_is_no_other_run(finished, tmp_path):
+    kind, whole = finished
+    (tmp_path / ".run.json.abcd_123.part").write_text('{"asked"')
+    assert not run(kind, tmp_path, stop_after=1).done
+    (whole.out / ".checkpoint.pt.abcd_123.part").write_text("half")
+    assert run(kind, whole.out).done
+    for folder in (tmp_path, whole.out):
+        assert not list(folder.glob(".*"))
+
+
 def test_what_is_wrong_leaves_no_folder(tmp_path):
     with pytest.raises(HirelabError, match="fpn"):
         run("fpm", tmp_path / "a")

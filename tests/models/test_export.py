@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
+import os
+import resource
+import signal
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -62,6 +68,35 @@ def test_refusals_name_the_cure_and_leave_nothing(model, tmp_path):
     with pytest.raises(ValueError, match=r"img_size is 2; .* at least 3 pixels"):
         export(model, tmp_path / "net", img_size=2)
     assert list(tmp_path.iterdir()) == []
+
+
+def exporting(model, path, most, answer):
+    """Export where a file may have so many bytes; without a limit, be killed at the new name."""
+    if most:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    else:
+        os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        export(model, path, "exported-program", img_size=64)
+    except OSError as error:
+        answer.put(error.errno)
+
+
+def test_a_full_disk_and_a_kill_leave_nothing_that_looks_like_a_result(tmp_path):
+    model = hl.create("hire_mlp_atto", seed=0, depths=(1, 1, 1, 1))
+    fork = multiprocessing.get_context("fork")
+    answer = fork.SimpleQueue()
+    for most, end in ((10_000, 0), (0, -signal.SIGKILL)):
+        arguments = (model, tmp_path / "net.pt2", most, answer)
+        process = fork.Process(target=exporting, args=arguments)
+        process.start()
+        process.join()
+        assert process.exitcode == end
+        left = [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
+        assert left == []
+    assert answer.get() == errno.EFBIG
+    export(model, tmp_path / "net.pt2", "exported-program", img_size=64)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pt2"]
 
 
 def test_command_exports_a_checkpoint(model, tmp_path, capsys):

@@ -81,7 +81,7 @@ def test_killed_at_any_moment_it_goes_on(data, straight, tmp_path):
     said = process.communicate()[0].decode()
     assert process.returncode == -signal.SIGKILL, said
     assert not (tmp_path / "run" / "model.safetensors").exists()
-    (tmp_path / "run" / ".checkpoint.pt.half").write_bytes(b"what a kill may leave behind")
+    (tmp_path / "run" / ".checkpoint.pt.half_one.part").write_bytes(b"what a kill may leave behind")
     assert run(data, tmp_path / "run").done
     same_weights(straight, tmp_path / "run")
     assert not list((tmp_path / "run").glob(".*"))

@@ -28,6 +28,13 @@ def test_a_folder_belongs_to_one_run(data, straight, tmp_path):
     assert (tmp_path / "letter.txt").read_text() == "not a run"
 
 
+def test_a_run_killed_before_it_had_a_name_leaves_its_folder_free(data, tmp_path):
+    (tmp_path / ".run.json.abcd_123.part").write_text('{"config"')
+    assert not run(data, tmp_path, stop_after=1).done
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+    assert read_run(tmp_path).config.seed == 3
+
+
 def test_a_run_tells_what_it_was(straight, data):
     network, info = load_run(straight)
     assert not network.training
