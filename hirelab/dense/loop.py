@@ -25,6 +25,7 @@ from tqdm import tqdm
 from .._shared.checks import check_choice
 from .._shared.errors import HirelabError
 from .._shared.files import write_atomic
+from .._shared.reading import read_object
 from ..datasets.boxes import BoxedImages, open_boxes
 from ..datasets.label_maps import NO_LABEL, LabelMaps, open_label_maps
 from ..results import hardware, versions
@@ -199,7 +200,7 @@ def evaluate_dense(
     if path.is_dir():
         if not (path / WEIGHTS).exists():
             raise HirelabError(f"{path} holds no finished run of `hirelab dense train`")
-        source = json.loads((path / RUN).read_text(encoding="utf-8"))["source"]
+        source = read_object(path / RUN, "source")["source"]
         data, path = data or source, path / WEIGHTS
     model = load_dense(path)
     if data is None:
@@ -277,8 +278,8 @@ def _start_or_resume(
     path, own = out / RUN, json.loads(json.dumps(asked))
     if path.exists():
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))["asked"]
-        except (ValueError, KeyError) as error:
+            before = dict(read_object(path, "asked")["asked"])
+        except (ValueError, TypeError) as error:
             raise HirelabError(f"{path} is no run of this kind: choose another --out") from error
         changed = [name for name in own if own[name] != before.get(name)]
         if changed:
