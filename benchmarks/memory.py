@@ -50,8 +50,9 @@ from hirelab.widgets.controls import Choice, Toggle
 
 MOVES, CALLS, SECONDS = 2000, 1000, 400.0
 WARM_UP = 0.1
-SAMPLES = 200
-"""Readings of the resident set over a whole run."""
+SAMPLES = 40
+"""Readings of the resident set over a whole run, each after a full collection: garbage that waits
+for one makes it rise and fall by tens of MB."""
 
 SIDE = 64
 GROWS = 1.0
@@ -360,6 +361,7 @@ def turned(turn: Turn, wanted: int, seconds: float) -> Left:
         if done == warm:
             before = living()
         if done >= warm and (done - warm) % every == 0:
+            gc.collect()
             seen.append((done, resident()))
     more = (now - then for now, then in zip(living(), before, strict=True))
     half = seen[len(seen) // 2 :]

@@ -145,10 +145,9 @@ def _check_held(file: Any) -> None:
             shape, _, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(
                 member
             )
-        if math.prod(shape) * dtype.itemsize > info.file_size:
-            raise ValueError(
-                f"{info.filename} claims shape {shape} and holds {info.file_size:,} bytes"
-            )
+            held = info.file_size - member.tell()
+        if math.prod(shape) * dtype.itemsize > held:
+            raise ValueError(f"{info.filename} claims shape {shape} and holds {held:,} bytes")
 
 
 def _brief(value: Any) -> str:

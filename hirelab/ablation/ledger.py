@@ -152,7 +152,7 @@ class Entry:
             return ""
         if not 0 <= self.top1 <= 100:
             return f"its top1 is {brief(self.top1)}"
-        if not math.isfinite(self.loss):
+        if math.isinf(self.loss):  # a diagnostic has none
             return f"its loss is {self.loss}"
         try:
             packed = base64.b64decode(self.correct, validate=True)
