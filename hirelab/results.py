@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import platform
 from functools import cache
 from importlib.metadata import version
@@ -14,8 +15,9 @@ from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from ._shared.errors import HirelabError
+from ._shared.errors import HirelabError, brief, first_line
 from ._shared.files import write_atomic
+from ._shared.reading import misfit, parse_json
 
 
 def versions() -> dict[str, str]:
@@ -92,22 +94,60 @@ class Result:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                head: dict[str, Any] = json.loads(str(file["__head__"]))
+                _check_held(file)
+                head: dict[str, Any] = parse_json(str(file["__head__"]))
                 arrays = {name: file[name] for name in file.files if name != "__head__"}
-            kind, values = head["result"], head["values"]
+            kind, values = head["result"], dict(head["values"])
         except FileNotFoundError:
             raise
         # zipfile, zlib, json and numpy each have errors of their own for a damaged file
         except Exception as error:
-            raise HirelabError(f"{path} is not a result that hirelab saved: {error}.") from error
+            said = first_line(error)
+            raise HirelabError(f"{path} is not a result that hirelab saved: {said}.") from error
         if kind != cls.__name__:
-            raise HirelabError(f"{path} holds a {kind}; load it with that class.")
+            raise HirelabError(f"{path} holds a {brief(kind)[1:-1]}; load it with that class.")
         hints = get_type_hints(cls)
         try:
             plain = {name: _as_annotated(value, hints.get(name)) for name, value in values.items()}
-            return cls(**plain, **arrays)
+            found = cls(**plain, **arrays)
         except (TypeError, ValueError) as error:
-            raise HirelabError(f"{path} is of another version of hirelab: {error}.") from error
+            said = first_line(error)
+            raise HirelabError(f"{path} is of another version of hirelab: {said}.") from error
+        if wrong := misfit(found):
+            raise HirelabError(f"{path} is damaged: {wrong}.")
+        try:
+            repr(found), str(found)
+        # numbers that do not go together fail wherever they first meet
+        except Exception as error:
+            raise HirelabError(
+                f"{path} is damaged: its values do not go together ({first_line(error)})."
+            ) from error
+        return found
+
+
+MOST_BYTES = 2**30
+"""Of all arrays of a result together, unpacked: a small file could unpack to any size."""
+
+
+def _check_held(file: Any) -> None:
+    """Make sure that the arrays of an .npz file take no more memory than a result does.
+
+    Raises:
+        ValueError: they do, or an array claims more numbers than the file has.
+    """
+    infos = file.zip.infolist()
+    if (size := sum(info.file_size for info in infos)) > MOST_BYTES:
+        raise ValueError(f"it unpacks to {size:,} bytes, of at most {MOST_BYTES:,}")
+    for info in infos:
+        with file.zip.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            read = np.lib.format.read_array_header_1_0
+            shape, _, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(
+                member
+            )
+            held = info.file_size - member.tell()
+        if math.prod(shape) * dtype.itemsize > held:
+            raise ValueError(f"{info.filename} claims shape {shape} and holds {held:,} bytes")
 
 
 def _brief(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import io
 import json
 import pickle
 import zipfile
@@ -11,6 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from hirelab._shared.errors import HirelabError
 from hirelab.results import Result, versions
 from hirelab.viz.figures import Figure
 
@@ -255,3 +257,86 @@ def test_what_cannot_be_kept_is_said_before_anything_is_written(saved):
     with pytest.raises(TypeError, match="JSON"):
         measured(words=object()).save(saved)
     assert saved.read_bytes() == before
+
+
+# ------------------------------------------------------------------ what the fuzzing found
+
+
+def put(path, head=None, **members):
+    """A saved result, its head changed by a function, and members of the archive by name."""
+    measured().save(path)
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    if head is not None:
+        content = json.loads(str(np.load(path)["__head__"]))
+        content = head(content) or content
+        text = content if isinstance(content, str) else json.dumps(content)
+        buffer = io.BytesIO()
+        np.save(buffer, np.array(text))
+        files["__head__.npy"] = buffer.getvalue()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in {**files, **{f"{k}.npy": v for k, v in members.items()}}.items():
+            archive.writestr(name, data)
+    return path
+
+
+def claiming(shape) -> bytes:
+    """A .npy file whose head says more than it has."""
+    text = repr({"descr": "<f8", "fortran_order": False, "shape": shape}).ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(8)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (lambda c: c["values"].update(name=3), "its name is 3 and no str"),
+        (lambda c: c["values"].update(setting=True), "its setting is True and no int"),
+        (lambda c: c["values"].update(words=[1]), "its words is"),
+        (lambda c: c["values"].update(pair="ab"), "its pair is 'ab'"),
+        (lambda c: c["values"].update(pairs=[]), "its pairs is"),
+        (lambda c: c["values"].update(curve=[1]), "multiple values|another version"),
+        (lambda c: c.update(values="abc"), "not a result"),
+        (lambda c: c.update(values=None), "not a result"),
+        (lambda c: c.update(result=["x" * 9000]), "holds a"),
+        (lambda c: c["values"].update(versions={"torch": 3}), "its versions is"),
+        (lambda c: "[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_head_with_odd_values_is_refused(tmp_path, head, said):
+    with pytest.raises(HirelabError, match=said) as caught:
+        Measured.load(put(tmp_path / "one.npz", head))
+    assert "one.npz" in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("shape", [(10**12,), (10**6, 10**6), (2**62, 4), (4,)])
+def test_an_array_that_claims_more_than_it_has_is_refused(tmp_path, shape):
+    with pytest.raises(HirelabError, match="claims shape"):
+        Measured.load(put(tmp_path / "one.npz", curve=claiming(shape)))
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_refused_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("hirelab.results.MOST_BYTES", 10**6)
+    path = put(tmp_path / "one.npz", more=claiming((10**6,)) + bytes(10**6))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(HirelabError, match="it unpacks to 1,00"):
+        Measured.load(path)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shown(Result):
+    """A result whose numbers belong together."""
+
+    names: list[str]
+    values: np.ndarray
+
+    def __str__(self) -> str:
+        return ", ".join(f"{n} {v:.1f}" for n, v in zip(self.names, self.values, strict=True))
+
+
+def test_values_that_do_not_go_together_are_refused(tmp_path):
+    Shown(["a", "b"], np.zeros(2)).save(tmp_path / "one.npz")
+    assert str(Shown.load(tmp_path / "one.npz")) == "a 0.0, b 0.0"
+    Shown(["a", "b"], np.zeros(3)).save(tmp_path / "one.npz")
+    with pytest.raises(HirelabError, match=r"one\.npz is damaged: its values do not go together"):
+        Shown.load(tmp_path / "one.npz")

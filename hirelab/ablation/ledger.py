@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import socket
 import threading
@@ -30,11 +31,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from .._shared.errors import HirelabError
+from .._shared.errors import HirelabError, brief, first_line
 from .._shared.files import write_atomic
+from .._shared.reading import misfit, parse_json
 
 FORMAT = 1
 """Version of the files; readers refuse others."""
+
+MOST = 10**18
+"""No count or time of a run is larger."""
 
 PROTOCOL = "protocol.json"
 """What the runs of a folder have in common, see `protocols`; no entry."""
@@ -123,30 +128,35 @@ class Entry:
             HirelabError: for anything else, saying what.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             if not isinstance(values, dict):
                 raise HirelabError(f"it holds a {type(values).__name__} and no run")
             if (version := values.pop("format")) != FORMAT:
-                raise HirelabError(f"it is of another version, {version!r}, than {FORMAT}")
+                raise HirelabError(f"it is of another version, {brief(version)}, than {FORMAT}")
             found = cls(RunKey(**values.pop("key")), **values)
-        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
-            raise HirelabError(f"it is damaged: {error}") from error
+        except HirelabError:
+            raise
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise HirelabError(f"it is damaged: {first_line(error)}") from error
         if wrong := found._wrong():
             raise HirelabError(f"it is damaged: {wrong}")
         return found
 
     def _wrong(self) -> str:
         """What cannot be true of a run; "" where nothing is wrong."""
+        if wrong := misfit(self) or misfit(self.key):
+            return wrong
         if self.status not in ("done", "failed"):
-            return f"its status is {self.status!r}"
-        for name in ("top1", "loss", "images", "parameters", "macs", "seconds"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                return f"its {name} is {value!r}"
+            return f"its status is {brief(self.status)}"
+        for name in ("images", "parameters", "macs", "seconds", "images_per_second"):
+            if not 0 <= getattr(self, name) <= MOST:
+                return f"its {name} is {brief(getattr(self, name))}"
         if self.status == "failed":
             return ""
         if not 0 <= self.top1 <= 100:
-            return f"its top1 is {self.top1}"
+            return f"its top1 is {brief(self.top1)}"
+        if math.isinf(self.loss):  # a diagnostic has none
+            return f"its loss is {self.loss}"
         try:
             packed = base64.b64decode(self.correct, validate=True)
         except (TypeError, ValueError):
@@ -182,7 +192,7 @@ class Ledger:
         try:
             entry = Entry.from_json(path.read_text(encoding="utf-8"))
         except (HirelabError, OSError, UnicodeDecodeError) as error:
-            return None, str(error)
+            return None, first_line(error)
         if entry.key.name != path.stem:
             return None, "its name is not that of its content"
         return entry, ""
@@ -323,10 +333,11 @@ def _create(path: Path, token: str) -> bool:
 def _holder(path: Path) -> dict[str, Any]:
     """What a lease says; empty where it is gone, still being written, or none of ours."""
     try:
-        found = json.loads(path.read_text())
+        found = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    ours = isinstance(found, dict) and isinstance(found.get("process"), int)
+    process = found.get("process") if isinstance(found, dict) else None
+    ours = isinstance(process, int) and 0 < process < 2**31
     return found if ours else {}
 
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from .._shared.checks import check_choice, check_whole
-from .._shared.errors import HirelabError
+from .._shared.errors import HirelabError, brief, first_line
 from .._shared.files import PACKAGED, data_folder, write_atomic
+from .._shared.reading import misfit, parse_json
 from ..datasets.subsets import open_images
 from ..models.factory import model_names
 from ..training.loop import LOOP
@@ -214,21 +215,26 @@ def read_protocol(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / PROTOCOL
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_bytes())
         if not isinstance(found, dict):
             raise ValueError(f"it holds a {type(found).__name__}")
         if (version := found.pop("format", None)) != FORMAT:
-            raise ValueError(f"it is of another version, {version!r}, than {FORMAT}")
+            raise ValueError(f"it is of another version, {brief(version)}, than {FORMAT}")
         kinds = {"model": str, "data": str, "recipe": dict, "fingerprints": dict, "images": dict}
         for name, kind in {**kinds, "classes": int}.items():
             if not isinstance(found.get(name), kind):
-                raise ValueError(f"its {name} is {found.get(name)!r}")
-        Recipe(**found["recipe"])
+                raise ValueError(f"its {name} is {brief(found.get(name))}")
+        recipe = Recipe(**found["recipe"])
+        # its numbers of images and fingerprints are those of a protocol too
+        looked = {name: found[name] for name in LOOKED}
+        if wrong := misfit(recipe) or misfit(Protocol("", "", recipe, 1, **looked)):
+            raise ValueError(wrong)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, TypeError, ValueError) as error:
         raise HirelabError(
-            f"{path} cannot be read ({error}); bring it back as it was, or choose another --ledger."
+            f"{path} cannot be read ({first_line(error)}); bring it back as it was, or choose "
+            "another --ledger."
         ) from error
     return found
 

@@ -25,6 +25,7 @@ from .._shared.files import data_folder
 from .._shared.tables import Records
 from .._shared.tables import table as aligned
 from ..results import Result
+from ..training.recipes import Recipe
 from .diagnostics import Diagnosis, diagnosis_of
 from .ledger import PROTOCOL, Entry, Ledger
 from .protocols import DIAGNOSTICS, read_protocol
@@ -451,10 +452,9 @@ def read_runs(ledger: str | Path) -> Runs:
             f"The runs of {folder} answered different numbers of images ({sorted(counts)}), which "
             "cannot be compared; take out those that are not of its data."
         )
-    recipe = shared["recipe"]
+    recipe = Recipe(**shared["recipe"])  # what it does not say is the paper's
     about = (
-        f"{model} on {Path(shared['data']).stem} at {recipe['img_size']} px, "
-        f"{recipe['epochs']} epochs"
+        f"{model} on {Path(shared['data']).stem} at {recipe.img_size} px, {recipe.epochs} epochs"
     )
     return Runs(folder, about, model, entries)
 

@@ -15,7 +15,6 @@ error.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,11 +25,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .._shared.errors import HirelabError
-from .images import open_image
+from .._shared.errors import HirelabError, brief, first_line
+from .._shared.reading import parse_json
+from .images import MAX_PIXELS, open_image
 from .subsets import locate, open_files, quote_first, refuse, visible
 
 __all__ = ["Box", "BoxedImages", "has_boxes", "open_boxes"]
+
+FAR = 10
+"""A polygon's corners lie at most so many times the image's longer side away."""
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
 """The words in a JSON file's name that make it a split's."""
@@ -138,28 +141,85 @@ def shape_mask(
     Raises:
         HirelabError: it is neither polygons nor a run-length code of this size.
     """
-    from pycocotools import mask as coco
-
     if not shape:
         x1, y1, x2, y2 = box
         shape = [[x1, y1, x2, y1, x2, y2, x1, y2]]
     try:
         if isinstance(shape, list):
-            codes = coco.merge(coco.frPyObjects(shape, height, width))
-        elif isinstance(shape["counts"], list):
-            codes = coco.frPyObjects(shape, *shape["size"])
-        else:
-            codes = shape
-        mask = coco.decode(codes)
-        if mask.shape != (height, width):
-            raise ValueError(f"it is {mask.shape[1]} x {mask.shape[0]} pixels")
-    # pycocotools raises all kinds
-    except Exception as error:
+            return _polygon_mask(shape, height, width)
+        return _run_length_mask(shape, height, width)
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise HirelabError(
             f"A segmentation of {name} ({width} x {height}) is neither polygons of at least three "
-            f"corners nor a run-length code of that size ({error}): correct the JSON."
+            f"corners nor a run-length code of that size ({first_line(error)}): correct the JSON."
         ) from error
-    return mask
+
+
+def _polygon_mask(polygons: list[Any], height: int, width: int) -> np.ndarray:
+    """The union of polygons [x, y, x, y, ...] as uint8 (height, width).
+
+    Raises:
+        ValueError, TypeError: fewer than three corners, or corners far outside of the image:
+            pycocotools trusts them and would write beyond its memory.
+    """
+    from pycocotools import mask as coco
+
+    far = FAR * max(height, width)
+    for one in polygons:
+        if not isinstance(one, list) or len(one) < 6 or len(one) % 2:
+            raise ValueError(f"a polygon is {brief(one)}")
+        for value in one:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not abs(value) < far
+            ):
+                raise ValueError(f"a corner is at {brief(value)}")
+    mask = coco.decode(coco.frPyObjects(polygons, height, width))
+    return mask.max(axis=2)
+
+
+def _run_length_mask(code: Any, height: int, width: int) -> np.ndarray:
+    """A run-length code {"size": [height, width], "counts": runs of 0 and 1 in turn, down the
+    columns, as a list or packed into a string} as uint8 (height, width).
+
+    Raises:
+        ValueError, TypeError, KeyError: anything else, or runs that do not fill the size.
+    """
+    counts = code["counts"]
+    if list(code["size"]) != [height, width]:
+        raise ValueError(f"its size is {brief(code['size'])}")
+    if not isinstance(counts, list):
+        counts = _unpacked(counts.encode("ascii") if isinstance(counts, str) else counts)
+    if any(isinstance(run, bool) or not isinstance(run, int) or run < 0 for run in counts):
+        raise ValueError("a run is no whole number from 0")
+    if sum(counts) != height * width:
+        raise ValueError(f"its runs are {brief(sum(counts))} pixels")
+    runs = np.repeat(np.arange(len(counts), dtype=np.int64) % 2, counts)
+    return np.ascontiguousarray(runs.astype(np.uint8).reshape(width, height).T)
+
+
+def _unpacked(text: bytes) -> list[int]:
+    """The runs of COCO's packed run-length code: six bits a character, of which five count and one
+    says that more follow, the lowest first; from the third run on the difference to the run two
+    before. Source: pycocotools' rleFrString."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = character - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise ValueError(f"it has the character {chr(character)!r}")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:  # the sign
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("it is cut short")
+    return runs
 
 
 def open_boxes(
@@ -198,12 +258,13 @@ def open_boxes(
     objects: dict[int, list[Box]] = {one["id"]: [] for one in images}
     for one in content["annotations"]:
         number, category = one["image_id"], one["category_id"]
-        if not all(isinstance(i, int) for i in (number, category)) or not (
+        if not all(_is_whole(i) for i in (number, category)) or not (
             number in known and category in label
         ):
             wrong(
-                f"{table}: annotation {one.get('id')} is of image {number} and category "
-                f"{category}, and one of them is not listed: add it, or remove the annotation"
+                f"{table}: annotation {brief(one.get('id'))} is of image {brief(number)} and "
+                f"category {brief(category)}, and one of them is not listed: add it, or remove the "
+                "annotation"
             )
         elif number in objects and (box := _box(one, known[number], table, notes, wrong)):
             objects[number].append(
@@ -290,9 +351,9 @@ def _json_of(contents: Mapping[str, str], split: str, path: Path) -> tuple[str, 
 def _parsed(text: bytes, table: str, wrong: Callable[[str], None]) -> dict[str, Any]:
     """The content of a JSON file of COCO's form, without the annotations that lack a field."""
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
-        raise HirelabError(f"{table} is no JSON ({error}): get a fresh copy") from error
+        raise HirelabError(f"{table} is no JSON ({first_line(error)}): get a fresh copy") from error
     wanted = {
         "images": ("id", "file_name", "width", "height"),
         "categories": ("id", "name"),
@@ -318,19 +379,26 @@ def _parsed(text: bytes, table: str, wrong: Callable[[str], None]) -> dict[str, 
         content[part] = kept
     for one in content["images"]:
         size = one["width"], one["height"]
-        if not all(isinstance(side, int) and side > 0 for side in size):
+        if not all(_is_whole(side) and 0 < side <= MAX_PIXELS for side in size):
             raise HirelabError(
-                f"{table}: image {one['id']} has width and height {size[0]!r} and {size[1]!r}; "
-                "they are its pixels, whole numbers from 1"
+                f"{table}: image {brief(one['id'])} has width and height {brief(size[0])} and "
+                f"{brief(size[1])}; they are its pixels, whole numbers from 1"
             )
     return content
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a JSON value is a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _by_id(some: Sequence[dict[str, Any]], part: str, table: str) -> dict[int, dict[str, Any]]:
     """{id: image or category}."""
     for one in some:
-        if not isinstance(one["id"], int):
-            raise HirelabError(f"{table}: an id of {part} is {one['id']!r}; give whole numbers")
+        if not _is_whole(one["id"]):
+            raise HirelabError(
+                f"{table}: an id of {part} is {brief(one['id'])}; give whole numbers"
+            )
     found = {one["id"]: one for one in some}
     if len(found) < len(some):
         raise HirelabError(f"{table}: two of {part} have the same id: give each its own")
@@ -360,10 +428,10 @@ def _box(
         x, y, width, height = map(float, one["bbox"])
         if not np.isfinite([x, y, width, height]).all():
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         wrong(
-            f"{table}: the bbox of annotation {one.get('id')} is {one['bbox']!r}; it has four "
-            "numbers: x, y, width, height"
+            f"{table}: the bbox of annotation {brief(one.get('id'))} is {brief(one['bbox'])}; it "
+            "has four numbers: x, y, width, height"
         )
         return None
     x1, x2 = (min(max(v, 0.0), float(image["width"])) for v in (x, x + width))
@@ -380,7 +448,7 @@ def _box(
 def _area(one: Mapping[str, Any], box: tuple[float, float, float, float]) -> float:
     """The area that an annotation states; that of its box where it states none."""
     stated = one.get("area")
-    if isinstance(stated, int | float) and stated > 0:
+    if isinstance(stated, int | float) and 0 < stated <= MAX_PIXELS:
         return float(stated)
     return (box[2] - box[0]) * (box[3] - box[1])
 

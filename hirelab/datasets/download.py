@@ -34,6 +34,7 @@ from tqdm import tqdm
 
 from .._shared.errors import HirelabError
 from .._shared.files import check_room, locked, write_atomic, writing
+from .._shared.reading import read_object
 from .subsets import (
     ANNOTATIONS,
     DataSet,
@@ -148,11 +149,11 @@ def _forget(archive: Path) -> None:
 def _read_notes(archive: Path) -> dict[str, Any]:
     """{"url", "validator", "size"} of a download that can be resumed; {} of none."""
     try:
-        notes = json.loads(_notes(archive).read_text())
-        known = {"url", "validator", "size"} <= set(notes)
-    except (FileNotFoundError, ValueError, TypeError):
+        notes = read_object(_notes(archive), "url", "validator", "size")
+    except (FileNotFoundError, HirelabError):
         return {}
-    return notes if known and archive.exists() else {}
+    plain = isinstance(notes["size"], int) and isinstance(notes["validator"], str | None)
+    return notes if plain and archive.exists() else {}
 
 
 def _download(data: DataSet, archive: Path) -> None:

@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .._shared.checks import check_whole
-from .._shared.errors import HirelabError
+from .._shared.errors import HirelabError, first_line
 
 __all__ = ["MAX_PIXELS", "PHOTOGRAPHS", "Source", "open_image", "suffixes"]
 
@@ -55,6 +55,9 @@ PHOTOGRAPHS: tuple[str, ...] = tuple(_FILES)
 
 MAX_PIXELS = 150_000_000
 """Largest image that is opened unless told otherwise, in pixels: 0.6 GB of memory."""
+
+_PART = 4_000_000
+"""So many values at once become brightness."""
 
 # Pillow recognises these formats but does not decode them itself: it needs Ghostscript, Windows
 # or a handler that is not there. Such a file is not an image here.
@@ -179,15 +182,34 @@ def _decoding(what: str) -> Iterator[None]:
     # Decoders raise nearly every kind of exception on damaged data.
     except Exception as error:
         raise HirelabError(
-            f"{what} is damaged, cut short or of a kind that Pillow does not decode ({error}): "
-            f"get a fresh copy, or save it again as PNG."
+            f"{what} is damaged, cut short or of a kind that Pillow does not decode "
+            f"({first_line(error)}): get a fresh copy, or save it again as PNG."
         ) from error
 
 
 def _from_file(file: IO[bytes], what: str, limit: int) -> Image.Image:
+    return _rgb(_opened(file, what), what, limit)
+
+
+def _opened(file: IO[bytes], what: str) -> Image.Image:
     with _decoding(what):
-        image = Image.open(file, formats=_formats())
-    return _rgb(image, what, limit)
+        return Image.open(file, formats=_formats())
+
+
+def open_values(data: bytes, what: str) -> Image.Image:
+    """An image file's bytes as they are stored: in the file's own mode, neither turned nor scaled.
+
+    Args:
+        what: what messages call it.
+
+    Raises:
+        HirelabError: damaged, no image, or one of more than `MAX_PIXELS`.
+    """
+    image = _opened(io.BytesIO(data), what)
+    _check_size(image.size, what, MAX_PIXELS)
+    with _decoding(what):
+        image.load()
+    return image
 
 
 def _rgb(image: Image.Image, what: str, limit: int) -> Image.Image:
@@ -195,17 +217,24 @@ def _rgb(image: Image.Image, what: str, limit: int) -> Image.Image:
     _check_size(image.size, what, limit)
     with _decoding(what):
         image.load()
-        image = ImageOps.exif_transpose(image)
+        image = _upright(image)
     if image.mode.startswith("I") or image.mode == "F":
         # Pillow's own conversion cuts these off at 255 instead of scaling them.
         image = Image.fromarray(_eight_bit(_deep_values(image, what), what))
     with _decoding(what):
         if not image.has_transparency_data:
-            return image.convert("RGB") if image.mode != "RGB" else image
-        image = image.convert("RGBA")
+            return image.convert("RGB")  # a copy, where it is RGB
+        # every copy of an image as large as is allowed takes 0.6 GB
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(image, mask=image)
         return white
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF data turns it, itself where nothing is to turn."""
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def _deep_values(image: Image.Image, what: str) -> np.ndarray:
@@ -236,23 +265,31 @@ def _eight_bit(values: np.ndarray, what: str) -> np.ndarray:
     """Brightness as uint8: uint8 as it is, uint16 scaled from 0..65535, float from 0..1."""
     if values.dtype == np.uint8:
         return values
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if values.dtype.kind != "f":
+    if values.dtype.kind not in "uf" or values.dtype == np.uint32 or values.dtype == np.uint64:
         raise HirelabError(
             f"{what} has dtype {values.dtype} where uint8, uint16 or float is expected: convert "
             f"it, for values in 0..255 with .astype(numpy.uint8)."
         )
-    if not np.isfinite(values).all():
-        raise HirelabError(f"{what} holds NaN or infinite values: replace them, see nan_to_num.")
-    # Rounding first lets the last digit of a float computation overshoot black and white.
-    levels = np.rint(values * np.float32(255))
-    if levels.min() < 0 or levels.max() > 255:
-        raise HirelabError(
-            f"{what} is float and runs from {values.min():g} to {values.max():g} where 0 to 1 is "
-            f"expected: rescale or clip it, or give uint8 for 0 to 255."
-        )
-    return levels.astype(np.uint8)
+    found = np.empty(values.shape, np.uint8)
+    rows = max(1, _PART // max(1, values[:1].size))
+    for first in range(0, len(values), rows):  # in parts: a copy of all as float takes gigabytes
+        part = values[first : first + rows]
+        if values.dtype.kind == "u":
+            found[first : first + rows] = (part.astype(np.uint32) + 128) // 257
+            continue
+        if not np.isfinite(part).all():
+            raise HirelabError(
+                f"{what} holds NaN or infinite values: replace them, see nan_to_num."
+            )
+        # Rounding first lets the last digit of a float computation overshoot black and white.
+        levels = np.rint(part * np.float32(255))
+        if levels.min() < 0 or levels.max() > 255:
+            raise HirelabError(
+                f"{what} is float and runs from {values.min():g} to {values.max():g} where 0 to 1 "
+                f"is expected: rescale or clip it, or give uint8 for 0 to 255."
+            )
+        found[first : first + rows] = levels
+    return found
 
 
 def _check_size(size: tuple[int, int], what: str, limit: int) -> None:

@@ -18,7 +18,6 @@ line; none is then 255, in ADE20K's form still 0. Read, every label is 0 to K-1 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +25,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .._shared.errors import HirelabError
-from .images import open_image, suffixes
+from .images import open_image, open_values, suffixes
 from .subsets import locate, open_files, quote_first, refuse, visible
 
 __all__ = ["NO_LABEL", "LabelMaps", "label_map_splits", "open_label_maps"]
@@ -121,10 +120,9 @@ class LabelMaps:
         """The values of a label map's file, (H, W)."""
         name = self.maps[index]
         try:
-            found = Image.open(io.BytesIO(self._files.read(name)))
-            found.load()
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise HirelabError(f"{name} is no image that can be read ({error})") from error
+            found = open_values(self._files.read(name), name)
+        except OSError as error:
+            raise HirelabError(f"{name} cannot be read ({error}): get a fresh copy") from error
         if found.mode not in ("L", "P", "1") and not found.mode.startswith("I"):
             raise HirelabError(
                 f"{name} has colours ({found.mode}) where each pixel's label is expected: convert "

@@ -28,7 +28,7 @@ import numpy as np
 from torchvision.datasets.imagenette import Imagenette
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from .._shared.errors import HirelabError, unknown
+from .._shared.errors import HirelabError, brief, unknown
 from .._shared.files import locked, write_atomic, writing
 from .crops import photo_crops
 from .images import suffixes
@@ -632,5 +632,5 @@ def refuse(sentence: str) -> None:
 
 def quote_first(names: Sequence[str], most: int = 3) -> str:
     """The first of ``names``, quoted, with dots where there are more."""
-    shown = ", ".join(map(repr, names[:most]))
+    shown = ", ".join(map(brief, names[:most]))
     return shown + (", ..." if len(names) > most else "")

@@ -17,13 +17,15 @@ from typing import Any, Self
 
 import timm
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from timm.layers import BatchNormAct2d
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
-from .._shared.errors import HirelabError, unknown
+from .._shared.errors import HirelabError, first_line, unknown
 from .._shared.files import atomic
+from .._shared.reading import parse_json
+from ..models.checkpoints import load_into, read
 
 __all__ = ["Backbone", "DenseNetwork", "sort_settings"]
 
@@ -133,19 +135,26 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, "pt") as file:
-            return json.loads((file.metadata() or {})["hirelab"])
+            config = parse_json((file.metadata() or {})["hirelab"])
+        if not isinstance(config, dict):
+            raise ValueError(f"its config is a {type(config).__name__}")
+        return config
     except FileNotFoundError:
         raise HirelabError(f"There is no file {str(path)!r}: check the path.") from None
     except Exception as error:  # safetensors' own errors have no common base of their own
         raise HirelabError(
-            f"{path} is no detector or segmenter that hirelab wrote ({error}); a backbone's "
-            "weights are loaded with hirelab.load."
+            f"{path} is no detector or segmenter that hirelab wrote ({first_line(error)}); a "
+            "backbone's weights are loaded with hirelab.load."
         ) from error
 
 
 def load_weights(network: DenseNetwork, path: str | Path) -> None:
-    """Put the weights of a file into the network that its config built."""
-    network.load_state_dict(load_file(path))
+    """Put the weights of a file into the network that its config built.
+
+    Raises:
+        HirelabError: they are of another network.
+    """
+    load_into(network, read(path), str(path))
 
 
 def class_names(classes: int | tuple[str, ...] | list[str]) -> tuple[str, ...]:

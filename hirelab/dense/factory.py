@@ -7,12 +7,15 @@ release_dense  a finished run -> the files of data/weights/dense
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from .._shared.errors import HirelabError, unknown
+import torch
+
+from .._shared.errors import HirelabError, brief, naming, unknown
 from .._shared.files import data_folder
+from .._shared.reading import read_object
+from ..models.checkpoints import check_fits, read
 from ..training.runs import WEIGHTS
 from .backbone import DenseNetwork, load_weights, read_config
 from .detection import Detector
@@ -27,10 +30,7 @@ _TASKS: dict[str, type[DenseNetwork]] = {"detection": Detector, "segmentation": 
 
 def bundled() -> dict[str, dict[str, Any]]:
     """{name: manifest} of the detectors and segmenters that come with the checkout."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(FOLDER.glob("*.json"))
-    }
+    return {path.stem: read_object(path) for path in sorted(FOLDER.glob("*.json"))}
 
 
 def load_dense(path: str | Path) -> DenseNetwork:
@@ -59,6 +59,15 @@ def load_dense(path: str | Path) -> DenseNetwork:
         cure = f"Bundled are {', '.join(known) or 'none'}; or give a file."
         raise HirelabError(unknown("detector or segmenter", str(path), known, cure))
     config = read_config(path)
-    network = _TASKS[config.pop("task")](**config)
-    load_weights(network, path)
+    task = config.pop("task", None)
+    if task not in list(_TASKS):
+        raise HirelabError(
+            f"{path} holds a network for {brief(task)}; hirelab knows {' and '.join(_TASKS)}."
+        )
+    with naming(path, "a detector or segmenter"):
+        # without numbers first: a config could ask for more memory than there is
+        with torch.device("meta"):
+            check_fits(_TASKS[task](**{**config, "pretrained": False}), read(path), str(path))
+        network = _TASKS[task](**{**config, "pretrained": False})
+        load_weights(network, path)
     return network.eval()

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from .._shared.checks import check_choice
 from .._shared.errors import HirelabError
 from .._shared.files import remove_unfinished, unfinished, write_atomic
+from .._shared.reading import read_object
 from ..datasets.boxes import BoxedImages, open_boxes
 from ..datasets.label_maps import NO_LABEL, LabelMaps, open_label_maps
 from ..results import hardware, versions
@@ -198,7 +199,7 @@ def evaluate_dense(
     path = Path(network)
     model = load_dense(path)
     if path.is_dir():
-        data = data or json.loads((path / RUN).read_text(encoding="utf-8"))["source"]
+        data = data or read_object(path / RUN, "source")["source"]
     if data is None:
         raise HirelabError(f"{path} does not say what it was trained on: give --data")
     if isinstance(model, Detector):
@@ -275,8 +276,8 @@ def _start_or_resume(
     path, own = out / RUN, json.loads(json.dumps(asked))
     if path.exists():
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))["asked"]
-        except (ValueError, KeyError) as error:
+            before = dict(read_object(path, "asked")["asked"])
+        except (ValueError, TypeError) as error:
             raise HirelabError(f"{path} is no run of this kind: choose another --out") from error
         changed = [name for name in own if own[name] != before.get(name)]
         if changed:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from .._shared.errors import HirelabError
 from .._shared.files import atomic, write_atomic
+from .._shared.reading import read_object
 from ..datasets.boxes import open_boxes
 from ..datasets.label_maps import open_label_maps
 from ..training.release import MOST_BYTES, halved
@@ -42,7 +43,7 @@ def release_dense(run: str | Path, name: str, licence: str) -> dict[str, Any]:
         raise HirelabError(f"{run} holds no finished run of `hirelab dense train`")
     if not re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", name):
         raise HirelabError(f"{name!r} is no name: give DATA.HEAD in lower case, as in scenes.fpn")
-    info = json.loads((run / RUN).read_text(encoding="utf-8"))
+    info = read_object(run / RUN, "source", "command")
     model = load_dense(run / WEIGHTS)
     state = halved(model.state_dict())
     model.load_state_dict(state)

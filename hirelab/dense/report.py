@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._shared.errors import HirelabError
+from .._shared.errors import HirelabError, naming
 from .._shared.files import data_folder
+from .._shared.reading import read_object
 from .._shared.statistics import t_interval
 from .._shared.tables import Records, table
 from ..results import Result
@@ -122,7 +123,13 @@ def dense_results(folder: str | Path) -> DenseResults:
             f"There is no finished run in {folder}: give a folder of folders that `hirelab dense "
             "train` filled."
         )
-    asked = [json.loads((run / RUN).read_text(encoding="utf-8"))["asked"] for run in found]
+    with naming(path, "runs of dense training"):
+        return _compared(folder, found)
+
+
+def _compared(folder: str | Path, found: list[Path]) -> DenseResults:
+    """The comparison of finished runs, from their folders."""
+    asked = [read_object(run / RUN, "asked")["asked"] for run in found]
     shared = {(one["task"], json.dumps(one["fingerprints"], sort_keys=True)) for one in asked}
     if len(shared) > 1:
         raise HirelabError(f"The runs in {folder} are of several tasks or data sets: part them.")

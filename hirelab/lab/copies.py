@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .._shared.errors import HirelabError
 from .._shared.files import ROOT, in_checkout, write_atomic
+from .._shared.reading import parse_json
 from .notebooks import find
 
 NOTES = ".hirelab.json"  # hidden, so JupyterLab does not list it
@@ -133,7 +134,7 @@ def _hash_of_cells(data: bytes) -> str | None:
     Without outputs, metadata and empty cells: JupyterLab changes these while one only reads.
     """
     try:
-        cells = [(c["cell_type"], "".join(c["source"])) for c in json.loads(data)["cells"]]
+        cells = [(c["cell_type"], "".join(c["source"])) for c in parse_json(data)["cells"]]
     except (ValueError, LookupError, TypeError):
         return None
     said = [(kind, source) for kind, source in cells if source.strip()]
@@ -152,7 +153,9 @@ def _read_notes(path: Path) -> dict[str, _Version]:
     Without them a copy of an older version counts as changed: it is kept, and a new one put beside.
     """
     try:
-        return {name: _Version(**version) for name, version in json.loads(path.read_text()).items()}
+        return {
+            name: _Version(**version) for name, version in parse_json(path.read_bytes()).items()
+        }
     except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return {}
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._shared.errors import HirelabError
+from .._shared.errors import HirelabError, brief
 
 State = dict[str, Tensor]
 
@@ -114,7 +114,7 @@ def unwrap(checkpoint: Any) -> State:
     strange = [k for k, v in state.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
     if strange:
         raise HirelabError(
-            f"The checkpoint's entry {strange[0]!r} is no named tensor; expected names and "
+            f"The checkpoint's entry {brief(strange[0])} is no named tensor; expected names and "
             "tensors, bare or under 'model' or 'state_dict'."
         )
     for key, value in state.items():

@@ -13,7 +13,7 @@ import timm
 import torch
 
 from .._shared.checks import check_whole
-from .._shared.errors import HirelabError, unknown
+from .._shared.errors import HirelabError, naming, unknown
 from ..hooks.forward import model_name
 from .checkpoints import architecture, check_fits, checkpoint_filter_fn, load_into, read
 from .hire_mlp import HireMLP, default_cfgs
@@ -101,15 +101,16 @@ def load(path: str | Path, **kwargs: Any) -> HireMLP:
     Raises:
         FileNotFoundError, HirelabError: one sentence that says what is wrong with the file.
     """
-    state = checkpoint_filter_fn(read(path))
-    found = architecture(state)
+    with naming(path):
+        state = checkpoint_filter_fn(read(path))
+        found = architecture(state)
     if found["stage_norms"] and "norm.weight" not in state:
         # a segmentation backbone normalises its last stage by that stage's own norm
         last = f"stage_norms.{len(found['dims']) - 1}."
         own = {k: v for k, v in state.items() if k.startswith(last)}
         state |= {k.replace(last, "norm."): v for k, v in own.items()}
     # without numbers first: shapes that do not agree could ask for more memory than there is
-    with torch.device("meta"):
+    with naming(path), torch.device("meta"):
         check_fits(HireMLP(**{**found, **kwargs}), state, str(path))
     model = HireMLP(**{**found, **kwargs})
     load_into(model, state, str(path))

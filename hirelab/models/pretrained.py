@@ -10,12 +10,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from .._shared.errors import HirelabError, unknown
 from .._shared.files import data_folder
+from .._shared.reading import read_object
 
 __all__ = ["FOLDER", "bundled", "manifest", "path_of"]
 
@@ -30,9 +30,7 @@ def path_of(name: str) -> Path:
 def bundled() -> dict[str, dict[str, Any]]:
     """{name: manifest} of all weights in the checkout, the oldest first: a network's first weights
     are those of its name alone, and a later release does not take their place."""
-    found = {
-        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.json")
-    }
+    found = {path.stem: read_object(path, "started") for path in FOLDER.glob("*.json")}
     return dict(sorted(found.items(), key=lambda one: (one[1]["started"], one[0])))
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from .._shared.errors import HirelabError
+from .._shared.errors import HirelabError, naming
 from .._shared.files import atomic, write_atomic
+from .._shared.reading import misfit
 from .runs import CHECKPOINT, HISTORY, History
 
 __all__ = ["Progress", "restore_checkpoint", "save_checkpoint"]
@@ -72,10 +73,18 @@ def save_checkpoint(out: Path, parts: Mapping[str, Any], progress: Progress) -> 
 
 
 def restore_checkpoint(out: Path, parts: Mapping[str, Any]) -> Progress | None:
-    """Put every part back to the checkpoint in ``out``; None where there is none."""
+    """Put every part back to the checkpoint in ``out``; None where there is none.
+
+    Raises:
+        HirelabError: it is damaged, or of other parts.
+    """
     if not (out / CHECKPOINT).exists():
         return None
-    content = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(content[name])
-    return Progress(**content["state"])
+    with naming(out / CHECKPOINT, "the state of this run"):
+        content = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)
+        progress = Progress(**content["state"])
+        if wrong := misfit(progress):
+            raise HirelabError(f"{out / CHECKPOINT} is damaged: {wrong}.")
+        for name, part in parts.items():
+            part.load_state_dict(content[name])
+    return progress

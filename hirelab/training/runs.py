@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from safetensors.torch import load_file
 from torch import nn
 
-from .._shared.errors import HirelabError, unknown
+from .._shared.errors import HirelabError, brief, first_line, naming, unknown
 from .._shared.files import remove_unfinished, unfinished, write_atomic
+from .._shared.reading import misfit, parse_json
 from .._shared.tables import Records
 from ..hooks.forward import pretrained_cfg
 from ..models import create, load, model_names
+from ..models.checkpoints import load_into, read, unwrap
 from ..models.pretrained import bundled, path_of
 from ..results import Result, hardware, versions
 from .network import build_network
@@ -82,7 +83,10 @@ class RunConfig:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """From the values of `to_json`."""
         recipe, classes = Recipe(**values["recipe"]), tuple(values["classes"])
-        return cls(**{**values, "recipe": recipe, "classes": classes})
+        found = cls(**{**values, "recipe": recipe, "classes": classes})
+        if wrong := misfit(found) or misfit(recipe):
+            raise TypeError(wrong)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """As values that JSON knows and gives back as they are (no tuples)."""
@@ -125,12 +129,15 @@ class RunInfo:
         names = [f.name for f in dataclasses.fields(cls)]
         try:
             own = {name: values[name] for name in names}
-            return cls(**{**own, "config": RunConfig.from_json(own["config"])})
+            found = cls(**{**own, "config": RunConfig.from_json(own["config"])})
+            if wrong := misfit(found):
+                raise TypeError(wrong)
         except (KeyError, TypeError) as error:
             raise HirelabError(
-                f"this is no description of a run that this version reads ({error}); a run of an "
-                f"older version has to be trained again"
+                f"this is no description of a run that this version reads ({first_line(error)}); a "
+                f"run of an older version has to be trained again"
             ) from error
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """As values that JSON knows."""
@@ -237,22 +244,31 @@ def read_run(out: str | Path) -> RunInfo:
     if not path.exists():
         raise HirelabError(f"{out} has no {RUN}: it is no folder of `hirelab train`")
     try:
-        return RunInfo.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return RunInfo.from_json(parse_json(path.read_bytes()))
     except ValueError as error:  # JSON's errors are of that kind too
-        raise HirelabError(f"{path}: {error}") from error
+        raise HirelabError(f"{path}: {first_line(error)}") from error
 
 
 def read_history(path: str | Path) -> History:
     """The history of a run, finished or not, from its folder or its file.
 
     Raises:
-        HirelabError: there is none; a run writes it at the end of an epoch.
+        HirelabError: there is none (a run writes it at the end of an epoch), or it is damaged.
     """
     path = Path(path)
     file = path / HISTORY if path.is_dir() else path
     if not file.exists():
         raise HirelabError(f"{file} does not exist: no run, or none that came to an epoch's end")
-    return History([json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()])
+    try:
+        history = History([parse_json(line) for line in file.read_bytes().splitlines()])
+        wrong = misfit(history) or next(
+            (f"a row has no epoch: {brief(row)}" for row in history.rows if "epoch" not in row), ""
+        )
+    except ValueError as error:
+        wrong = first_line(error)
+    if wrong:
+        raise HirelabError(f"{file} is no history of a run ({wrong}): get a fresh copy.")
+    return history
 
 
 def load_run(out: str | Path) -> tuple[nn.Module, RunInfo]:
@@ -271,10 +287,12 @@ def load_run(out: str | Path) -> tuple[nn.Module, RunInfo]:
 def _built(info: RunInfo, weights: Path) -> nn.Module:
     """The network of a run, in evaluation mode, with the weights in a file."""
     config = info.config
-    network = build_network(
-        config.model, len(config.classes), config.recipe.drop_path, config.model_arguments
-    )
-    network.load_state_dict(load_file(weights))
+    with naming(weights.parent / RUN, "a network's settings"):
+        network = build_network(
+            config.model, len(config.classes), config.recipe.drop_path, config.model_arguments
+        )
+    with naming(weights, "the weights of a network"):
+        load_into(network, unwrap(read(weights)), str(weights))
     return network.eval()
 
 

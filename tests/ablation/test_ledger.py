@@ -279,3 +279,100 @@ def test_a_folder_that_cannot_be_written_is_said_and_keeps_what_it_has(tmp_path,
         ledger.write(entry(key(), source="x"))
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+# ------------------------------------------------------------------ what the fuzzing found
+
+
+def spoilt(folder: Path, **changes) -> tuple[Ledger, str]:
+    """A ledger whose one entry has other values, under the name that these give it; why it does
+    not count."""
+    values = json.loads(entry(key()).to_json())
+    of_key = {k: v for k, v in changes.items() if k in values["key"]}
+    values["key"] |= of_key
+    values |= {k: v for k, v in changes.items() if k not in of_key}
+    name = RunKey(**values["key"]).name
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(values))
+    (why,) = Ledger(folder).read()[1].values()
+    return Ledger(folder), why
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arguments": "x"}, {"arguments": 2.5}, {"recipe": []}, {"seed": None}, {"seed": "1"},
+        {"model": 3}, {"data": {"train": 3}}, {"images": 2.5}, {"images": -8}, {"reason": []},
+        {"parameters": float("inf")}, {"macs": 10**30}, {"loss": float("inf")}, {"measured": 3},
+        {"about": None}, {"source": 3}, {"correct": 3},
+    ],
+)  # fmt: skip
+def test_an_entry_with_odd_values_does_not_count(tmp_path, changes):
+    ledger, why = spoilt(tmp_path, **changes)
+    assert "damaged" in why
+    assert compile_csv([ledger], tmp_path / "all.csv") == 0  # arguments that are none ended here
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"format": ' + "9" * 5000 + "}", '{"a": "\\ud800"}']
+)
+def test_an_entry_of_strange_json_does_not_count(tmp_path, text):
+    (tmp_path / "0123456789abcdef.json").write_text(text)
+    entries, damaged = Ledger(tmp_path).read()
+    assert not entries
+    assert len(damaged) == 1
+
+
+@pytest.mark.parametrize("process", [-1, 0, 10**400, 2**40, "1", None])
+def test_a_lease_of_no_process_is_nobodys(tmp_path, process):
+    lease = tmp_path / "a.lease"
+    lease.write_text(json.dumps({"host": socket.gethostname(), "process": process, "token": "x"}))
+    assert Ledger(tmp_path).leased() == {"a"}  # until it is old, as one still being written
+    assert Ledger(tmp_path).leased(seconds=-1) == set()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe": {"auto_augment": 3}}, {"recipe": {"epochs": 2.5}}, {"recipe": {"lr": True}},
+        {"fingerprints": {"train": 3}}, {"images": {"train": "many"}}, {"model": "x\n" * 5000},
+        {"fingerprints": [0] * 5000},
+    ],
+)  # fmt: skip
+def test_a_protocol_with_odd_values_is_refused_in_a_short_sentence(tmp_path, changes):
+    from _ablation import made_protocol
+
+    from hirelab.ablation.protocols import read_protocol
+
+    values = {"format": 1, **made_protocol().to_json()}
+    (tmp_path / "protocol.json").write_text(json.dumps(values))
+    assert read_protocol(tmp_path) is not None
+    (tmp_path / "protocol.json").write_text(json.dumps({**values, **changes}))
+    if "model" in changes:  # any text may be a name
+        assert read_protocol(tmp_path) is not None
+        return
+    with pytest.raises(HirelabError, match=r"protocol\.json cannot be read") as caught:
+        read_protocol(tmp_path)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_deep_protocol_is_refused(tmp_path):
+    from hirelab.ablation.protocols import read_protocol
+
+    (tmp_path / "protocol.json").write_text("[" * 100_000)
+    with pytest.raises(HirelabError, match="nested too deeply"):
+        read_protocol(tmp_path)
+
+
+def test_what_a_protocol_does_not_say_is_the_papers(tmp_path):
+    from _ablation import made_ledger
+
+    from hirelab.ablation.report import read_runs
+    from hirelab.ablation.tables import DEFAULT
+
+    made_ledger(tmp_path, {DEFAULT: [75.0]})
+    path = tmp_path / "protocol.json"
+    values = json.loads(path.read_text())
+    del values["recipe"]["epochs"]
+    path.write_text(json.dumps(values))
+    assert "300 epochs" in read_runs(tmp_path).about

@@ -235,3 +235,84 @@ def test_what_can_be_left_out_is_left_out_where_faults_are_collected(tmp_path, c
         strict=True,
     ):
         assert said in fault
+
+
+# ------------------------------------------------------------------ what the fuzzing found
+
+
+def test_run_lengths_are_those_of_pycocotools():
+    from pycocotools import mask as coco
+
+    draw = np.random.default_rng(0)
+    for height, width in ((1, 1), (12, 20), (7, 3), (200, 150)):
+        for share in (0.0, 0.02, 0.5, 1.0):
+            mask = np.asfortranarray(draw.random((height, width)) < share, np.uint8)
+            packed = coco.encode(mask)
+            for counts in (packed["counts"], packed["counts"].decode()):
+                code = {"size": [height, width], "counts": counts}
+                np.testing.assert_array_equal(shape_mask(code, (0, 0, 1, 1), height, width), mask)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        # each of the first six ended the process, or gave a mask of what lay in memory
+        ({"size": [12, 20], "counts": [0, 10**9]}, "its runs are 1000000000 pixels"),
+        ({"size": [12, 20], "counts": [3]}, "its runs are 3 pixels"),
+        ({"size": [12, 20], "counts": [-5, 245]}, "no whole number from 0"),
+        ({"size": [12, 20], "counts": "ooooooooooooooooooo"}, "has the character 'o'"),
+        ({"size": [12, 20], "counts": "0"}, "its runs are 0 pixels"),
+        ([[0, 0, 1e9, 0, 1e9, 1e9]], r"a corner is at 1000000000\.0"),
+        ([[0, 0, float("nan"), 0, 5, 5]], "a corner is at nan"),
+        ([[0, 0, 10**400, 0, 5, 5]], "a corner is at 1000"),
+        ([[0, 0, "x" * 5000, 0, 5, 5]], "a corner is at 'xxx"),
+        ([[0, 0, 5, 5]], "a polygon is"),
+        ([[0, 0, 5, 0, 5, 5, 5]], "a polygon is"),
+        ({"size": [12], "counts": [240]}, "its size is"),
+        ({"size": 12, "counts": [240]}, "not iterable"),
+        ({"size": [12, 20], "counts": "`"}, "cut short"),
+        (True, "not subscriptable"),
+    ],
+)
+def test_a_segmentation_is_held_to_its_size(shape, said):
+    with pytest.raises(HirelabError, match=said) as caught:
+        shape_mask(shape, (0, 0, 5, 5), 12, 20, "one.png")
+    assert len(str(caught.value)) < 400
+
+
+def test_polygons_that_overlap_are_one_mask():
+    mask = shape_mask([SQUARE[0], SQUARE[0]], (0, 0, 1, 1), 12, 20)
+    np.testing.assert_array_equal(mask, shape_mask(SQUARE, (0, 0, 1, 1), 12, 20))
+    assert mask.max() == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda c: c["annotations"][0].update(bbox=[10**400, 0, 5, 5]), "it has four numbers"),
+        (lambda c: c["annotations"][0].update(bbox=[[0] * 9999] * 4), "it has four numbers"),
+        (lambda c: c["annotations"][0].update(image_id=True), "is of image True"),
+        (lambda c: c["annotations"][0].update(category_id="x" * 9999), "is of image 0"),
+        (lambda c: c["images"][0].update(id="x" * 9999), "an id of images"),
+        (lambda c: c["images"][0].update(width=True), "whole numbers from 1"),
+        (lambda c: c["images"][0].update(width=10**30), "whole numbers from 1"),
+    ],
+)
+def test_odd_values_are_said_in_a_short_sentence(tmp_path, content, spoil, said):
+    spoil(content)
+    with pytest.raises(HirelabError, match=said) as caught:
+        open_boxes(write(tmp_path, content), "train")
+    assert len(str(caught.value)) < 400
+
+
+def test_json_nested_too_deeply_is_no_json(tmp_path, content):
+    write(tmp_path, content)
+    (tmp_path / "instances.json").write_text("[" * 100_000)
+    with pytest.raises(HirelabError, match=r"instances\.json is no JSON .it is nested too deeply"):
+        open_boxes(tmp_path, "train")
+
+
+@pytest.mark.parametrize("area", [float("inf"), 10**400, 1e300, "36", None])
+def test_an_area_that_is_none_is_the_boxs(tmp_path, content, area):
+    content["annotations"][0]["area"] = area
+    assert open_boxes(write(tmp_path, content), "train").objects[0][0].area == 36

@@ -423,3 +423,29 @@ def test_anything_else_is_refused_with_its_type(source):
 def test_suffixes_are_those_of_images():
     assert {".jpg", ".jpeg", ".png", ".gif", ".tif", ".tiff", ".webp", ".bmp"} <= set(suffixes())
     assert not {".txt", ".pdf", ".eps", ".mpg", ".h5"} & set(suffixes())
+
+
+# --- what the fuzzing found --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["float", "uint16"])
+def test_deep_values_become_brightness_in_little_memory(kind):
+    import tracemalloc
+
+    values = np.linspace(0, 1, 4000 * 4000, dtype=np.float32).reshape(4000, 4000)
+    values = values if kind == "float" else (values * 65535).astype(np.uint16)
+    tracemalloc.start()
+    image = open_image(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6  # numpy's part; all at once it was 272 and 160 MB, of 2.4 GB at most
+    expected = np.rint(values[::97, ::89].astype(float) / (1 if kind == "float" else 65535) * 255)
+    assert np.abs(np.asarray(image)[::97, ::89, 0] - expected).max() <= 1
+
+
+def test_an_upright_image_is_a_new_one():
+    given = noise_image(5, 4)
+    opened = open_image(given)
+    assert opened is not given
+    opened.putpixel((0, 0), (1, 2, 3))
+    assert given.getpixel((0, 0)) != (1, 2, 3)

@@ -89,7 +89,7 @@ def test_own_classes_stand_in_a_file(camvid):
         (lambda f: put(f / "valannot" / "one.png", np.zeros((4, 4), np.uint8)), "4 x 4 pixels"),
         (lambda f: image(f / "valannot" / "one.png"), "has colours"),
         (lambda f: put(f / "valannot" / "one.png", LABELS + 9), "labels 12, 13, 20"),
-        (lambda f: (f / "valannot" / "one.png").write_bytes(b"x"), "no image that can be read"),
+        (lambda f: (f / "valannot" / "one.png").write_bytes(b"x"), "empty or not an image"),
     ],
 )
 def test_a_map_that_is_none_is_named(camvid, spoil, said):
@@ -180,3 +180,22 @@ def test_images_without_a_map_are_left_out_where_faults_are_collected(camvid):
     assert open_label_maps(camvid, "train", faults.append).names == ("train/one.png",)
     assert len(faults) == 1
     assert "1 of 2 images of 'train' have no label map ('train/two.png')" in faults[0]
+
+
+# ------------------------------------------------------------------ what the fuzzing found
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"P5 70000 70000 255\n", "has 70000 x 70000 = 4,900,000,000 pixels|more pixels than"),
+        (b"P5 14000 12000 255\n", "has 14000 x 12000 = 168,000,000 pixels"),
+        (b"P5 3 2 255\n\x00", "damaged, cut short"),  # a ValueError of Pillow's
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 3 2\n", "not an image"),  # Ghostscript's
+    ],
+)
+def test_a_damaged_map_is_named(camvid, content, said):
+    (camvid / "valannot" / "one.png").write_bytes(content)
+    with pytest.raises(HirelabError, match=said) as caught:
+        open_label_maps(camvid, "val").read(0)
+    assert "valannot/one.png" in str(caught.value)

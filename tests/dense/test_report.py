@@ -98,3 +98,11 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
 def test_it_is_a_result(runs):
     assert isinstance(hl.dense_results(runs), DenseResults)
     assert len(hl.dense_results(runs).records()) == 4
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"asked": 3}', '{"asked": {}}', "[" * 100_000])
+def test_a_damaged_description_is_named(tmp_path, text):
+    write(tmp_path / "a", True, 0, 60.0)
+    (tmp_path / "a" / RUN).write_text(text)
+    with pytest.raises(HirelabError, match=str(tmp_path)):
+        hl.dense_results(tmp_path)

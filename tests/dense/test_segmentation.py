@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 import hirelab as hl
@@ -104,3 +105,33 @@ def test_what_the_head_does_not_know_is_the_backbones(make):
     assert model.config["arguments"] == {"cross_region": "none", "depths": (1, 1, 1, 1)}
     with pytest.raises(HirelabError, match=r"no backbone: .*embed_dim"):
         make(kind, "hire_mlp_atto", 2, embed_dim=64)
+
+
+# ------------------------------------------------------------------ what the fuzzing found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": None}, {"task": [1]}, {"task": "x" * 9000}, {"kind": "\n"}, {"nonsense": 3},
+        {"backbone": 3}, {"backbone": "nothing"}, {"classes": 3}, {"classes": ["a"]},
+        {"arguments": "abc"}, {"arguments": {"depths": [None]}}, {"dropout": [1]},
+        {"arguments": {"dims": [10**6] * 4}},
+    ],
+)  # fmt: skip
+def test_a_config_that_builds_nothing_is_refused(tmp_path, changes):
+    path = tmp_path / "one.safetensors"
+    network = hl.segmenter("fpn", "hire_mlp_atto", 2, seed=0)
+    network.config = {**network.config, **changes}
+    network.save(path)
+    with pytest.raises(hl.HirelabError, match=r"one\.safetensors") as caught:
+        hl.load_dense(path)
+    assert len(str(caught.value)) <= 700
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", "[" * 100_000, '"a"'])
+def test_a_config_that_is_none_is_refused(tmp_path, text):
+    path = tmp_path / "one.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {"hirelab": text})
+    with pytest.raises(hl.HirelabError, match=r"one\.safetensors"):
+        hl.load_dense(path)

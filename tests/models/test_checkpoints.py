@@ -821,3 +821,27 @@ def test_opening_loads_no_module_of_the_file(tmp_path, monkeypatch):
     path.write_bytes(b"\x80\x02cunheard_of\nthing\n)R.")
     refused(path)
     assert "unheard_of" not in sys.modules
+
+
+# ------------------------------------------------------------------ what the fuzzing found
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: state.update({3: torch.zeros(1)}),
+        lambda state: state.update({"head.bias": None}),
+        lambda state: state.update({"head.bias": torch.zeros(1).expand(10**12)}),
+        lambda state: state.update({"head.bias": torch.zeros(2, device="meta")}),
+        lambda state: state.pop("stem.conv.weight"),
+        lambda state: state.update({"stages.3.downsample.conv.weight": torch.zeros(3, 64, 3, 3)}),
+        lambda state: state.update({"x" * 9000: torch.zeros(1)}),
+    ],
+)
+def test_every_refusal_names_the_file_in_a_short_sentence(tmp_path, spoil):
+    state = dict(hl.create(ATTO, seed=0, num_classes=2).state_dict())
+    spoil(state)
+    torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(hl.HirelabError, match=r"weights\.pt") as caught:
+        hl.load(tmp_path / "weights.pt")
+    assert len(str(caught.value)) <= 600

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
+import torch
 from _training import NETWORK, RECIPE, run
 from PIL import Image
+from safetensors.torch import save_file
 
 from hirelab._shared.errors import HirelabError
 from hirelab.datasets.subsets import open_images
 from hirelab.training.loop import train
+from hirelab.training.progress import Progress, restore_checkpoint, save_checkpoint
 from hirelab.training.runs import RunConfig, RunInfo, load_run, read_history, read_run
 
 
@@ -83,3 +87,86 @@ def test_curves_say_how_the_run_ended(straight):
     assert f"top-1 {rows[-1]['val_top1']:.1f} %" in text
     with Image.open(straight / "curves.png") as image:
         assert image.width > image.height > 100
+
+
+# ------------------------------------------------------------------ what the fuzzing found
+
+
+@pytest.fixture
+def copied(straight, tmp_path):
+    """A finished run's folder, to be damaged."""
+    return shutil.copytree(straight, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c["config"].update(seed="1"), "its seed is '1' and no int"),
+        (lambda c: c["config"].update(classes=3), "not iterable"),
+        (lambda c: c["config"].update(classes=[3]), "its classes is"),
+        (lambda c: c["config"]["recipe"].update(auto_augment=3), "its auto_augment is 3"),
+        (lambda c: c["config"].update(model_arguments=[]), "its model_arguments is"),
+        (lambda c: c.update(command=None), "its command is None"),
+    ],
+)
+def test_a_description_with_odd_values_is_refused(copied, change, said):
+    content = json.loads((copied / "run.json").read_text())
+    change(content)
+    (copied / "run.json").write_text(json.dumps(content))
+    with pytest.raises(HirelabError, match=rf"run\.json: .*{said}"):
+        read_run(copied)
+
+
+def test_a_deep_description_is_refused(copied):
+    (copied / "run.json").write_text("[" * 100_000)
+    with pytest.raises(HirelabError, match=r"run\.json: it is nested too deeply"):
+        read_run(copied)
+
+
+@pytest.mark.parametrize("line", ["{", "3", "{}", '{"epoch": "1"}', '{"loss": 1}', "[" * 100_000])
+def test_a_damaged_history_is_refused(copied, line):
+    (copied / "history.jsonl").write_text(line)
+    with pytest.raises(HirelabError, match=r"history\.jsonl is no history of a run"):
+        read_history(copied)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, None])
+def test_weights_that_are_none_or_anothers_are_refused(copied, content):
+    path = copied / "model.safetensors"
+    if content is None:
+        save_file({"stem.conv.weight": torch.zeros(1)}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(HirelabError, match=r"model\.safetensors"):
+        load_run(copied)
+
+
+def test_settings_that_no_network_takes_are_refused(copied):
+    content = json.loads((copied / "run.json").read_text())
+    content["config"]["model_arguments"] = {"depths": [1, None], "region": "x" * 9000}
+    (copied / "run.json").write_text(json.dumps(content))
+    with pytest.raises(HirelabError, match=r"run\.json") as caught:
+        load_run(copied)
+    assert len(str(caught.value)) <= 600
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda c: c.pop("model"),
+        lambda c: c.pop("state"),
+        lambda c: c["state"].update(step="3"),
+        lambda c: c["state"].update(nonsense=3),
+        lambda c: c["model"].pop("weight"),
+        lambda c: c["model"].update(weight=torch.zeros(7)),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(tmp_path, spoil):
+    part = torch.nn.Linear(2, 3)
+    save_checkpoint(tmp_path, {"model": part}, Progress(3))
+    assert restore_checkpoint(tmp_path, {"model": part}) == Progress(3)
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    spoil(content)
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(HirelabError, match=r"checkpoint\.pt"):
+        restore_checkpoint(tmp_path, {"model": part})
