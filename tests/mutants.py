@@ -46,6 +46,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import settings
 from mutants_explained import EXPLAINED
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
@@ -86,7 +87,6 @@ WARM = (
     "PIL.Image",
     "IPython.display",
     "ipywidgets",
-    "hypothesis",
 )
 
 # ------------------------------------------------------------------ the changes
@@ -300,7 +300,7 @@ def install(path: Path, source: str) -> None:
 
 
 @dataclass
-class Tests:
+class Outcome:
     """What a run of pytest showed; and a plugin of pytest that sees to it.
 
     Attributes:
@@ -331,6 +331,8 @@ class Tests:
             self.failed = self.failed or report.nodeid
 
     def run(self, files: Sequence[str]) -> None:
+        # the same examples for every mutant, and none of its failures kept for tests that follow
+        settings.register_profile("mutants", database=None, derandomize=True, deadline=None)
         quiet = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile", "mutants"]
         code = pytest.main([*quiet, *files], plugins=[self])
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
@@ -339,9 +341,9 @@ class Tests:
 
 def run_tests(files: Sequence[str], chosen: Sequence[str] | None = None) -> dict[str, Any]:
     """Run tests in this process: their seconds, and the first that failed."""
-    tests = Tests(chosen)
-    tests.run(files)
-    return {"seconds": tests.seconds, "failed": tests.failed}
+    ran = Outcome(chosen)
+    ran.run(files)
+    return {"seconds": ran.seconds, "failed": ran.failed}
 
 
 def look(path: Path, files: Sequence[str]) -> dict[str, Any]:
@@ -349,13 +351,13 @@ def look(path: Path, files: Sequence[str]) -> dict[str, Any]:
     import coverage
 
     watch = coverage.Coverage(data_file=None, config_file=False, include=[str(path)])
-    tests = Tests(coverage=watch)
+    ran = Outcome(coverage=watch)
     watch.start()
-    tests.run(files)
+    ran.run(files)
     watch.stop()
     lines = watch.get_data().contexts_by_lineno(str(path))
-    reached = {name: {n for n, names in lines.items() if name in names} for name in tests.seconds}
-    return {"seconds": tests.seconds, "failed": tests.failed, "reached": reached}
+    reached = {name: {n for n, names in lines.items() if name in names} for name in ran.seconds}
+    return {"seconds": ran.seconds, "failed": ran.failed, "reached": reached}
 
 
 def forked(work: Callable[[], dict[str, Any]], limit: float) -> dict[str, Any]:
@@ -365,13 +367,15 @@ def forked(work: Callable[[], dict[str, Any]], limit: float) -> dict[str, Any]:
         child = os.fork()
         if child == 0:
             _work(work, answer)
-        until = time.monotonic() + limit
+        left = limit
         while os.waitpid(child, os.WNOHANG)[0] == 0:
-            if time.monotonic() > until:
+            if left < 0:
                 os.killpg(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 return {"failed": "time limit"}
+            before = time.monotonic()
             time.sleep(0.02)
+            left -= min(time.monotonic() - before, 1)  # more has passed where all were stopped
         with contextlib.suppress(ProcessLookupError):  # what the tests started and left behind
             os.killpg(child, signal.SIGKILL)
         return pickle.loads(answer.read_bytes()) if answer.exists() else {"failed": "crash"}
@@ -407,7 +411,7 @@ class Room:
         texts = [f.read_bytes() for name in self.files for f in sorted(_tests(ROOT / name))]
         return hashlib.sha256(b"".join(texts)).hexdigest()[:16]
 
-    def watch(self) -> Tests:
+    def watch(self) -> Outcome:
         """The tests on the module as it is: what each takes, and which lines it reaches.
 
         Raises:
@@ -416,15 +420,11 @@ class Room:
         seen = forked(lambda: look(ROOT / self.path, self.files), limit=1800)
         if seen["failed"]:
             raise SystemExit(f"{self.path}: {seen['failed']} fails without any change.")
-        return Tests(seconds=seen["seconds"], reached=seen["reached"])
+        return Outcome(seconds=seen["seconds"], reached=seen["reached"])
 
-    def judge(self, mutant: Mutant, seen: Tests) -> str:
+    def judge(self, mutant: Mutant, seen: Outcome) -> str:
         """The test that fails for a mutant, or what else ended it; "" where it lives."""
         source = mutant.apply(self.source)
-        try:
-            compile(source, self.path, "exec", dont_inherit=True)
-        except SyntaxError as error:
-            return f"no Python: {error}"
         first, last = mutant.scope
         quick = sorted(seen.seconds, key=lambda name: seen.seconds[name])
         near = [t for t in quick if not last or any(first <= n <= last for n in seen.reached[t])]
@@ -448,12 +448,8 @@ def _tests(path: Path) -> list[Path]:
 
 def warm_up() -> None:
     """Import what every try needs, so that a fork has it already."""
-    from hypothesis import settings
-
     for name in WARM:
         importlib.import_module(name)
-    # the same examples for every mutant, and none of its failures kept for the tests that follow
-    settings.register_profile("mutants", database=None, derandomize=True, deadline=None)
 
 
 # ------------------------------------------------------------------ all of them
