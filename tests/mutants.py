@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import gc
 import hashlib
 import importlib
 import importlib.abc
@@ -75,7 +76,6 @@ MODULES = {
 WARM = (
     "torch",
     "torch._dynamo",
-    "torch.export",
     "torchvision",
     "timm",
     "safetensors.torch",
@@ -87,6 +87,9 @@ WARM = (
     "PIL.Image",
     "IPython.display",
     "ipywidgets",
+    "nbval.plugin",  # pytest loads it, 3 s
+    "xdist.plugin",
+    "pytest_cov.plugin",
 )
 
 # ------------------------------------------------------------------ the changes
@@ -450,6 +453,7 @@ def warm_up() -> None:
     """Import what every try needs, so that a fork has it already."""
     for name in WARM:
         importlib.import_module(name)
+    gc.freeze()  # what is there now is not looked through again in every try
 
 
 # ------------------------------------------------------------------ all of them
