@@ -7,10 +7,9 @@
 A mutant differs from a module in one place: an operator, a number, a truth, a statement that is
 left out, a branch that is swapped, a value that is not returned. The files of the checkout stay as
 they are: PyTorch and its like are imported once, and each mutant is tried in a fork of that
-process, where hirelab is imported with the changed text in the place of the module. The tests that
-reach the changed function come first, quick ones before slow ones, then the others of the same
-files. What they do not notice is alive: it needs a test, or a reason in `mutants_explained.py` why
-nobody could notice it.
+process, where hirelab is imported with the changed text in the place of the module. The tests
+that reach the changed function are run, quick ones first, until one fails. What none of them
+notices is alive: it needs a test, or a reason in `mutants_explained.py` why nobody could notice it.
 
 Results are kept, a line each, in ``--out``, so that the same command goes on where it was stopped.
 A mutant that died is not tried again until its module changes; one that lives, when its tests do.
@@ -41,7 +40,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -53,23 +52,23 @@ from mutants_explained import EXPLAINED
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
 
 # What is mutated, and the tests that hold it: those of its own room.
-MODULES = {
-    "hirelab/rearrange.py": ["tests/test_rearrange.py"],
-    "hirelab/hooks/points.py": ["tests/hooks"],
-    "hirelab/hooks/layouts.py": ["tests/hooks"],
-    "hirelab/hooks/forward.py": ["tests/hooks"],
-    "hirelab/hooks/edit.py": ["tests/hooks"],
-    "hirelab/analysis/provenance.py": ["tests/analysis/test_provenance.py"],
-    "hirelab/analysis/receptive_field.py": ["tests/analysis/test_receptive_field.py"],
-    "hirelab/analysis/fields.py": [
+MODULES: dict[str, tuple[str, ...]] = {
+    "hirelab/rearrange.py": ("tests/test_rearrange.py",),
+    "hirelab/hooks/points.py": ("tests/hooks",),
+    "hirelab/hooks/layouts.py": ("tests/hooks",),
+    "hirelab/hooks/forward.py": ("tests/hooks",),
+    "hirelab/hooks/edit.py": ("tests/hooks",),
+    "hirelab/analysis/provenance.py": ("tests/analysis/test_provenance.py",),
+    "hirelab/analysis/receptive_field.py": ("tests/analysis/test_receptive_field.py",),
+    "hirelab/analysis/fields.py": (
         "tests/analysis/test_fields.py",
         "tests/analysis/test_receptive_field.py",
-    ],
-    "hirelab/analysis/attribution.py": ["tests/analysis/test_attribution.py"],
-    "hirelab/models/deploy.py": ["tests/models/test_deploy.py"],
-    "hirelab/models/checkpoints.py": ["tests/models/test_checkpoints.py"],
-    "hirelab/training/data.py": ["tests/training/test_data.py"],
-    "hirelab/ablation/ledger.py": ["tests/ablation/test_ledger.py"],
+    ),
+    "hirelab/analysis/attribution.py": ("tests/analysis/test_attribution.py",),
+    "hirelab/models/deploy.py": ("tests/models/test_deploy.py",),
+    "hirelab/models/checkpoints.py": ("tests/models/test_checkpoints.py",),
+    "hirelab/training/data.py": ("tests/training/test_data.py",),
+    "hirelab/ablation/ledger.py": ("tests/ablation/test_ledger.py",),
 }
 
 # Imported once, before anything is tried; nothing of hirelab.
@@ -309,7 +308,7 @@ class Outcome:
     Attributes:
         chosen: the tests to run, quickest first; None runs all in their order.
         seconds: of each test; ``failed``: the first that failed, "" where none did.
-        reached: of each test, the lines of the module that it ran; of the first run only.
+        reached: of each test, the lines of the module that it ran.
     """
 
     chosen: Sequence[str] | None = None
@@ -349,17 +348,20 @@ def run_tests(files: Sequence[str], chosen: Sequence[str] | None = None) -> dict
     return {"seconds": ran.seconds, "failed": ran.failed}
 
 
-def look(path: Path, files: Sequence[str]) -> dict[str, Any]:
-    """Run all tests on the module as it is; also, of each test, the lines of it that it ran."""
+def look(files: Sequence[str]) -> dict[str, Any]:
+    """Run all tests on hirelab as it is; also, of each module, {test: the lines that it ran}."""
     import coverage
 
-    watch = coverage.Coverage(data_file=None, config_file=False, include=[str(path)])
+    paths = [str(ROOT / path) for path, held_by in MODULES.items() if held_by == files]
+    watch = coverage.Coverage(data_file=None, config_file=False, include=paths)
     ran = Outcome(coverage=watch)
     watch.start()
     ran.run(files)
     watch.stop()
-    lines = watch.get_data().contexts_by_lineno(str(path))
-    reached = {name: {n for n, names in lines.items() if name in names} for name in ran.seconds}
+    reached = {}
+    for path in paths:
+        lines = watch.get_data().contexts_by_lineno(path)
+        reached[path] = {t: {n for n, tests in lines.items() if t in tests} for t in ran.seconds}
     return {"seconds": ran.seconds, "failed": ran.failed, "reached": reached}
 
 
@@ -420,24 +422,29 @@ class Room:
         Raises:
             SystemExit: a test fails already.
         """
-        seen = forked(lambda: look(ROOT / self.path, self.files), limit=1800)
+        seen = _seen(self.files)
         if seen["failed"]:
             raise SystemExit(f"{self.path}: {seen['failed']} fails without any change.")
-        return Outcome(seconds=seen["seconds"], reached=seen["reached"])
+        return Outcome(seconds=seen["seconds"], reached=seen["reached"][str(ROOT / self.path)])
 
     def judge(self, mutant: Mutant, seen: Outcome) -> str:
-        """The test that fails for a mutant, or what else ended it; "" where it lives."""
-        source = mutant.apply(self.source)
+        """The test that fails for a mutant, or what else ended it; "" where it lives.
+
+        Asked are the tests that reach its function, quick ones first; all of them where the import
+        runs it.
+        """
         first, last = mutant.scope
-        quick = sorted(seen.seconds, key=lambda name: seen.seconds[name])
+        quick = sorted(seen.seconds, key=lambda test: seen.seconds[test])
         near = [t for t in quick if not last or any(first <= n <= last for n in seen.reached[t])]
-        for tests in (near, [t for t in quick if t not in set(near)]):
-            if tests:
-                limit = 60 + 6 * sum(seen.seconds[t] for t in tests)
-                failed = forked(partial(_try, self, source, tests), limit)["failed"]
-                if failed:
-                    return failed
-        return ""
+        if not near:
+            return ""
+        limit = 60 + 6 * sum(seen.seconds[t] for t in near)
+        return forked(partial(_try, self, mutant.apply(self.source), near), limit)["failed"]
+
+
+@cache
+def _seen(files: tuple[str, ...]) -> dict[str, Any]:
+    return forked(partial(look, files), limit=1800)
 
 
 def _try(room: Room, source: str, tests: Sequence[str]) -> dict[str, Any]:
@@ -542,7 +549,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = {}
     for path, files in MODULES.items():
         if any(part in path for part in asked.only):
-            room = Room(path, tuple(files))
+            room = Room(path, files)
             results[path] = try_room(room, asked.sample, asked.seed, asked.out)
     said = table_of(results)
     alive = [
