@@ -30,7 +30,6 @@ import json
 import linecache
 import os
 import pickle
-import random
 import re
 import signal
 import sys
@@ -40,7 +39,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -99,7 +98,7 @@ class Mutant:
     """A change in one place of a module.
 
     Attributes:
-        line: where it stands, counted from 1; ``text``: that line.
+        line: where it stands, counted from 1; ``text``: that line; ``column``: in bytes.
         start, end: the bytes that are replaced; ``after``: what stands there then.
         change: "before -> after", shortened, for people.
         scope: first and last line of the function whose body holds it; (0, 0) outside of all.
@@ -107,6 +106,7 @@ class Mutant:
 
     line: int
     text: str
+    column: int
     start: int
     end: int
     after: str
@@ -165,7 +165,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, str]]:
             yield node, repr(type(number)({0: 1, 1: 0}.get(number, number + 1)))
         case ast.If(test=test) | ast.IfExp(test=test) if not _is_negated_anyway(test):
             yield test, f"not ({ast.unparse(test)})"
-        case ast.Return(value=ast.expr() as value) if ast.unparse(value) != "None":
+        case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
             yield node, "return None"
         case ast.Break():
             yield node, "continue"
@@ -239,7 +239,8 @@ class _Finder(ast.NodeVisitor):
         text = self.lines[node.lineno - 1].strip()
         if isinstance(node, ast.expr):
             after = f"({after})"  # stays one operand
-        self.found.append(Mutant(node.lineno, text, start, end, after, change, self.scope))
+        column = node.col_offset
+        self.found.append(Mutant(node.lineno, text, column, start, end, after, change, self.scope))
 
 
 def _short(text: str) -> str:
@@ -254,9 +255,17 @@ def find_mutants(source: str) -> list[Mutant]:
 
 
 def choose(mutants: list[Mutant], sample: int, seed: str) -> list[Mutant]:
-    """``sample`` of them (0: all), the same for the same seed, and the first of more for more."""
-    shuffled = random.Random(seed).sample(mutants, len(mutants))
-    return shuffled[: sample or None]
+    """``sample`` of them (0: all) in an order that the seed shuffles.
+
+    A smaller sample is the beginning of a larger one, and a change elsewhere in the module leaves
+    the order of the others as it is.
+    """
+
+    def place(mutant: Mutant) -> bytes:
+        text = f"{seed}: {mutant.text}: {mutant.column}: {mutant.change}"
+        return hashlib.sha256(text.encode()).digest()
+
+    return sorted(mutants, key=place)[: sample or None]
 
 
 # ------------------------------------------------------------------ trying one
@@ -422,7 +431,7 @@ class Room:
         Raises:
             SystemExit: a test fails already.
         """
-        seen = _seen(self.files)
+        seen = _seen(self)
         if seen["failed"]:
             raise SystemExit(f"{self.path}: {seen['failed']} fails without any change.")
         return Outcome(seconds=seen["seconds"], reached=seen["reached"][str(ROOT / self.path)])
@@ -442,9 +451,17 @@ class Room:
         return forked(partial(_try, self, mutant.apply(self.source), near), limit)["failed"]
 
 
-@cache
-def _seen(files: tuple[str, ...]) -> dict[str, Any]:
-    return forked(partial(look, files), limit=1800)
+def _seen(room: Room) -> dict[str, Any]:
+    """What `look` returns, kept until the tests or the modules that they hold change."""
+    held = [(ROOT / path).read_bytes() for path in MODULES if MODULES[path] == room.files]
+    name = hashlib.sha256(room.tests_hash().encode() + b"".join(held)).hexdigest()[:16]
+    kept = Path(tempfile.gettempdir()) / f"hirelab-mutants-{name}.pickle"
+    if kept.exists():
+        return pickle.loads(kept.read_bytes())
+    seen = forked(partial(look, room.files), limit=1800)
+    if not seen["failed"]:
+        kept.write_bytes(pickle.dumps(seen))
+    return seen
 
 
 def _try(room: Room, source: str, tests: Sequence[str]) -> dict[str, Any]:
@@ -563,6 +580,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("\n".join([said, "", "Alive:" if alive else "None is alive.", *alive]))
     if asked.write:
         write_between(asked.write, said)
+    gc.unfreeze()
 
 
 if __name__ == "__main__":
