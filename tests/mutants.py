@@ -177,6 +177,11 @@ def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, str]]:
         yield node, "pass"
 
 
+def _is_optional(node: ast.AST) -> bool:
+    """Whether it is a type, such as ``Tensor | None``."""
+    return isinstance(node, ast.BinOp) and ast.unparse(node.right) == "None"
+
+
 def _is_negated_anyway(test: ast.expr) -> bool:
     """Whether the change of a condition's own operator swaps the branches already."""
     match test:
@@ -200,7 +205,7 @@ class _Finder(ast.NodeVisitor):
         self.found: list[Mutant] = []
 
     def visit(self, node: ast.AST) -> None:
-        if isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom):
+        if isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom) or _is_optional(node):
             return
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             return
@@ -221,7 +226,7 @@ class _Finder(ast.NodeVisitor):
             self.generic_visit(node)
 
     def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        if node.name in ("__repr__", "__str__"):
+        if node.name in ("__repr__", "__str__", "extra_repr"):
             return
         for part in [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults]:
             if part:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -102,6 +103,7 @@ def test_damaged_files_are_named_and_the_rest_is_read(tmp_path):
     assert {p.name for p in damaged} == {
         "half.json", "other.json", "list.json", "bytes.json", "old.json", "zzz.json"
     }  # fmt: skip
+    assert "holds a list" in damaged[tmp_path / "list.json"]
     assert "another version" in damaged[tmp_path / "old.json"]
     assert "name" in damaged[tmp_path / "other.json"]
 
@@ -150,6 +152,10 @@ def json_key(one: RunKey) -> RunKey:
     return RunKey(**json.loads(json.dumps(dataclasses.asdict(one))))
 
 
+def json_entry(one: Entry) -> Entry:
+    return dataclasses.replace(one, key=json_key(one.key))
+
+
 def test_the_csv_is_sorted_and_does_not_depend_on_the_order_of_writing(tmp_path):
     runs = [entry(key(seed, shift=shift)) for seed in (1, 0) for shift in (2, 0)]
     for name, order in (("a", runs), ("b", runs[::-1])):
@@ -163,6 +169,35 @@ def test_the_csv_is_sorted_and_does_not_depend_on_the_order_of_writing(tmp_path)
     assert [(r["arguments"], r["seed"]) for r in rows] == [
         ("shift=0", "0"), ("shift=0", "1"), ("shift=2", "0"), ("shift=2", "1")
     ]  # fmt: skip
+
+
+def test_a_line_of_the_csv_says_what_a_run_is_and_what_came_of_it(tmp_path):
+    recipe = {"lr": 0.001, "auto_augment": "", "epochs": 2}
+    one = RunKey("net", {"shift": 1, "dims": (8,)}, recipe, {"task": "t", "val": "v"}, 3, 4)
+    ledger = Ledger(tmp_path / "sweep")
+    ledger.write(Entry(one, "done", "why", "src", 12.3456789, 2.5, "", 0, 10, 20, 30.0, 40.0))
+    assert compile_csv([ledger], tmp_path / "all.csv") == 1
+    with open(tmp_path / "all.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row == {
+        "ledger": "sweep", "model": "net", "arguments": "dims=[8] shift=1", "seed": "3",
+        "status": "done", "top1": "12.3457", "loss": "2.5", "parameters": "10", "macs": "20",
+        "images_per_second": "40", "seconds": "30", "recipe": "epochs=2 lr=0.001", "task": "t",
+        "train": "", "val": "v", "loop": "4", "source": "src", "reason": "why", "run": one.name,
+    }  # fmt: skip
+    assert compile_csv([Ledger(tmp_path / "empty")], tmp_path / "none.csv") == 0
+    assert (tmp_path / "none.csv").read_text() == "ledger,run\n"
+
+
+def test_what_cannot_be_read_is_kept_aside_when_the_run_is_written_again(tmp_path):
+    ledger = Ledger(tmp_path)
+    path = ledger.path(key())
+    path.write_text("half a fi")
+    ledger.write(entry(key()))
+    assert ledger.get(key()) == json_entry(entry(key()))
+    assert path.with_suffix(".damaged").read_text() == "half a fi"
+    ledger.write(entry(key(), source="x"))  # what can be read is replaced
+    assert path.with_suffix(".damaged").read_text() == "half a fi"
 
 
 def test_a_changed_source_makes_stale_and_nothing_else_does():
@@ -205,6 +240,13 @@ def test_only_one_holds_a_lease_and_gives_it_back(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_lease_makes_its_folder_and_ends_its_thread(tmp_path):
+    threads = threading.active_count()
+    with Ledger(tmp_path / "a" / "b").lease(key()) as mine:
+        assert mine
+    assert threading.active_count() == threads
+
+
 def test_a_lease_that_nobody_renews_is_taken_over_and_one_that_is_renewed_is_not(tmp_path):
     ledger = Ledger(tmp_path)
     path = tmp_path / f"{key().name}.lease"
@@ -214,6 +256,7 @@ def test_a_lease_that_nobody_renews_is_taken_over_and_one_that_is_renewed_is_not
     os.utime(path, (time.time() - 61,) * 2)
     with ledger.lease(key(), seconds=60) as mine:
         assert mine
+        assert list(tmp_path.iterdir()) == [path]
     with ledger.lease(key(), seconds=0.4) as mine:
         assert mine
         time.sleep(1.0)  # two and a half times the life of a lease
