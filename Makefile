@@ -6,6 +6,7 @@
 # make faults     kill everything long and fill its disk, at random moments; an hour
 # make lint       ruff and mypy
 # make coverage   which lines no test reaches, with the lines that notebooks reach
+# make mutants    does a test notice each small change of a module? hours; goes on where it stopped
 # make oldest     the tests with the oldest versions that pyproject.toml allows
 # make latest     the tests with the newest versions there are
 #
@@ -19,7 +20,7 @@ STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint coverage oldest latest notebooks gallery bench faults clean
+.PHONY: help setup lab test lint coverage mutants oldest latest notebooks gallery bench faults clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -60,6 +61,10 @@ test: lint
 coverage: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python $(TESTS) --cov=hirelab --cov-config=pyproject.toml \
 		--cov-report=term:skip-covered
+
+# ARGS='--only ledger --sample 0': every mutant of one module.
+mutants: $(STAMP)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/mutants.py $(ARGS)
 
 # Environments of their own. Outputs of notebooks depend on versions and are not compared here.
 VERSIONS := -m pytest tests $(WORKERS)

@@ -259,7 +259,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-TARGETS = ("lab", "test", "lint", "coverage", "oldest", "notebooks", "gallery", "bench")
+TARGETS = ("lab", "test", "lint", "coverage", "mutants", "oldest", "notebooks", "gallery", "bench")
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -130,6 +130,14 @@ def test_landing_says_which_slot_a_result_is_read_from(r, dim):
 
 
 @examples
+@given(MAPS)
+def test_padded_slots_stand_after_the_last_token(r):
+    assert r.padded.reshape(-1).tolist() == [False] * r.size + [True] * r.pad
+    assert r.padded.shape == r.slots.shape == (r.regions, r.region)
+    assert 0 <= r.pad < r.region
+
+
+@examples
 @given(MAPS, DIMS)
 def test_what_is_written_to_padded_slots_never_reaches_a_token(r, dim):
     padded = torch.from_numpy(r.padded.copy()).T

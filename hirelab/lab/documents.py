@@ -17,6 +17,7 @@ PAGES = {
     "docs/training.md": "training.html",
     "docs/data.md": "data.html",
     "docs/benchmarks.md": "benchmarks.html",
+    "docs/testing.md": "testing.html",
     "data/weights/README.md": "weights.html",
     "data/results/PROTOCOL.md": "protocol.html",
     "data/README.md": "files.html",

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +19,16 @@ import pytest
 
 from hirelab._shared.errors import HirelabError
 from hirelab.ablation import source
-from hirelab.ablation.ledger import WRITING, Entry, Ledger, RunKey, compile_csv, pack, source_hash
+from hirelab.ablation.ledger import (
+    PROTOCOL,
+    WRITING,
+    Entry,
+    Ledger,
+    RunKey,
+    compile_csv,
+    pack,
+    source_hash,
+)
 from hirelab.ablation.protocols import DIAGNOSTICS, results_folder
 from hirelab.ablation.source import DIAGNOSTIC, TRAINING, code_hash, stale
 
@@ -58,6 +68,26 @@ def test_what_is_written_is_read(tmp_path):
     assert np.isnan(found[failed.key.name].top1)
 
 
+def test_what_failed_has_no_numbers_but_those_it_was_given():
+    failed = Entry(key(), "failed")
+    numbers = (failed.images, failed.parameters, failed.macs, failed.seconds)
+    assert (*numbers, failed.images_per_second) == (0, 0, 0, 0.0, 0.0)
+    assert np.isnan([failed.top1, failed.loss]).all()
+
+
+def test_a_file_is_sorted_and_has_a_line_for_each_value():
+    """So that a version control system shows which value of a committed run changed."""
+    text = entry(key(shift=1)).to_json()
+    assert text == json.dumps(json.loads(text), indent=1, sort_keys=True) + "\n"
+
+
+@pytest.mark.parametrize("record", [key(), entry(key()), Ledger(Path("nowhere"))])
+def test_a_record_cannot_be_changed(record):
+    name = dataclasses.fields(record)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(record, name, None)
+
+
 def test_damaged_files_are_named_and_the_rest_is_read(tmp_path):
     ledger = Ledger(tmp_path)
     good = ledger.write(entry(key()))
@@ -67,11 +97,14 @@ def test_damaged_files_are_named_and_the_rest_is_read(tmp_path):
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "old.json").write_text(json.dumps(json.loads(text) | {"format": 0}))
+    (tmp_path / "zzz.json").write_text("")
+    (tmp_path / PROTOCOL).write_text("{}")  # is no run
     entries, damaged = ledger.read()
     assert [e.key for e in entries] == [json_key(key())]
     assert {p.name for p in damaged} == {
-        "half.json", "other.json", "list.json", "bytes.json", "old.json"
+        "half.json", "other.json", "list.json", "bytes.json", "old.json", "zzz.json"
     }  # fmt: skip
+    assert "holds a list" in damaged[tmp_path / "list.json"]
     assert "another version" in damaged[tmp_path / "old.json"]
     assert "name" in damaged[tmp_path / "other.json"]
 
@@ -82,7 +115,10 @@ def test_damaged_files_are_named_and_the_rest_is_read(tmp_path):
         ({"top1": None}, "its top1 is None"),
         ({"top1": "x"}, "its top1 is 'x'"),
         ({"top1": 120.0, "loss": 1.0}, "its top1 is 120"),
+        ({"top1": -1.0}, "its top1 is -1"),
+        ({"top1": 100.5, "images": 0, "correct": ""}, "its top1 is 100.5"),
         ({"top1": 25.0}, "not that of its answers"),
+        ({"top1": 50.00001}, "not that of its answers"),
         ({"macs": True}, "its macs is True"),
         ({"status": "running"}, "status is 'running'"),
         ({"correct": "!!"}, "answers cannot be read"),
@@ -139,6 +175,10 @@ def test_a_full_disk_leaves_no_lease_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def json_entry(one: Entry) -> Entry:
+    return dataclasses.replace(one, key=json_key(one.key))
+
+
 def test_the_csv_is_sorted_and_does_not_depend_on_the_order_of_writing(tmp_path):
     runs = [entry(key(seed, shift=shift)) for seed in (1, 0) for shift in (2, 0)]
     for name, order in (("a", runs), ("b", runs[::-1])):
@@ -152,6 +192,35 @@ def test_the_csv_is_sorted_and_does_not_depend_on_the_order_of_writing(tmp_path)
     assert [(r["arguments"], r["seed"]) for r in rows] == [
         ("shift=0", "0"), ("shift=0", "1"), ("shift=2", "0"), ("shift=2", "1")
     ]  # fmt: skip
+
+
+def test_a_line_of_the_csv_says_what_a_run_is_and_what_came_of_it(tmp_path):
+    recipe = {"lr": 0.001, "auto_augment": "", "epochs": 2}
+    one = RunKey("net", {"shift": 1, "dims": (8,)}, recipe, {"task": "t", "val": "v"}, 3, 4)
+    ledger = Ledger(tmp_path / "sweep")
+    ledger.write(Entry(one, "done", "why", "src", 12.3456789, 2.5, "", 0, 10, 20, 30.0, 40.0))
+    assert compile_csv([ledger], tmp_path / "all.csv") == 1
+    with open(tmp_path / "all.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row == {
+        "ledger": "sweep", "model": "net", "arguments": "dims=[8] shift=1", "seed": "3",
+        "status": "done", "top1": "12.3457", "loss": "2.5", "parameters": "10", "macs": "20",
+        "images_per_second": "40", "seconds": "30", "recipe": "epochs=2 lr=0.001", "task": "t",
+        "train": "", "val": "v", "loop": "4", "source": "src", "reason": "why", "run": one.name,
+    }  # fmt: skip
+    assert compile_csv([Ledger(tmp_path / "empty")], tmp_path / "none.csv") == 0
+    assert (tmp_path / "none.csv").read_text() == "ledger,run\n"
+
+
+def test_what_cannot_be_read_is_kept_aside_when_the_run_is_written_again(tmp_path):
+    ledger = Ledger(tmp_path)
+    path = ledger.path(key())
+    path.write_text("half a fi")
+    ledger.write(entry(key()))
+    assert ledger.get(key()) == json_entry(entry(key()))
+    assert path.with_suffix(".damaged").read_text() == "half a fi"
+    ledger.write(entry(key(), source="x"))  # what can be read is replaced
+    assert path.with_suffix(".damaged").read_text() == "half a fi"
 
 
 def test_a_changed_source_makes_stale_and_nothing_else_does():
@@ -194,6 +263,13 @@ def test_only_one_holds_a_lease_and_gives_it_back(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_lease_makes_its_folder_and_ends_its_thread(tmp_path):
+    threads = threading.active_count()
+    with Ledger(tmp_path / "a" / "b").lease(key()) as mine:
+        assert mine
+    assert threading.active_count() == threads
+
+
 def test_a_lease_that_nobody_renews_is_taken_over_and_one_that_is_renewed_is_not(tmp_path):
     ledger = Ledger(tmp_path)
     path = tmp_path / f"{key().name}.lease"
@@ -203,6 +279,7 @@ def test_a_lease_that_nobody_renews_is_taken_over_and_one_that_is_renewed_is_not
     os.utime(path, (time.time() - 61,) * 2)
     with ledger.lease(key(), seconds=60) as mine:
         assert mine
+        assert list(tmp_path.iterdir()) == [path]
     with ledger.lease(key(), seconds=0.4) as mine:
         assert mine
         time.sleep(1.0)  # two and a half times the life of a lease
@@ -226,6 +303,61 @@ def test_a_lease_of_a_dead_process_is_taken_over_though_its_parent_does_not_know
     with ledger.lease(key()) as mine:
         assert mine
     child.join()
+
+
+def lease_of(path: Path, process: int, token: str = "x", host: str = "") -> None:
+    """A lease as another process left it."""
+    holder = {"host": host or socket.gethostname(), "process": process, "token": token}
+    path.write_text(json.dumps(holder))
+
+
+def test_a_lease_of_a_process_that_is_gone_is_taken_over(tmp_path):
+    child = multiprocessing.get_context("fork").Process(target=int)
+    child.start()
+    child.join()
+    lease_of(tmp_path / f"{key().name}.lease", child.pid)
+    assert not Ledger(tmp_path).leased()
+
+
+def test_a_process_that_can_only_be_asked_whether_it_is_there_runs(tmp_path, monkeypatch):
+    lease_of(tmp_path / f"{key().name}.lease", os.getpid())
+    read = Path.read_text
+
+    def no_proc(path: Path, *args, **kwargs) -> str:
+        if path.parts[1] == "proc":  # as on macOS
+            raise FileNotFoundError(path)
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", no_proc)
+    assert Ledger(tmp_path).leased() == {key().name}
+
+    def not_ours(process: int, number: int) -> None:
+        raise PermissionError(process)
+
+    monkeypatch.setattr(os, "kill", not_ours)
+    assert Ledger(tmp_path).leased() == {key().name}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_who_comes_second_to_an_abandoned_lease_leaves_it_to_the_first(
+    tmp_path, monkeypatch, there
+):
+    path = tmp_path / f"{key().name}.lease"
+    lease_of(path, 1, "old", "elsewhere")
+    os.utime(path, (time.time() - 1000,) * 2)
+    rename = os.rename
+
+    def late(source: Path, target: Path) -> None:
+        if source == path:  # between the look and the rename another process took it over
+            path.unlink()
+            if there:
+                lease_of(path, 1, "new", "elsewhere")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    with Ledger(tmp_path).lease(key()) as mine:
+        assert not mine
+    assert [json.loads(one.read_text())["token"] for one in tmp_path.iterdir()] == ["new"] * there
 
 
 def work(folder: Path) -> None:
