@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -61,6 +62,28 @@ addEventListener("message", event => {
     if (frame.contentWindow === event.source && height > 0) frame.style.height = height + "px";
 });
 </script>"""
+
+
+# A figure of many panels is small on a phone: clicked, it fills the page, and more.
+_LARGER = """<dialog id="larger" aria-label="Larger picture">
+<form method="dialog"><button>Close</button></form>
+<div><img alt=""></div>
+</dialog>
+<script>
+const larger = document.getElementById("larger"), shown = larger.querySelector("img");
+for (const button of document.querySelectorAll("button.picture"))
+  button.addEventListener("click", () => {
+    const image = button.querySelector("img");
+    shown.src = image.src;
+    shown.alt = image.alt;
+    shown.style.width = Math.max(768, Math.min(innerWidth - 48, image.naturalWidth)) + "px";
+    larger.showModal();
+  });
+larger.addEventListener("click", event => event.target === larger && larger.close());
+</script>"""
+
+# A line of a table that is text: some of its columns stand apart
+_APART = re.compile(r"\S {2,}\S")
 
 
 @dataclass(frozen=True)
@@ -145,7 +168,8 @@ def write_gallery(
             body = _notebook_body(path, given[path.stem], explored, targets)
             links = _neighbours(list(cards.values()), position)
             script = _MAKE_ROOM if "<iframe" in body else ""
-            content = f"{script}{links}<main>{body}</main>{links}"
+            larger = _LARGER if 'class="picture"' in body else ""
+            content = f"{script}{links}<main>{body}</main>{links}{larger}"
             write_atomic(folder / own.page, site.page(own.title, content, own.question))
         entries += sections(body, "Notebook", own.page, own.title)
     with steps(folder / TRY_PAGE, "networks that run in the browser"):
@@ -183,7 +207,7 @@ def _notebook_body(
 ) -> str:
     """A notebook as HTML, with its own explorers in frames and links that lead to pages."""
     own = {name for name, about in explored.items() if about.home == path.stem}
-    body = with_anchors(_render(_still(notebook, explored, own), path.parent))
+    body = with_anchors(_tables_apart(_render(_still(notebook, explored, own), path.parent)))
     frames = {about.page: about.page for about in explored.values()}
     return relink(body, f"notebooks/{path.name}", {**targets, **frames})
 
@@ -337,9 +361,26 @@ def _make_folder(folder: Path) -> Path:
 def _image_html(image: bytes, alt: str) -> str:
     width, height = Image.open(io.BytesIO(image)).size
     return (
+        '<button class="picture" type="button" title="Larger picture">'
         f'<img src="{pages.data_address(image)}" alt="{html.escape(alt)}" '
-        f'width="{width}" height="{height}">'
+        f'width="{width}" height="{height}"></button>'
     )
+
+
+def _tables_apart(body: str) -> str:
+    """The tables in the texts that cells print, in boxes of their own: they scroll, where other
+    lines wrap."""
+
+    def parted(match: re.Match[str]) -> str:
+        runs = itertools.groupby(match["text"].splitlines(), lambda line: bool(_APART.search(line)))
+        texts = (("\n".join(lines), table) for table, lines in runs)
+        return match["before"] + "".join(
+            f'<span class="table" tabindex="0">{text}</span>' if table else f"<span>{text}</span>"
+            for text, table in texts
+        )
+
+    printed = r'(?P<before><div class="[^"]*\boutput_text\b[^"]*">\s*<pre>)(?P<text>.*?)(?=</pre>)'
+    return re.sub(printed, parted, body, flags=re.DOTALL)
 
 
 def _frame_html(about: Explored) -> str:

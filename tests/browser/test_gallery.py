@@ -108,6 +108,30 @@ def test_an_explorer_in_a_notebook_has_room_and_its_picture_follows(gallery, pho
     phone.screenshot(path=screenshots / "phone-02.png")
 
 
+def test_a_figure_is_shown_larger_when_it_is_clicked(gallery, phone, screenshots):
+    phone.goto((gallery / "06_grad_cam.html").as_uri())
+    button = phone.locator("button.picture:visible").first
+    assert button.locator("img").bounding_box()["width"] < PHONE["width"]
+    button.press("Enter")
+    large = phone.locator("dialog img")
+    assert large.get_attribute("alt") == button.locator("img").get_attribute("alt") != ""
+    assert large.bounding_box()["width"] == 768
+    phone.screenshot(path=screenshots / "phone-larger.png")
+    phone.keyboard.press("Escape")
+    assert not large.is_visible()
+    assert button.evaluate("element => element === document.activeElement")
+
+
+def test_on_a_phone_printed_lines_wrap_and_tables_scroll(gallery, phone):
+    phone.goto((gallery / "06_grad_cam.html").as_uri())
+    beyond = """spans => spans.filter(s => s.offsetParent && s.scrollWidth > s.clientWidth)
+        .map(s => s.className)"""
+    phone.locator("details").evaluate_all("all => all.forEach(one => { one.open = true; })")
+    assert set(phone.locator(".output_area pre > span").evaluate_all(beyond)) == {"table"}
+    areas = phone.locator(".output_area").evaluate_all(beyond)
+    assert areas == []
+
+
 def test_the_player_plays_until_it_is_stopped(gallery, page):
     page.goto((gallery / "player.html").as_uri())
     slider, button = page.get_by_label("frame", exact=True), page.locator("button.play")

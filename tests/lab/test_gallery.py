@@ -259,6 +259,26 @@ def test_pages_show_images_and_text_but_no_dead_widget(gallery):
     assert "all red" in [alt for _, alt in Page(gallery / "00_a.html").images]
 
 
+def test_a_page_with_pictures_can_show_them_larger(gallery):
+    parts = ('<button class="picture"', '<dialog id="larger"')
+    for name, pictures in (("00_a.html", 2), ("01_b.html", 0), ("02_c.html", 1)):
+        page = (gallery / name).read_text()
+        assert [page.count(part) for part in parts] == [pictures, bool(pictures)]
+
+
+def test_tables_of_printed_text_scroll_apart_from_lines_that_wrap(tmp_path):
+    text = "what it says\nname   tokens\na.out  3 <x>\n\nAnd so on."
+    said = new_code_cell("x", outputs=[new_output("stream", text=text)])
+    path = store(tmp_path / "00_a.ipynb", new_markdown_cell("# A"), said)
+    page = (write_gallery([path], tmp_path / "out").parent / "00_a.html").read_text()
+    printed = re.search(r"<pre>(<span>what.*?)</pre>", page, re.DOTALL)[1]
+    assert re.findall(r"<span([^>]*)>(.*?)</span>", printed, re.DOTALL) == [
+        ("", "what it says"),
+        (' class="table" tabindex="0"', "name   tokens\na.out  3 &lt;x&gt;"),
+        ("", "\nAnd so on."),
+    ]
+
+
 def test_index_shows_title_question_and_chosen_image(gallery):
     text = (gallery / "index.html").read_text()
     assert ">1. What is a region &amp; why?</a></h3><p>Does a token move?</p>" in text
