@@ -480,6 +480,7 @@ def _tests(path: Path) -> list[Path]:
 
 def warm_up() -> None:
     """Import what every try needs, so that a fork has it already."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; threads that wait cost ten times
     for name in WARM:
         importlib.import_module(name)
     gc.freeze()  # what is there now is not looked through again in every try
