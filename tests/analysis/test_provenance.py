@@ -264,6 +264,7 @@ def test_every_point_of_the_model_has_its_map(settings):
         expected = point.shape[2:] if "grid" in point.kind else (1, 1)
         assert on[point.name].shape == expected
     assert provenance(model, (0, 0), "input", img_size=50).names == ["input"]
+    assert provenance(model, (0, 0), img_size=50).point == "features"
 
 
 def test_a_network_that_was_cut_short_is_followed_to_its_end():
