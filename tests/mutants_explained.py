@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 LEDGER = "hirelab/ablation/ledger.py"
+LAYOUTS = "hirelab/hooks/layouts.py"
 POINTS = "hirelab/hooks/points.py"
-CHECKPOINTS = "hirelab/models/checkpoints.py"
+CHECKLAYOUTS = "hirelab/hooks/layouts.py"
+POINTS = "hirelab/models/checkpoints.py"
 
 # (module, function, its line, the change) -> why it makes no difference
 # fmt: off
@@ -31,6 +33,10 @@ EXPLAINED: dict[tuple[str, str, str, str], str] = {
         "the class has a __repr__ of its own, which a dataclass leaves alone",
     (POINTS, "describe", "line = entered[parent_name][-1][AXES[axis]]", "1 -> 0"):
         "the last and the first that was entered are one: a branch does not run inside itself",
+    (POINTS, "", "home: int = 0  # the module's id; 0 before it is attached", "0 -> 1"):
+        "neither is the id of a module",
+    (LAYOUTS, "_lay", "if len(found) > 1:  # 16 x 16 tokens of 256 channels: which axis follows the image?", "1 -> 0"):
+        "where one layout is possible, asking further leaves that one",
     (CHECKPOINTS, "_check_held", "held = value.untyped_storage().nbytes() // max(1, value.element_size())", "1 -> 0"):
         "no number takes less than a byte",
     (CHECKPOINTS, "architecture", "hidden.append(_shape(state, mlp)[0] if mlp in state else 4 * dim)", "4 * dim -> 4 // dim"):

@@ -367,3 +367,10 @@ def test_other_networks_are_refused_with_the_cure():
         provenance(features, (0, 0), "stages.0.out")
     with pytest.raises(ValueError, match="built without width branches"):
         provenance(network(branches=("height", "channel")), (0, 0), "stages.0.out", "width")
+
+
+def test_the_drawing_says_in_which_direction_it_looks(monkeypatch):
+    model = network()
+    monkeypatch.setattr("hirelab.viz.reach.levels", lambda *said: said)
+    assert "can reach it" in provenance(model, (0, 0), img_size=50).plot()
+    assert "can be reached from it" in descendants(model, (0, 0), img_size=50).plot()
