@@ -7,8 +7,7 @@ from __future__ import annotations
 LEDGER = "hirelab/ablation/ledger.py"
 LAYOUTS = "hirelab/hooks/layouts.py"
 POINTS = "hirelab/hooks/points.py"
-CHECKLAYOUTS = "hirelab/hooks/layouts.py"
-POINTS = "hirelab/models/checkpoints.py"
+CHECKPOINTS = "hirelab/models/checkpoints.py"
 
 # (module, function, its line, the change) -> why it makes no difference
 # fmt: off
