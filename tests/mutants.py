@@ -516,15 +516,20 @@ def explained(path: str, row: Mapping[str, Any]) -> str:
     return EXPLAINED.get((path, row["function"], row["text"], row["change"]), "")
 
 
-def try_room(room: Room, sample: int, seed: int, out: Path) -> list[dict[str, Any]]:
-    """The results of a module's mutants; those that are not known yet are found out."""
+def try_room(
+    room: Room, sample: int, seed: int, out: Path, known_only: bool = False
+) -> list[dict[str, Any]]:
+    """The results of a module's mutants; those that are not known yet are found out, or left out
+    where only what is known is asked for."""
     mutants = choose(find_mutants(room.source), sample, f"{seed} {room.path}")
     known, tests_hash, seen = read_results(out), room.tests_hash(), None
     rows = []
     for mutant in mutants:
         key = key_of(room, mutant)
         row = known.get(key)
-        if row is None or (not row["by"] and row["tests"] != tests_hash):
+        if known_only and row is None:
+            continue
+        if row is None or (not known_only and not row["by"] and row["tests"] != tests_hash):
             seen = seen or room.watch()
             start = time.monotonic()
             row = {"key": key, "module": room.path, "by": room.judge(mutant, seen)}
@@ -575,16 +580,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sample", type=int, default=40, help="mutants of a module, 0 for all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--out", type=Path, default=ROOT / "mutants.jsonl", help="results")
+    parser.add_argument("--known", action="store_true", help="try nothing, show what is known")
     parser.add_argument("--write", type=Path, help="a document whose table is written anew")
     asked = parser.parse_args(arguments)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    warm_up()
+    if not asked.known:
+        warm_up()
     results = {}
     for path, files in MODULES.items():
         if any(part in path for part in asked.only):
             room = Room(path, files)
-            results[path] = try_room(room, asked.sample, asked.seed, asked.out)
+            rows = try_room(room, asked.sample, asked.seed, asked.out, asked.known)
+            results |= {path: rows} if rows else {}
     said = table_of(results)
     alive = [
         f"{path}:{row['line']}: {row['change']}"

@@ -34,7 +34,9 @@ EXPLAINED: dict[tuple[str, str, str, str], str] = {
         "the last and the first that was entered are one: a branch does not run inside itself",
     (POINTS, "", "home: int = 0  # the module's id; 0 before it is attached", "0 -> 1"):
         "neither is the id of a module",
-    (LAYOUTS, "_lay", "if len(found) > 1:  # 16 x 16 tokens of 256 channels: which axis follows the image?", "1 -> 0"):
+    (LAYOUTS, "_lay", "if len(found) > 1:  # 16 x 16 tokens of 256 channels: which axis follows the image?", "len(found) > 1 -> len(found) >= 1"):
+        "where one layout is possible, asking further leaves that one",
+    (LAYOUTS, "_lay", "if len(found) > 1:  # a network for one size only, which says what it cuts the image into", "1 -> 0"):
         "where one layout is possible, asking further leaves that one",
     (CHECKPOINTS, "_check_held", "held = value.untyped_storage().nbytes() // max(1, value.element_size())", "1 -> 0"):
         "no number takes less than a byte",
