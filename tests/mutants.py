@@ -65,7 +65,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "hirelab/analysis/attribution.py": ("tests/analysis/test_attribution.py",),
     "hirelab/models/deploy.py": ("tests/models/test_deploy.py",),
-    "hirelab/models/checkpoints.py": ("tests/models/test_checkpoints.py",),
+    "hirelab/models/checkpoints.py": (
+        "tests/models/test_checkpoints.py",
+        "tests/hooks/test_attacked.py",
+    ),
     "hirelab/training/data.py": ("tests/training/test_data.py",),
     "hirelab/ablation/ledger.py": ("tests/ablation/test_ledger.py",),
 }
@@ -101,7 +104,7 @@ class Mutant:
         line: where it stands, counted from 1; ``text``: that line; ``column``: in bytes.
         start, end: the bytes that are replaced; ``after``: what stands there then.
         change: "before -> after", shortened, for people.
-        scope: first and last line of the function whose body holds it; (0, 0) outside of all.
+        function: whose body holds it, "" outside of all; ``scope``: its first and last line.
     """
 
     line: int
@@ -111,6 +114,7 @@ class Mutant:
     end: int
     after: str
     change: str
+    function: str
     scope: tuple[int, int]
 
     def apply(self, source: str) -> str:
@@ -193,7 +197,10 @@ def _is_negated_anyway(test: ast.expr) -> bool:
 
 
 class _Finder(ast.NodeVisitor):
-    """Walks over what runs: not over type hints, texts, `__all__`, or how a thing shows itself."""
+    """Walks over what runs: not over type hints, texts, `__all__`, or how a thing shows itself.
+
+    Nor over the ``strict=True`` of a zip, which is a check of the code and no behaviour.
+    """
 
     def __init__(self, source: str) -> None:
         self.lines = source.split("\n")
@@ -201,11 +208,13 @@ class _Finder(ast.NodeVisitor):
         for line in self.lines:
             starts.append(starts[-1] + len(line.encode()) + 1)
         self.starts, self.raw = starts, source.encode()
-        self.scope = (0, 0)
+        self.function, self.scope = "", (0, 0)
         self.found: list[Mutant] = []
 
     def visit(self, node: ast.AST) -> None:
         if isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom) or _is_optional(node):
+            return
+        if isinstance(node, ast.keyword) and node.arg == "strict":
             return
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             return
@@ -218,23 +227,24 @@ class _Finder(ast.NodeVisitor):
         if isinstance(node, ast.Raise):
             return
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            self.function(node)
+            self.enter(node)
         elif isinstance(node, ast.AnnAssign):
             if node.value:
                 self.visit(node.value)
         else:
             self.generic_visit(node)
 
-    def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    def enter(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         if node.name in ("__repr__", "__str__", "extra_repr"):
             return
         for part in [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults]:
             if part:
                 self.visit(part)
-        outside, self.scope = self.scope, (node.body[0].lineno, node.end_lineno or 0)
+        outside = self.function, self.scope
+        self.function, self.scope = node.name, (node.body[0].lineno, node.end_lineno or 0)
         for statement in node.body:
             self.visit(statement)
-        self.scope = outside
+        self.function, self.scope = outside
 
     def add(self, node: Any, after: str) -> None:
         start = self.starts[node.lineno - 1] + node.col_offset
@@ -244,8 +254,8 @@ class _Finder(ast.NodeVisitor):
         text = self.lines[node.lineno - 1].strip()
         if isinstance(node, ast.expr):
             after = f"({after})"  # stays one operand
-        column = node.col_offset
-        self.found.append(Mutant(node.lineno, text, column, start, end, after, change, self.scope))
+        place = (node.lineno, text, node.col_offset, start, end)
+        self.found.append(Mutant(*place, after, change, self.function, self.scope))
 
 
 def _short(text: str) -> str:
@@ -480,6 +490,7 @@ def _tests(path: Path) -> list[Path]:
 
 def warm_up() -> None:
     """Import what every try needs, so that a fork has it already."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; threads that wait cost ten times
     for name in WARM:
         importlib.import_module(name)
     gc.freeze()  # what is there now is not looked through again in every try
@@ -502,28 +513,34 @@ def read_results(path: Path) -> dict[str, dict[str, Any]]:
 
 def explained(path: str, row: Mapping[str, Any]) -> str:
     """Why nobody could notice a mutant; "" where no reason is known."""
-    return EXPLAINED.get((path, row["text"], row["change"]), "")
+    return EXPLAINED.get((path, row["function"], row["text"], row["change"]), "")
 
 
-def try_room(room: Room, sample: int, seed: int, out: Path) -> list[dict[str, Any]]:
-    """The results of a module's mutants; those that are not known yet are found out."""
+def try_room(
+    room: Room, sample: int, seed: int, out: Path, known_only: bool = False
+) -> list[dict[str, Any]]:
+    """The results of a module's mutants; those that are not known yet are found out, or left out
+    where only what is known is asked for."""
     mutants = choose(find_mutants(room.source), sample, f"{seed} {room.path}")
     known, tests_hash, seen = read_results(out), room.tests_hash(), None
     rows = []
     for mutant in mutants:
         key = key_of(room, mutant)
         row = known.get(key)
-        if row is None or (not row["by"] and row["tests"] != tests_hash):
+        if known_only and row is None:
+            continue
+        if row is None or (not known_only and not row["by"] and row["tests"] != tests_hash):
             seen = seen or room.watch()
             start = time.monotonic()
-            row = {"key": key, "module": room.path, "line": mutant.line, "text": mutant.text}
-            row |= {"change": mutant.change, "by": room.judge(mutant, seen), "tests": tests_hash}
+            row = {"key": key, "module": room.path, "by": room.judge(mutant, seen)}
+            row |= {"tests": tests_hash, "line": mutant.line, "function": mutant.function}
+            row |= {"text": mutant.text, "change": mutant.change}
             row["seconds"] = round(time.monotonic() - start, 1)
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             said = row["by"] or explained(room.path, row) or "ALIVE"
             print(f"{room.path}:{mutant.line}: {mutant.change}: {said}", flush=True)
-        rows.append(row | {"line": mutant.line})
+        rows.append(row | {"function": mutant.function})
     return rows
 
 
@@ -563,16 +580,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sample", type=int, default=40, help="mutants of a module, 0 for all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--out", type=Path, default=ROOT / "mutants.jsonl", help="results")
+    parser.add_argument("--known", action="store_true", help="try nothing, show what is known")
     parser.add_argument("--write", type=Path, help="a document whose table is written anew")
     asked = parser.parse_args(arguments)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    warm_up()
+    if not asked.known:
+        warm_up()
     results = {}
     for path, files in MODULES.items():
         if any(part in path for part in asked.only):
             room = Room(path, files)
-            results[path] = try_room(room, asked.sample, asked.seed, asked.out)
+            rows = try_room(room, asked.sample, asked.seed, asked.out, asked.known)
+            results |= {path: rows} if rows else {}
     said = table_of(results)
     alive = [
         f"{path}:{row['line']}: {row['change']}"

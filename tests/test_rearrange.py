@@ -6,6 +6,7 @@ by hand; the tensor functions against the index map; reachability against autogr
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -288,6 +289,11 @@ def test_meets_and_region_of_without_restore():
     assert r.region_of(5) == 1
     assert r.sources(5) == (2, 3, 4)
     assert Rearrangement(6, 3, 1).sources(5) == (0, 1, 5)
+
+
+def test_settings_cannot_be_changed_under_the_maps_that_follow_from_them():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Rearrangement(7, 3).shift = 2
 
 
 @examples

@@ -319,6 +319,17 @@ def test_a_lease_of_a_process_that_is_gone_is_taken_over(tmp_path):
     assert not Ledger(tmp_path).leased()
 
 
+def test_to_ask_for_a_process_sends_it_nothing(tmp_path):
+    lease_of(tmp_path / f"{key().name}.lease", os.getpid())
+    got: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, frame: got.append(number))
+    try:
+        assert Ledger(tmp_path).leased()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not got
+
+
 def test_a_process_that_can_only_be_asked_whether_it_is_there_runs(tmp_path, monkeypatch):
     lease_of(tmp_path / f"{key().name}.lease", os.getpid())
     read = Path.read_text
@@ -357,7 +368,8 @@ def test_who_comes_second_to_an_abandoned_lease_leaves_it_to_the_first(
     monkeypatch.setattr(os, "rename", late)
     with Ledger(tmp_path).lease(key()) as mine:
         assert not mine
-    assert [json.loads(one.read_text())["token"] for one in tmp_path.iterdir()] == ["new"] * there
+    assert list(tmp_path.iterdir()) == [path] * there
+    assert not there or json.loads(path.read_text())["token"] == "new"
 
 
 def work(folder: Path) -> None:

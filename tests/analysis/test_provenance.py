@@ -264,6 +264,7 @@ def test_every_point_of_the_model_has_its_map(settings):
         expected = point.shape[2:] if "grid" in point.kind else (1, 1)
         assert on[point.name].shape == expected
     assert provenance(model, (0, 0), "input", img_size=50).names == ["input"]
+    assert provenance(model, (0, 0), img_size=50).point == "features"
 
 
 def test_a_network_that_was_cut_short_is_followed_to_its_end():
@@ -366,3 +367,10 @@ def test_other_networks_are_refused_with_the_cure():
         provenance(features, (0, 0), "stages.0.out")
     with pytest.raises(ValueError, match="built without width branches"):
         provenance(network(branches=("height", "channel")), (0, 0), "stages.0.out", "width")
+
+
+def test_the_drawing_says_in_which_direction_it_looks(monkeypatch):
+    model = network()
+    monkeypatch.setattr("hirelab.viz.reach.levels", lambda *said: said)
+    assert "can reach it" in provenance(model, (0, 0), img_size=50).plot()
+    assert "can be reached from it" in descendants(model, (0, 0), img_size=50).plot()

@@ -239,6 +239,7 @@ def test_names_of_the_cache(model):
     assert cache.get("stem") is None
     assert 3 not in cache
     assert cache.point(gate).kind == "gate"
+    assert [point.name for point in cache.points()] == list(cache)
     assert repr(cache) == repr(cache.points())
     with pytest.raises(KeyError, match=r"no cached point 'stages.2.blocks.1.hire.gat'.*gate\.out"):
         cache[f"{BLOCK}.hire.gat"]

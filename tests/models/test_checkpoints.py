@@ -611,6 +611,19 @@ def test_a_damaged_file_is_refused_or_read_never_a_crash(kind, good, tmp_path):
             assert "\n" not in str(error)  # noqa: PT017
 
 
+@pytest.mark.parametrize(
+    ("error", "said"), [(EOFError("first\nsecond"), "first"), (MemoryError(), "MemoryError")]
+)
+def test_what_reading_said_of_a_damaged_file_is_passed_on(error, said, tmp_path, monkeypatch):
+    (tmp_path / "bad.pth").write_bytes(b"x")
+
+    def load(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(torch, "load", load)
+    assert refused(tmp_path / "bad.pth").endswith(f"is damaged or no checkpoint ({said}).")
+
+
 @pytest.mark.parametrize("suffix", ["pth", "safetensors", "txt", ""])
 def test_text_is_no_checkpoint(suffix, tmp_path):
     path = tmp_path / f"notes.{suffix}"
