@@ -3,6 +3,7 @@
 # make notebooks  run the notebooks again and store their outputs (the only way they change)
 # make gallery    write the site: notebooks, explorers, documents and the API reference as pages
 # make bench      time what is timed against what
+# make fuzz       throw damaged files at what reads files, ten minutes for each kind
 # make lint       ruff and mypy
 # make coverage   which lines no test reaches, with the lines that notebooks reach
 # make oldest     the tests with the oldest versions that pyproject.toml allows
@@ -18,7 +19,7 @@ STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint coverage oldest latest notebooks gallery bench clean
+.PHONY: help setup lab test lint coverage oldest latest notebooks gallery bench fuzz clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -85,6 +86,12 @@ gallery: $(STAMP)
 
 bench: $(STAMP)
 	$(RUN) hirelab bench
+
+# MINUTES=1 and SEED=7 change how long, and which inputs.
+MINUTES ?= 10
+SEED ?= 0
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/fuzz.py all --minutes $(MINUTES) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) .venv-oldest* .venv-latest gallery
