@@ -4,6 +4,7 @@
 # make gallery    write the site: notebooks, explorers, documents and the API reference as pages
 # make bench      time what is timed against what
 # make faults     kill everything long and fill its disk, at random moments; an hour
+# make fuzz       throw damaged files at what reads files, ten minutes for each kind
 # make lint       ruff and mypy
 # make coverage   which lines no test reaches, with the lines that notebooks reach
 # make mutants    does a test notice each small change of a module? hours; goes on where it stopped
@@ -20,7 +21,7 @@ STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint coverage mutants oldest latest notebooks gallery bench faults clean
+.PHONY: help setup lab test lint coverage mutants oldest latest notebooks gallery bench faults fuzz clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -94,6 +95,12 @@ bench: $(STAMP)
 
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/faults.py $(ARGS)
+
+# MINUTES=1 and SEED=7 change how long, and which inputs.
+MINUTES ?= 10
+SEED ?= 0
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/fuzz.py all --minutes $(MINUTES) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) .venv-oldest* .venv-latest gallery

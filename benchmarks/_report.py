@@ -14,7 +14,7 @@ from hirelab._shared import tables
 from hirelab._shared.files import project_folder, write_atomic
 from hirelab.results import hardware, versions
 
-DOCUMENTS = ("docs/benchmarks.md", "README.md")
+DOCUMENTS = ("docs/benchmarks.md", "docs/testing.md", "README.md")
 _BLOCK = re.compile(
     r"(?P<start><!-- bench:(?P<name>\w+)(?P<part> table)? -->\n).*?(?P<end><!-- end -->)", re.DOTALL
 )

@@ -2,7 +2,8 @@
 
 Each subject in a process of its own, one after another: an explorer with its live view open, one of
 whose settings after another is drawn among the possible ones, and every measurement of a network
-(hire_mlp_atto at 64 px, so that it ends). Memory is the process's resident set. Its first tenth is
+(hire_mlp_atto at 64 px, so that it ends). Memory is the anonymous part of the
+process's resident set. Its first tenth is
 warm-up; then come the least-squares slope of all that follows, that of its last half (what fills a
 bounded cache grows at first and not at last), and the growth in all. Beside it what is left behind:
 figures, hooks and tensors that live after a full collection, at the end against the end of the
@@ -20,7 +21,6 @@ import gc
 import itertools
 import json
 import multiprocessing
-import os
 import random
 import re
 import sys
@@ -329,8 +329,11 @@ class Left:
 
 
 def resident() -> float:
-    """The resident set of this process, in KB."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+    """The anonymous part of this process's resident set, in KB: without the pages of files (code of
+    libraries, weights), which the machine brings and drops as it likes."""
+    found = re.search(r"RssAnon:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return float(found[1])
 
 
 def living() -> tuple[int, int, int]:
@@ -349,20 +352,25 @@ def living() -> tuple[int, int, int]:
 
 
 def turned(turn: Turn, wanted: int, seconds: float) -> Left:
-    """Take a turn again and again and see what stays."""
-    end = time.process_time() + seconds  # whoever stops the process takes no time from it
-    every, warm = max(1, wanted // SAMPLES), max(1, round(WARM_UP * wanted))
+    """Take a turn again and again and see what stays.
+
+    The warm-up ends, and a reading is due, by turns, or by time where that is over first.
+    """
+    start = time.process_time()  # whoever stops the process takes no time from it
     seen: list[tuple[int, float]] = []
-    before = (0, 0, 0)
+    before, warm, read_at, read = (0, 0, 0), False, start, 0
     done = 0
-    while done < wanted and (time.process_time() < end or done <= warm):
+    while done < wanted and (time.process_time() < start + seconds or len(seen) < 3):
         turn()
         done += 1
-        if done == warm:
-            before = living()
-        if done >= warm and (done - warm) % every == 0:
+        now = time.process_time()
+        if not warm and (done >= WARM_UP * wanted or now > start + WARM_UP * seconds):
+            warm, before = True, living()
+        due = done - read >= wanted / SAMPLES or now - read_at > seconds / SAMPLES
+        if warm and (due or not seen or done == wanted):
             gc.collect()
             seen.append((done, resident()))
+            read_at, read = time.process_time(), done
     more = (now - then for now, then in zip(living(), before, strict=True))
     half = seen[len(seen) // 2 :]
     grown = (seen[-1][1] - seen[0][1]) / 1024
@@ -380,6 +388,7 @@ def measured(make: Callable[[], Turn], wanted: int, seconds: float) -> Left:
 
     def work(pipe: Connection) -> None:
         try:
+            gc.freeze()  # what was there before is not looked through again and again
             pipe.send(turned(make(), wanted, seconds))
         except Exception as error:
             pipe.send(Left(0, wanted, fault=f"{type(error).__name__}: {error}"))

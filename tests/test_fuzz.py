@@ -5,10 +5,14 @@ What it found, kind by kind, stands with the reader's own tests, as an input tha
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import time
 
+import fuzz
 import pytest
-from _fuzzing import KINDS, faults_of, image_files
+from _fuzzing import KINDS, Kind, faults_of, image_files
 from fuzz import made, outcome_of
 
 from hirelab._shared.errors import HirelabError
@@ -74,3 +78,57 @@ def test_what_a_reader_raises_besides_is_a_finding(tmp_path):
     found = outcome_of(type(kind)(kind.make, raises), kind.make(random.Random(0), tmp_path))
     assert found.finding.startswith("KeyError")
     assert "raises" in found.details
+
+
+def misbehaving(path):
+    """Reads an input as its number says."""
+    number = int(path.read_text())
+    if number == 1:
+        raise HirelabError(f"{path} is no input that can be read.")
+    if number == 2:
+        raise KeyError("a")
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if number == 4:
+        return f"{len(b'x' * 150_000_000)} bytes"
+    end = time.process_time() + (0.6 if number == 5 else 30 if number == 6 else 0)
+    while time.process_time() < end:
+        pass
+    return "a number"
+
+
+def numbered(draw, folder):
+    """The input of a number, which its generator was seeded with."""
+    numbered.next += 1
+    (folder / "input.txt").write_text(str(numbered.next - 1))
+    return folder / "input.txt"
+
+
+def test_whatever_an_input_does_is_found_and_kept(tmp_path, monkeypatch, capfd):
+    numbered.next = -1  # the first is made to make what is made once
+    monkeypatch.setitem(KINDS, "toy", Kind(numbered, misbehaving))
+    monkeypatch.setattr(fuzz, "SECONDS", 0.4)
+    monkeypatch.setattr(fuzz, "GIGABYTES", 0.1)
+    # a process that ends takes its count with it: each new one goes on after the input that did it
+    started = fuzz._Workers.start
+
+    def start(self, first):
+        numbered.next = first
+        started(self, first)
+
+    monkeypatch.setattr(fuzz._Workers, "start", start)
+    tally = fuzz.fuzz("toy", 0, 0, tmp_path, count=9)
+    assert tally["inputs"] == 9
+    assert (tally["right"], tally["refused"], tally["findings"]) == (3, 1, 5)
+    said = {p.name: (p / "FINDING.txt").read_text() for p in tmp_path.iterdir()}
+    assert {name: text.splitlines()[0][:9] for name, text in said.items()} == {
+        "toy-0-2": "KeyError:",
+        "toy-0-3": "ended by ",
+        "toy-0-4": "took 0.1 ",
+        "toy-0-5": "took 1 s",
+        "toy-0-6": "took more",
+    }
+    assert "python tests/fuzz.py toy --seed 0 --only 2" in said["toy-0-2"]
+    assert "misbehaving" in said["toy-0-2"]
+    assert (tmp_path / "toy-0-3" / "input.txt").read_text() == "3"
+    assert "5 findings of 5 causes" in capfd.readouterr().out
