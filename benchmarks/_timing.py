@@ -11,7 +11,7 @@ from torch.profiler import profile
 
 from hirelab._shared.timing import Rounds, in_turn
 
-__all__ = ["Limit", "Rounds", "in_turn", "peak_bytes"]
+__all__ = ["Limit", "Rounds", "in_turn", "peak_bytes", "shares"]
 
 
 class Limit:
@@ -34,6 +34,41 @@ class Limit:
     def rate(self, rounds: Rounds) -> float:
         """Multiply-adds a second of the better one, by its median."""
         return self.side**3 / min(rounds.median(name) for name in self.candidates)
+
+
+# What an operator of PyTorch does for a network, by the beginning of its name; the rest is "other".
+_KINDS = {
+    "matrix products": ("mkldnn::_linear", "aten::addmm", "aten::mm", "aten::bmm", "mkl::"),
+    "convolutions": ("aten::mkldnn_convolution", "mkldnn::_convolution"),
+    "gathers and copies": (
+        "aten::index",
+        "aten::copy_",
+        "aten::cat",
+        "aten::roll",
+        "aten::constant",
+    ),
+    "GELU apart": ("aten::gelu",),
+    "sums and products": ("aten::add", "aten::mul", "aten::clamp", "aten::relu"),
+    "averages": ("aten::sum", "aten::mean", "aten::div"),
+    "softmax": ("aten::_softmax",),
+}
+
+
+def shares(action: Callable[[], object], times: int = 5) -> dict[str, float]:
+    """What part of an action's time on the processor each kind of operator takes; sums to 1.
+
+    An activation inside a product counts as the product.
+    """
+    with profile() as record:
+        for _ in range(times):
+            action()
+    found = dict.fromkeys([*_KINDS, "other"], 0.0)
+    for event in record.key_averages():
+        # "aten::addcmul" begins like "aten::add" and is one; "aten::addmm" is found before it
+        kinds = (kind for kind, starts in _KINDS.items() if event.key.startswith(starts))
+        found[next(kinds, "other")] += event.self_cpu_time_total
+    total = sum(found.values())
+    return {kind: spent / total for kind, spent in found.items()}
 
 
 def peak_bytes(action: Callable[[], object]) -> int:

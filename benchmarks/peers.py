@@ -14,7 +14,7 @@ from functools import partial
 import timm
 import torch
 from _report import report, table
-from _timing import in_turn, peak_bytes
+from _timing import Limit, in_turn, peak_bytes
 
 import hirelab as hl
 from hirelab._shared.files import data_folder
@@ -38,20 +38,23 @@ def main() -> None:
     """Measure, print and keep the table, and say which peers are both faster and more accurate."""
     torch.set_num_threads(2)
     x = torch.randn(BATCH, 3, 224, 224)
-    models, rows = {}, []
+    models, macs_of, rows = {}, {}, []
     top1 = accuracies()
     with torch.inference_mode():
         for name in top1:
             model = timm.create_model(name).eval()
-            macs = count_macs(model, x[:1])
+            macs = macs_of[name] = count_macs(model, x[:1])
             params = sum(p.numel() for p in model.parameters())
             models[name] = hl.deploy(model) if name.startswith("hire_mlp") else model
             rows.append([name, f"{params / 1e6:.1f}", f"{macs / 1e9:.2f}", f"{top1[name]:.1f}"])
-        rounds = in_turn({n: lambda m=m: m(x) for n, m in models.items()}, ROUNDS)
+        limit = Limit()
+        passes = {n: lambda m=m: m(x) for n, m in models.items()}
+        rounds = in_turn({**passes, **limit.candidates}, ROUNDS)
         speed = {name: BATCH / rounds.median(name) for name in models}
         for row in rows:
             peak = peak_bytes(partial(models[row[0]], x))
-            row += [f"{speed[row[0]]:.1f}", f"{peak / 2**20:.0f}"]
+            share = macs_of[row[0]] * speed[row[0]] / limit.rate(rounds)
+            row += [f"{speed[row[0]]:.1f}", f"{share:.0%}", f"{peak / 2**20:.0f}"]
     rows.sort(key=lambda row: -speed[row[0]])
     front = []
     for ours in (name for name in models if name.startswith("hire_mlp")):
@@ -62,7 +65,7 @@ def main() -> None:
             f"- more accurate than deployed {ours} and faster: {', '.join(ahead) or 'none'}; "
             f"more accurate and not told apart in speed: {', '.join(level) or 'none'}"
         )
-    head = ["network", "M params", "GMACs", "top-1, %", "images/s", "peak MiB"]
+    head = ["network", "M params", "GMACs", "top-1, %", "images/s", "of the limit", "peak MiB"]
     note = "hire_mlp networks deployed (eager), the others as timm builds them."
     report("peers", "\n".join([table(head, rows), "", note, "", *front]))
 

@@ -1,7 +1,8 @@
 """Exported files: an ONNX file in onnxruntime against PyTorch, eager and deployed.
 
 CPU, 2 threads, float32, 224 x 224 pixels, Hire-MLP-Tiny, in turn in one run; ratios are medians
-with their middle half. The goal is to be as fast as eager PyTorch.
+with their middle half, and the share of the machine's limit (`_timing.Limit`). The goal is to be as
+fast as eager PyTorch.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from pathlib import Path
 import onnxruntime
 import torch
 from _report import report, table
-from _timing import in_turn
+from _timing import Limit, in_turn
 
 import hirelab as hl
+from hirelab.analysis.cost import count_macs
 from hirelab.models.export import export
 
 
@@ -24,11 +26,12 @@ def main() -> None:
     torch.set_num_threads(2)
     model = hl.create("hire_mlp_tiny", seed=0)
     deployed = hl.deploy(model)
+    macs = count_macs(model, torch.zeros(1, 3, 224, 224))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     # idle threads that spin would take the cores from the other candidates
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    rows = []
+    rows, limit = [], Limit()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         file = export(deployed, Path(folder) / "tiny", "onnx")
         session = onnxruntime.InferenceSession(str(file), options)
@@ -43,17 +46,23 @@ def main() -> None:
                     "network": partial(model, x),
                     "deployed": partial(deployed, x),
                     "onnxruntime": partial(session.run, None, feed),
+                    **limit.candidates,
                 },
                 20 if batch == 1 else 10,
                 warm_up=2,
             )
-            row = [str(batch), f"{rounds.median('network') * 1e3:.0f}"]
+            most = limit.rate(rounds) / (batch * macs)  # batches a second
+            share = {
+                n: 1 / (most * rounds.median(n)) for n in ("network", "deployed", "onnxruntime")
+            }
+            row = [str(batch), f"{rounds.median('network') * 1e3:.0f} ({share['network']:.0%})"]
             for name in ("deployed", "onnxruntime"):
                 middle, low, high = rounds.faster(name, "network")
-                row.append(f"{middle:.2f} [{low:.2f}, {high:.2f}]")
+                row.append(f"{middle:.2f} [{low:.2f}, {high:.2f}] ({share[name]:.0%})")
             rows.append(row)
     head = ["batch", "network, ms", "deployed, times as fast", "ONNX file, times as fast"]
-    report("runtimes", table(head, rows))
+    note = "In parentheses the share of the machine's limit."
+    report("runtimes", f"{table(head, rows)}\n\n{note}")
 
 
 if __name__ == "__main__":
