@@ -432,7 +432,10 @@ class Bench:
         end = time.monotonic() + seconds
         while not (done := os.waitpid(process, os.WNOHANG))[0]:
             if time.monotonic() > end:
-                os.killpg(process, signal.SIGKILL)
+                try:
+                    os.killpg(process, signal.SIGKILL)
+                except ProcessLookupError:  # it has no session of its own yet
+                    os.kill(process, signal.SIGKILL)
                 done = os.waitpid(process, 0)
                 break
             time.sleep(0.002)

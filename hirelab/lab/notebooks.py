@@ -64,6 +64,7 @@ def run_notebook(path: Path) -> None:
 
     Raises:
         HirelabError: a cell failed, hung or killed its kernel; the file is as it was.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the file is as it was.
     """
     notebook = read(path)
     _execute(notebook, path)
@@ -93,6 +94,11 @@ def _execute(notebook: NotebookNode, path: Path) -> None:
         cell = next(n for n, cell in enumerate(code_cells(notebook), 1) if _errors(cell))
         said = f"{path.name}: code cell {cell} raised {error.ename}: {first_line(error.evalue)}"
         raise HirelabError(f"{said}; the file was left as it was\n{_traceback(error)}") from error
+    except AssertionError as error:
+        if client.km is not None:
+            raise
+        # nbclient takes Ctrl-C for itself, gives its kernel up, and then misses it
+        raise KeyboardInterrupt from error
     except (CellTimeoutError, DeadKernelError) as error:
         said = f"{path.name}: {first_line(error)}"
         raise HirelabError(f"{said}; the file was left as it was") from error

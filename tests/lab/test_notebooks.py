@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
+import os
+import signal
 
+import nbclient
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -127,6 +131,25 @@ def test_a_dying_kernel_is_said(tmp_path):
     path = store(tmp_path / "a.ipynb", new_code_cell("import os\nos._exit(1)"))
     with pytest.raises(HirelabError, match=r"a\.ipynb: Kernel died"):
         notebooks.run_notebook(path)
+
+
+def test_an_interruption_is_one_though_nbclient_takes_it_for_itself(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "a.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), path)
+    before = path.read_bytes()
+
+    def interrupted(self, *args, **kwargs):
+        asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
+        return wait(self)
+
+    async def wait(self):
+        while self.km is not None:
+            await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(nbclient.NotebookClient, "async_execute_cell", interrupted)
+    assert cli.main(["notebooks", "a", "--notebooks", str(tmp_path)]) == 130
+    assert "stopped by Ctrl-C" in capsys.readouterr().err
+    assert path.read_bytes() == before
 
 
 def test_a_file_that_is_no_notebook_is_said(tmp_path):
