@@ -22,7 +22,7 @@ EXPLAINED: dict[tuple[str, str, str, str], str] = {
         "for a lease that is lost between two lines",
     (LEDGER, "_take", "aside.unlink(missing_ok=True)", "True -> False"):
         "it was renamed a few lines before, to a name that nobody else has",
-    (LEDGER, "_abandoned", "return time.time() - path.stat().st_mtime > seconds", "time.time() - path.stat().st_mtime > seconds -> time.time() - path.stat().st_mtime >= seconds"):
+    (LEDGER, "_abandoned", "return time.time() - found.st_mtime > (seconds if found.st_size else min(seconds, WRITING))", "time.time() - found.st_mtime > (seconds if found.st_size ... -> time.time() - found.st_mtime >= (seconds if ..."):
         "no two readings of a clock are exactly that far apart",
     (LEDGER, "_abandoned", "return False", "False -> True"):
         "for a lease that is given back between two lines: either answer was true a moment ago",
