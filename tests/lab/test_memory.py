@@ -32,14 +32,19 @@ def quick_collections():
     gc.unfreeze()
 
 
+def block() -> mmap.mmap:
+    """200 kB of the system's own, none that an earlier test gave back."""
+    found = mmap.mmap(-1, 200_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    found.write(b"x" * 200_000)
+    return found
+
+
 def test_what_stays_is_seen(memory):
     kept = []
     module = nn.Linear(1, 1)
 
     def leaks():
-        block = mmap.mmap(-1, 200_000)  # of the system's: none that an earlier test gave back
-        block.write(b"x" * 200_000)
-        kept.append((block, torch.zeros(1), Figure()))
+        kept.append((block(), torch.zeros(1), Figure()))
         module.register_forward_hook(print)
 
     left = memory.turned(leaks, 60, 60)
@@ -50,7 +55,7 @@ def test_what_stays_is_seen(memory):
 
 
 def test_what_goes_is_not(memory):
-    left = memory.turned(lambda: bytearray(b"x" * 200_000), 60, 60)
+    left = memory.turned(block, 60, 60)
     assert (left.figures, left.hooks, left.tensors) == (0, 0, 0)
     assert abs(left.grown) < 1
     assert not left.grows
@@ -60,7 +65,7 @@ def test_a_cache_that_fills_up_does_not_grow(memory):
     kept, turn = {}, itertools.count()
 
     def caches():
-        kept[next(turn) % 30] = bytearray(b"x" * 200_000)
+        kept[next(turn) % 30] = block()
 
     left = memory.turned(caches, 100, 60)
     assert left.slope > memory.GROWS
