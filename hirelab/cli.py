@@ -448,6 +448,11 @@ def _export(options: argparse.Namespace) -> None:
 
     source = options.network
     try:
+        if options.untrained and "." in source:
+            raise HirelabError(
+                f"{source} names trained weights and --untrained asks for random ones: give "
+                f"{source.partition('.')[0]!r}, or leave --untrained out"
+            )
         model = create(source) if options.untrained else open_network(source)[0]
         if not isinstance(model, HireMLP):
             raise HirelabError(f"{source} is a {type(model).__name__}; only a Hire-MLP is exported")

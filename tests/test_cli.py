@@ -227,6 +227,20 @@ def test_names_without_weights_are_said_alike(command, name, said, monkeypatch, 
     assert not list(tmp_path.iterdir())
 
 
+def test_random_weights_are_not_exported_under_the_name_of_trained_ones(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", "hire_mlp_pico.imagenette", "--untrained"]) == 2
+    assert "give 'hire_mlp_pico', or leave --untrained out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_create_says_near_names_of_arguments():
+    with pytest.raises(HirelabError, match=r"no argument 'regionn'\. Did you mean 'region'"):
+        hl.create("hire_mlp_atto", regionn=3)
+
+
 def test_create_knows_the_same_tags():
     with pytest.raises(HirelabError, match=r"Did you mean 'hire_mlp_pico\.imagenette'"):
         hl.create("hire_mlp_pico.imagenett", pretrained=True)

@@ -55,7 +55,7 @@ def load_dense(path: str | Path) -> DenseNetwork:
                 f"{path.parent} holds no finished run of `hirelab dense train`, which writes "
                 f"{path.name} at its end; the same command goes on with one that was stopped."
             )
-    elif not Path(path).suffix and not Path(path).exists():
+    elif Path(path).suffix != ".safetensors" and not Path(path).exists():
         cure = f"Bundled are {', '.join(known) or 'none'}; or give a file."
         raise HirelabError(unknown("detector or segmenter", str(path), known, cure))
     config = read_config(path)

@@ -114,14 +114,15 @@ def dense_results(folder: str | Path) -> DenseResults:
     Raises:
         HirelabError: there is none that came to its end, or they are of two tasks or data sets.
     """
-    path = Path(folder)
+    path, own = Path(folder), data_folder("results") / "dense"
     if not path.is_dir():
-        path = data_folder("results") / "dense" / str(folder)
+        path = own / str(folder)
     found = sorted(p.parent for p in path.glob(f"*/{RUN}") if (p.parent / EVALUATION).is_file())
     if not found:
+        kept = sorted({found.parent.parent.name for found in own.glob(f"*/*/{RUN}")})
         raise HirelabError(
-            f"There is no finished run in {folder}: give a folder of folders that `hirelab dense "
-            "train` filled."
+            f"There is no finished run in {folder}: give one of {', '.join(kept)}, or a folder of "
+            "folders that `hirelab dense train` filled."
         )
     with naming(path, "runs of dense training"):
         return _compared(folder, found)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import lru_cache
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,7 +66,15 @@ def create(name: str, *, seed: int | None = None, **kwargs: Any) -> HireMLP:
     _check_name(name, bool(kwargs.get("pretrained")) and not _OWN_WEIGHTS & kwargs.keys())
     with seeded(seed):
         # timm's own wrapper of one with features_only=True
-        return cast("HireMLP", timm.create_model(name, **kwargs).eval())
+        try:
+            return cast("HireMLP", timm.create_model(name, **kwargs).eval())
+        except TypeError as error:
+            before, _, argument = str(error).rpartition("unexpected keyword argument ")
+            if not before:
+                raise
+            known = [name for name in signature(HireMLP).parameters if name != "self"]
+            cure = "help(hirelab.models.HireMLP) lists them."
+            raise HirelabError(unknown("argument", argument.strip("'"), known, cure)) from error
 
 
 _OWN_WEIGHTS = {"pretrained_cfg", "pretrained_cfg_overlay"}

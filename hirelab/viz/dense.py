@@ -12,6 +12,7 @@ from .figures import LINES, Figure, chart, finish
 
 _COVER = 0.45  # of a mask over the image
 _GAP, _TITLE = 20, 30
+_CAPTION = 15  # logical pixels
 LEGEND_ROW = 26  # its height
 MOST_ROWS = 20  # of a figure of classes
 BACKGROUND = "background"  # the name of what has no colour
@@ -52,17 +53,22 @@ def draw_objects(
     canvas.draw_image(_covered(image, masks, [colors[k] for k in labels]), box, smooth=True)
     across, down = (box[2] - box[0]) / width, (box[3] - box[1]) / height
     order = [i for i in range(len(boxes)) if i != chosen] + ([] if chosen is None else [chosen])
-    tabs = []
+    outlines: list[Box] = [
+        (box[0] + x1 * across, box[1] + y1 * down, box[0] + x2 * across, box[1] + y2 * down)
+        for x1, y1, x2, y2 in boxes.astype(float).tolist()
+    ]
     for i in order:
-        x1, y1, x2, y2 = boxes[i]
+        left, top, right, bottom = outlines[i]
         edge = theme.FOCUS if i == chosen else colors[labels[i]]
-        left, top = box[0] + x1 * across, box[1] + y1 * down
-        right, bottom = box[0] + x2 * across, box[1] + y2 * down
         canvas.rect((left - 1, top - 1, right + 1, bottom + 1), outline=theme.PAPER, width=4)
         canvas.rect((left, top, right, bottom), outline=edge, width=3 if i == chosen else 2)
-        tabs.append(((left, top), captions[i], edge))
-    for corner, words, edge in tabs:  # over all outlines
-        _tab(canvas, box, corner, words, edge)
+    tabs: list[Box] = []
+    for i in reversed(order):  # over all outlines; the chosen one has the first choice
+        edge = theme.FOCUS if i == chosen else colors[labels[i]]
+        others = [outline for j, outline in enumerate(outlines) if j != i]
+        wide = canvas.text_width(captions[i], _CAPTION) + 8
+        tabs.append(_place_tab(box, outlines[i], (wide, _CAPTION + 5), tabs, others))
+        _tab(canvas, tabs[-1], captions[i], edge)
     canvas.rect(box, outline=theme.LINE)
 
 
@@ -75,15 +81,46 @@ def _covered(image: np.ndarray, masks: np.ndarray, colors: Sequence[str]) -> np.
     return covered.round().astype(np.uint8)
 
 
-def _tab(canvas: Canvas, box: Box, corner: tuple[float, float], words: str, color: str) -> None:
-    """A caption above an object's left top corner, or inside it at the image's edge."""
-    size = 15
-    wide, high = canvas.text_width(words, size) + 8, size + 5
-    left = min(max(corner[0], box[0]), max(box[0], box[2] - wide))
-    top = corner[1] - high if corner[1] - high >= box[1] else corner[1]
-    canvas.rect((left, top, left + wide, top + high), fill=color)
+def _place_tab(
+    box: Box, own: Box, size: tuple[float, float], tabs: Sequence[Box], others: Sequence[Box]
+) -> Box:
+    """Where the caption of an object stands: above it, below, beside or inside, in the image and
+    where it covers least of other captions and, after those, of other objects."""
+    (left, top, right, bottom), (wide, high) = own, size
+    corners = [(x, y) for y in (top - high, bottom) for x in (left, right - wide)]
+    corners += [
+        (right, top),
+        (left - wide, top),
+        (right, bottom - high),
+        (left - wide, bottom - high),
+    ]
+    corners += [(left, top), (left, bottom - high)]  # inside, where nothing else is in the image
+    places = []
+    for x, y in corners:
+        x = min(max(x, box[0]), max(box[0], box[2] - wide))
+        if box[1] <= y <= box[3] - high:
+            places.append((x, y, x + wide, y + high))
+    if not places:
+        places.append((left, box[1], left + wide, box[1] + high))
+
+    def covered(place: Box) -> tuple[float, float]:
+        return sum(_shared(place, tab) for tab in tabs), sum(_shared(place, o) for o in others)
+
+    return min(places, key=covered)  # the first of equals
+
+
+def _shared(one: Box, other: Box) -> float:
+    """The area that two boxes have in common."""
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    down = min(one[3], other[3]) - max(one[1], other[1])
+    return max(across, 0.0) * max(down, 0.0)
+
+
+def _tab(canvas: Canvas, place: Box, words: str, color: str) -> None:
+    """A caption on a ground of its object's colour."""
+    canvas.rect(place, fill=color)
     light = np.dot(theme.rgb(color), (0.299, 0.587, 0.114)) > 140
-    canvas.text((left + 4, top + 1), words, size, theme.INK if light else theme.PAPER)
+    canvas.text((place[0] + 4, place[1] + 1), words, _CAPTION, theme.INK if light else theme.PAPER)
 
 
 def draw_pixels(

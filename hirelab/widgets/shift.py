@@ -67,6 +67,9 @@ class ShiftExplorer(StageExplorer):
     def limits(self) -> dict[str, Any]:
         return {**super().limits(), "token": Depends(("stage",), self.last_token)}
 
+    def idle(self, s: Settings) -> tuple[str, ...]:
+        return ("shift",) if s.cross_region == "none" else ()
+
     def rearrangement(self, s: Settings | None = None) -> Rearrangement:
         """The index map of the block that the four images show."""
         s = s or self.settings

@@ -155,6 +155,8 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(HirelabError, match="no detector or segmenter"):
         hl.load_dense(tmp_path / "bad.safetensors")
+    with pytest.raises(HirelabError, match=r"Did you mean 'scenes\.fpn'"):
+        hl.load_dense("scene.fpn")
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_atto", "pvt_v2_b0"])

@@ -91,7 +91,9 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     write(runs / "elsewhere", True, 0, 60.0, data="other")
     with pytest.raises(HirelabError, match="several tasks or data sets"):
         hl.dense_results(runs)
-    with pytest.raises(HirelabError, match="no finished run in nowhere"):
+    with pytest.raises(
+        HirelabError, match="no finished run in nowhere: give one of camvid, coco, coco"
+    ):
         hl.dense_results("nowhere")
 
 

@@ -18,7 +18,7 @@ import threading
 import time
 import tracemalloc
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -993,3 +993,13 @@ def test_stills_of_the_same_settings_do_not_depend_on_what_was_shown_before(view
     for region in (1, 8, 3):
         seen.control("region").value = region
     assert explorer.still() == hl.CostExplorer().still() == compact(hl.CostExplorer().render())
+
+
+def test_what_rests_changes_nothing():
+    explorer = hl.ShiftExplorer(cross_region="none")
+    assert explorer.idle(explorer.settings) == ("shift",)
+    drawn = {
+        explorer.render(replace(explorer.settings, shift=shift)).tobytes() for shift in (2, -3)
+    }
+    assert len(drawn) == 1
+    assert not explorer.idle(replace(explorer.settings, cross_region="shift"))
