@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .._shared.files import ROOT, data_folder, in_checkout
+from ..viz.canvas import mime
 from .site import headline, relink, with_anchors
 
 # In the order in which the index has them; where hirelab is installed, docs/ is not there.
@@ -47,7 +49,16 @@ class Document:
         from nbconvert.filters import markdown2html
 
         body = re.sub(r"<!--.*?-->", "", markdown2html(self.markdown), flags=re.DOTALL)
+        body = re.sub(r'(<img [^>]*src=")([^":]+)"', self._inlined, body)
         return relink(with_anchors(body, terms=True), self.source, targets)
+
+    def _inlined(self, found: re.Match[str]) -> str:
+        """An image's tag up to its source, with the file itself in place of its name: a page
+        fetches nothing."""
+        own = _file(self.source)
+        assert own is not None  # it was read from there
+        data = (own.parent / found[2]).read_bytes()
+        return f'{found[1]}data:{mime(data)};base64,{base64.b64encode(data).decode("ascii")}"'
 
 
 def find_documents() -> list[Document]:
