@@ -100,8 +100,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
         os.chmod(temporary, _mode(path))  # mkstemp makes files that only their owner may read
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename in (None, str(temporary)):
-            error.filename = str(path)
+        if error.errno and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # without a number it would print as "None"
         raise
     except Exception as error:
         if refusal := re.search(r"\(os error (\d+)\)", str(error)):
