@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
-import os
-import signal
+import subprocess
+import sys
 
-import nbclient
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -133,22 +131,33 @@ def test_a_dying_kernel_is_said(tmp_path):
         notebooks.run_notebook(path)
 
 
-def test_an_interruption_is_one_though_nbclient_takes_it_for_itself(tmp_path, monkeypatch, capsys):
+INTERRUPTED = """
+import asyncio, os, signal, sys
+import nbclient
+from hirelab import cli
+
+def interrupted(self, *args, **kwargs):
+    asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
+    return wait(self)
+
+async def wait(self):
+    while self.km is not None:
+        await asyncio.sleep(0.05)
+
+nbclient.NotebookClient.async_execute_cell = interrupted
+sys.exit(cli.main(["notebooks", "a", "--notebooks", sys.argv[1]]))
+"""
+
+
+def test_an_interruption_is_one_though_nbclient_takes_it_for_itself(tmp_path):
+    """In a process of its own: a signal is the whole process's."""
     path = tmp_path / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), path)
     before = path.read_bytes()
-
-    def interrupted(self, *args, **kwargs):
-        asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
-        return wait(self)
-
-    async def wait(self):
-        while self.km is not None:
-            await asyncio.sleep(0.05)
-
-    monkeypatch.setattr(nbclient.NotebookClient, "async_execute_cell", interrupted)
-    assert cli.main(["notebooks", "a", "--notebooks", str(tmp_path)]) == 130
-    assert "stopped by Ctrl-C" in capsys.readouterr().err
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert ran.returncode == 130, ran.stderr
+    assert "stopped by Ctrl-C" in ran.stderr
     assert path.read_bytes() == before
 
 
