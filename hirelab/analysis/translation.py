@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import lcm
 from typing import TYPE_CHECKING, Any
 
@@ -210,6 +211,24 @@ class TranslationComparison(Records, Result):
         """The first network's `TranslationSensitivity.stride_effect` minus the second's, of each
         way: mean and Student's 95 % interval over the images, which both saw."""
         return _intervals(self[first].beside_minus_at(step) - self[second].beside_minus_at(step))
+
+    @property
+    def paired(self) -> str:
+        """`difference` of every two networks that saw images of one size, of both measures, in
+        percentage points."""
+        rows = [["first - second, percentage points", "change", "other answer"]]
+        for (i, first), (j, second) in combinations(enumerate(self.names), 2):
+            if self.img_sizes[i] != self.img_sizes[j]:
+                continue
+            rows.append([f"{first} - {second}", "", ""])
+            both = [self.difference(first, second, of) for of in ("change", "changed")]
+            for way in both[0]:
+                cells = (
+                    f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+                    for mean, low, high in (one[way] for one in both)
+                )
+                rows.append([f"  {way}", *cells])
+        return table(rows, "lr") if len(rows) > 1 else "no two networks saw images of one size"
 
     def plot(self) -> Figure:
         """Change and other answers against the offset, a line for each network."""

@@ -6,7 +6,7 @@ Three lanes, one a branch, run from the norm to the fusion; lines show what is a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,10 +35,18 @@ _TEXT = 15
 
 @dataclass(frozen=True, eq=False)
 class PointMap:
-    """A point as the diagram shows it: (rows, columns) numbers, and its whole shape in words."""
+    """A point as the diagram shows it.
+
+    Attributes:
+        values: (rows, columns) numbers.
+        shape: its whole shape in words.
+        regions: {axis of ``values``: the region of every row (0) or column (1)}; lines are drawn
+            where regions meet.
+    """
 
     values: np.ndarray
     shape: str
+    regions: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 def draw_block(
@@ -67,7 +75,7 @@ def draw_block(
             _short(source).removesuffix(".out") if name == source else _scale(shown.values),
         ]
         title = "x" if name == source else _short(name)
-        areas[name] = _draw_point(canvas, title, shown.values, lines, (column, row))
+        areas[name] = _draw_point(canvas, title, shown, lines, (column, row))
     if weights.shape[1]:
         _draw_gate(canvas, weights, tuple(lanes))
     _draw_lines(canvas, areas, source, tuple(lanes), gated=bool(weights.shape[1]))
@@ -112,9 +120,10 @@ def _draw_lane(canvas: Canvas, branch: str, words: str) -> None:
 
 
 def _draw_point(
-    canvas: Canvas, title: str, values: np.ndarray, lines: list[str], place: tuple[int, int]
+    canvas: Canvas, title: str, shown: PointMap, lines: list[str], place: tuple[int, int]
 ) -> Box:
     """A map with its name above it and lines of text below; returns the map's box."""
+    values = shown.values
     left, top = _corner(*place)
     canvas.text((left, top - _NAME), title, theme.SMALL, bold=True)
     rows, cols = values.shape
@@ -124,6 +133,11 @@ def _draw_point(
     area = (left, top + (_HIGH - high) / 2, left + wide, top + (_HIGH + high) / 2)
     canvas.draw_image(maps.heat(values), area)
     canvas.rect(area, outline=theme.LINE)
+    for axis, regions in shown.regions.items():
+        for border in (np.flatnonzero(np.diff(regions)) + 1) * cell:
+            y, x = area[1] + border, area[0] + border
+            ends = [(area[0], y), (area[2], y)] if axis == 0 else [(x, area[1]), (x, area[3])]
+            canvas.line(ends, theme.PAPER, 2)
     for number, text in enumerate(lines):
         canvas.text((left, top + _HIGH + 2 + 17 * number), text, _TEXT, theme.MUTED)
     return area

@@ -75,6 +75,8 @@ def draw_overview(
                 _draw_shares(
                     canvas, stage.shares[at - 1], branches, (x, low, x + side, low + _GATE)
                 )
+                if (number, at) == (0, 1):
+                    _name_branches(canvas, branches, (left, low, x - _GAP, low + _GATE))
                 if (number, at - 1) == chosen:
                     ring = (x - 3, y - 3, x + side + 3, low + _GATE + 3)
                     canvas.rect(ring, outline=theme.FOCUS, width=3)
@@ -88,7 +90,21 @@ def _draw_shares(canvas: Canvas, shares: np.ndarray, branches: Sequence[str], bo
         low = top + share * (bottom - box[1])
         canvas.rect((left, top, right, low), fill=theme.BRANCH[branch])
         top = low
-    canvas.rect(box, outline=theme.LINE)
+    # the frame lies outside, or it would hide a small share
+    canvas.rect((left - 1, box[1] - 1, right + 1, bottom + 1), outline=theme.LINE)
+
+
+def _name_branches(canvas: Canvas, branches: Sequence[str], box: Box) -> None:
+    """What the colours of the gates mean, in the room below the image where that is enough."""
+    left, top, right, bottom = box
+    line = (bottom - top) / max(len(branches), 1)
+    wide = max((canvas.text_width(branch, _TEXT) for branch in branches), default=0)
+    if wide + 16 > right - left:
+        return
+    for number, branch in enumerate(branches):
+        y = top + number * line
+        canvas.rect((left, y + 2, left + 10, y + 12), fill=theme.BRANCH[branch])
+        canvas.text((left + 16, y - 1), branch, _TEXT, theme.MUTED)
 
 
 def draw_answers(canvas: Canvas, box: Box, names: Sequence[str], shares: Sequence[float]) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from . import overlay, theme
-from .canvas import Canvas, compact
+from .canvas import Box, Canvas, compact
 from .figures import Figure, chart, finish
 
-_SIDE, _GAP, _HEAD, _WORDS = 334, 33, 66, 74  # logical pixels
+_SIDE, _GAP, _HEAD, _WORDS = 334, 33, 66, 92  # logical pixels
 _BRANCHES = {
     f".hire.{name}.": {"color": color, "linestyle": "-", "marker": marker}
     for (name, color), marker in zip(theme.BRANCH.items(), "o^s", strict=True)
@@ -100,6 +100,7 @@ def places_figure(
         boxes = [(left, top, left + _SIDE, top + _SIDE) for left in lefts]
         for box, shown in zip(boxes, (image, other), strict=False):
             canvas.draw_image(shown, box, smooth=True)
+            _draw_places(canvas, box, values.shape)
             canvas.rect(box, outline=theme.LINE)
         canvas.draw_image(overlay.signed(values), boxes[2])
         canvas.rect(boxes[2], outline=theme.LINE)
@@ -109,6 +110,21 @@ def places_figure(
         size = float(np.abs(values).max())
         bar = (lefts[2], under, lefts[2] + _SIDE, under + 10)
         overlay.draw_signed_bar(canvas, bar, (f"{-size:.2g} away", f"{size:.2g} to the other"))
-        words = f"all places at once: {whole[row]:+.2f}"
-        canvas.text((lefts[2], under + 30), words, 15, theme.MUTED)
+        words = (f"one by one, summed: {values.sum():+.2f}", f"all at once: {whole[row]:+.2f}")
+        for line, said in enumerate(words):
+            canvas.text((lefts[2], under + 30 + 18 * line), said, 15, theme.MUTED)
     return Figure(compact(canvas.image), text)
+
+
+def _draw_places(canvas: Canvas, box: Box, shape: tuple[int, ...]) -> None:
+    """Thin lines between the places on an image, where that leaves something of it to see."""
+    left, top, right, bottom = box
+    rows, columns = shape
+    if max(rows, columns) > 16:
+        return
+    for row in range(1, rows):
+        y = top + row * (bottom - top) / rows
+        canvas.line([(left, y), (right, y)], theme.PAPER, 0.5)
+    for column in range(1, columns):
+        x = left + column * (right - left) / columns
+        canvas.line([(x, top), (x, bottom)], theme.PAPER, 0.5)

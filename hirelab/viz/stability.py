@@ -23,6 +23,7 @@ def translation_figure(
     text: str,
 ) -> Figure:
     """Change of probability above, share of other first answers below; a column for each way.
+    Intervals are drawn of one or two networks; those of more would hide each other.
 
     A ruler at the bottom of each panel has a mark wherever the offset is a multiple of one of the
     network's strides, the longer the coarser the stride.
@@ -33,7 +34,8 @@ def translation_figure(
         reductions: strides in pixels.
     """
     titles = {"roll": "rolled around the border", "crop": "a window over a larger image"}
-    labels = ("change of the first\nanswer's probability", "images with another\nfirst answer")
+    labels = ("change of the first answer's\nprobability, percentage points",
+              "images with another\nfirst answer, %")  # fmt: skip
     steps = sorted(r for r in reductions if r > 2)  # every second pixel would be no mark
     # no line over offsets that were left out
     apart = np.diff(offsets)
@@ -48,13 +50,14 @@ def translation_figure(
                 for i, name in enumerate(names):
                     look = _look(i)
                     axes.plot(offsets, means[row, i, column], label=name, markersize=3.5, **look)
-                    axes.fill_between(
-                        offsets, *ends[row, i, column].T, color=look["color"], alpha=0.13,
-                        linewidth=0,
-                    )  # fmt: skip
+                    if len(names) <= 2:
+                        axes.fill_between(
+                            offsets, *ends[row, i, column].T, color=look["color"], alpha=0.13,
+                            linewidth=0,
+                        )  # fmt: skip
                 axes.set_ylim(bottom=0)
                 axes.grid(False, axis="x")
-                axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+                axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}")
                 _ruler(axes, steps, int(offsets[-1]))
             grid[row, 0].set_ylabel(label)
         for axes, way in zip(grid[0], ways, strict=True):
@@ -62,7 +65,9 @@ def translation_figure(
         where = {"width": "to the right", "height": "down"}.get(axis, axis)
         for axes in grid[1]:
             axes.set_xlabel(f"pixels moved {where}")
-        title = "mean and 95 % interval over the images"
+        title = "mean over the images"
+        if len(names) <= 2:
+            title = "mean and 95 % interval over the images"
         if steps:
             title += f"; marks: multiples of {', '.join(map(str, steps))} pixels, the strides"
         handles = grid[0, 0].get_legend_handles_labels()

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from ..datasets.transforms import normalise
-from ..hooks.points import Cache
+from ..hooks.points import Cache, Point
 from ..models.hire_mlp import AxisBranch
+from ..rearrange import AXES
 from ..viz import theme
 from ..viz.block import HEIGHT, PointMap, draw_block
 from ..viz.canvas import Canvas
@@ -28,6 +29,20 @@ class Measured(NamedTuple):
     points: dict[str, PointMap]
     weights: np.ndarray
     branches: tuple[str, ...]
+
+
+def _regions(point: Point, carried_back: bool) -> dict[int, np.ndarray]:
+    """Of each row or column of a branch's map, the region that it was or will be mixed in; nothing
+    where a row is a whole region."""
+    r = point.rearrangement
+    if r is None or point.axis is None or (point.kind == "region grid" and not carried_back):
+        return {}
+    axis = AXES[point.axis] - 2
+    if not point.shifted:
+        positions = r.landing
+    else:
+        positions = np.argsort(r.order) if carried_back else np.arange(r.size)
+    return {axis: positions // r.region}
 
 
 class BlockExplorer(ModelExplorer):
@@ -102,7 +117,8 @@ class BlockExplorer(ModelExplorer):
                 grouped = point.kind == "region grid" and not s.carry_back
                 width = point.rearrangement.region if grouped and point.rearrangement else 1
                 value = value[:, s.channel * width : (s.channel + 1) * width]
-            shown[short] = PointMap(magnitude(value), shape)
+            values = magnitude(value)
+            shown[short] = PointMap(values, shape, _regions(point, s.carry_back))
         return shown
 
     def maps(self, s: Settings | None = None) -> dict[str, np.ndarray]:
