@@ -153,9 +153,18 @@ def test_a_comparison_is_paired_over_what_both_have(x, found, tmp_path):
         truth = stats.ttest_rel(*pair).confidence_interval(0.95)
         mean = np.subtract(*pair).mean()
         assert apart[name] == pytest.approx((mean, truth.low, truth.high), rel=1e-3)
+        printed = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * v for v in apart[name]))
+        assert any(line.strip().startswith(f"{name}  ") and printed in line
+                   for line in both.paired.splitlines())  # fmt: skip
     assert len(both.records()) == 2 * 2 * 3
     check_kept(both, tmp_path)
     check_kept(found, tmp_path)
+
+
+def test_networks_of_two_sizes_are_not_paired(x, found):
+    smaller = translation_sensitivity(Pooled(4), x, 24, range(1, 17))
+    both = compare_translations({"a": found, "b": smaller})
+    assert both.paired == "no two networks saw images of one size"
 
 
 def test_stride_effects_differ_image_by_image(x, found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -155,3 +156,33 @@ def test_the_table_of_stages_agrees_with_the_network():
         Stage(f"stages.{i}", shape[2], shape[1], model.shift_cycle[i])
         for i, shape in enumerate(shapes)
     )
+
+
+@pytest.mark.parametrize("arguments", [{}, {"restore": False}, {"cross_region": "shuffle"}])
+@pytest.mark.parametrize("carry_back", [False, True])
+def test_lines_in_the_block_s_diagram_stand_where_regions_meet(arguments, carry_back):
+    """Rows between two lines of a branch's result depend on the same rows of the input, and rows
+    on two sides of a line do not: by the gradient."""
+    model = hl.create("hire_mlp_atto", seed=0, **arguments)
+    explorer = hl.BlockExplorer(model, "cat", stage=1, block=1, carry_back=carry_back)
+    points = explorer.points()
+    for axis, name in enumerate(("height", "width")):
+        branch = getattr(model.stages[1].blocks[1].hire, name)
+        x = torch.randn(1, 24, 28, 28, requires_grad=True)
+        out = branch(x).mean(1)[0].movedim(axis, 0).sum(1)
+        hears = []
+        for row in out:
+            (gradient,) = torch.autograd.grad(row, x, retain_graph=True)
+            heard = gradient.abs().sum(1)[0].movedim(axis, 0).sum(1)
+            hears.append(tuple(heard.nonzero().flatten().tolist()))
+        regions = points[f"hire.{name}.out"].regions[axis]
+        assert [a == b for a, b in itertools.pairwise(regions)] == [
+            a == b for a, b in itertools.pairwise(hears)
+        ]
+        shifted = points[f"hire.{name}.shifted"].regions[axis]
+        if not carry_back:
+            assert shifted.tolist() == [i // 3 for i in range(28)]
+        elif arguments.get("restore", True):
+            assert shifted.tolist() == regions.tolist()
+    assert not points["hire.input"].regions
+    assert bool(points["hire.height.mixed"].regions) == carry_back
