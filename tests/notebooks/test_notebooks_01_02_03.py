@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pytest
 
 from hirelab.analysis.cost import block_parts, branch_cost
 from hirelab.analysis.patching import patching, patching_by_place
@@ -113,9 +114,12 @@ def test_what_blocks_add_to_the_answer():
     places = patching_by_place(model, x[[1, 1]], x[[3, 0]], "stages.2.out").effects
     assert places.max() < 0.1  # "no single token moves it by a tenth of the way"
     rocket, cat = places
-    opening = rocket[1:4, 2:4]
-    said = f"the six places of the opening add up to {opening.sum():.2f} of the rocket's"
-    assert f"{said} {rocket.sum():.2f}" in prose("03")
+    opening, cats = (one_map[1:3, 2:5] for one_map in places)
+    said = f"these six places add up to {opening.sum():.2f} of the rocket's {rocket.sum():.2f}, and"
+    said = f"{said} to {cats.sum():.2f} of the cat's {cat.sum():.2f}"
+    assert f"{said}: a third and a half of the map" in prose("03")
+    assert opening.sum() / rocket.sum() == pytest.approx(1 / 3, abs=0.02)
+    assert cats.sum() / cat.sum() == pytest.approx(1 / 2, abs=0.03)
     for one_map in places:  # "lie in the cup's opening, in rows 1 and 2"
         row, column = np.unravel_index(one_map.argmax(), one_map.shape)
         assert row in (1, 2)
