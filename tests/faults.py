@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import dataclasses
 import functools
 import hashlib
@@ -111,9 +112,8 @@ def _untimed(value: object) -> bytes:
 def _csv(path: Path) -> bytes:
     text = path.read_text()
     _ends(text, "\n")
-    head, *rows = (line.split(",") for line in text.splitlines())
-    kept = [i for i, name in enumerate(head) if name not in CLOCKS]
-    return "\n".join(",".join(row[i] for i in kept) for row in (head, *rows)).encode()
+    rows = csv.DictReader(text.splitlines())
+    return repr([{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]).encode()
 
 
 def _html(path: Path) -> bytes:
