@@ -306,6 +306,9 @@ def _parser() -> _Parser:
         metavar="NAME",
         help="tables of networks to train, or `diagnostics` (all tables)",
     )
+    ablate.add_argument(
+        "--row", nargs="+", default=[], metavar="NAME", help="rows of these tables (all)"
+    )
     ablate.add_argument("--profile", default="cpu", help=f"{', '.join(PROFILES)} (%(default)s)")
     ablate.add_argument("--data", help="a data set's name, a folder or a zip (the profile's)")
     ablate.add_argument("--model", help="the Hire-MLP to vary (the profile's)")
@@ -582,17 +585,17 @@ def _ablate(options: argparse.Namespace) -> int:
     )
     ledger = options.ledger or default_ledger(options.table, chosen.data, options.profile)
     if options.status:
-        print(ablation_status(options.table, chosen, ledger))
+        print(ablation_status(options.table, chosen, ledger, options.row))
         return 0
     more = {"retry": options.retry, "keep": options.keep, "on": options.on or ""}
     try:
-        finished = ablate(options.table, chosen, ledger, options.out, **more)
+        finished = ablate(options.table, chosen, ledger, options.out, rows=options.row, **more)
     except KeyboardInterrupt:
         finished = False
     if not finished:
         print("stopped; the same command goes on", file=sys.stderr)
         return 130
-    found = ablation_status(options.table, chosen, ledger)
+    found = ablation_status(options.table, chosen, ledger, options.row)
     print(f"{found.rest}; they are in {ledger}")
     return 1 if found.reasons else 0
 

@@ -31,36 +31,41 @@ from .tables import cells, find_tables
 __all__ = ["ablate", "ablation_jobs", "ablation_status"]
 
 
-def ablation_jobs(names: Sequence[str], chosen: Protocol) -> list[Job]:
+def ablation_jobs(names: Sequence[str], chosen: Protocol, rows: Sequence[str] = ()) -> list[Job]:
     """What there is to run, in order.
 
     Args:
         names: tables, "all" of them, or "diagnostics" alone.
         chosen: whose data was looked at; of it the diagnostics take nothing but ``seeds``.
+        rows: of these tables; all without.
 
     Raises:
-        HirelabError: an unknown table, or diagnostics beside others.
+        HirelabError: an unknown table or row, or diagnostics beside others.
     """
     if DIAGNOSTICS not in names:
-        return list(plan(chosen, cells(find_tables(names, chosen.model))))
+        return list(plan(chosen, cells(find_tables(names, chosen.model), rows)))
     if len(names) > 1:
         raise HirelabError(
             f"{DIAGNOSTICS} have a ledger of their own; give --table {DIAGNOSTICS} alone."
         )
-    return list(diagnostic_runs(cells(find_tables()), range(chosen.seeds)))
+    return list(diagnostic_runs(cells(find_tables(), rows), range(chosen.seeds)))
 
 
-def ablation_status(names: Sequence[str], chosen: Protocol, folder: Path) -> Status:
-    """Where tables stand in a ledger; needs no data where the ledger exists.
+def ablation_status(
+    names: Sequence[str], chosen: Protocol, folder: Path, rows: Sequence[str] = ()
+) -> Status:
+    """Where tables, or some ``rows`` of them, stand in a ledger; needs no data where the ledger
+    exists.
 
     Raises:
-        HirelabError: an unknown table, a protocol that is not the ledger's, no ledger and no data.
+        HirelabError: an unknown table or row, a protocol that is not the ledger's, no ledger and
+            no data.
     """
     if DIAGNOSTICS in names:
         check_no_protocol(folder)
     else:
         chosen = recall(folder, chosen)
-    return status(ablation_jobs(names, chosen), Ledger(folder))
+    return status(ablation_jobs(names, chosen, rows), Ledger(folder))
 
 
 def ablate(
@@ -69,6 +74,7 @@ def ablate(
     folder: Path,
     out: Path,
     *,
+    rows: Sequence[str] = (),
     retry: bool = False,
     keep: bool = False,
     on: str = "",
@@ -79,7 +85,7 @@ def ablate(
     another ledger ``runs.csv`` in it.
 
     Args:
-        names, chosen: see `ablation_jobs`; the data is looked at here.
+        names, chosen, rows: see `ablation_jobs`; the data is looked at here.
         folder: of the ledger. Several processes may share it.
         out: folder for the folders of the runs that are going on.
         retry, keep: see `work_through`.
@@ -99,14 +105,14 @@ def ablate(
             raise HirelabError(
                 "This profile wants a GPU and PyTorch sees none; choose --profile cpu or smoke."
             )
-        find_tables(names, chosen.model)  # before images are read
+        cells(find_tables(names, chosen.model), rows)  # before images are read
         if side_by_side:
             check_lockstep(chosen.recipe)
         else:
             check_compiler(chosen.recipe)
         chosen = chosen.look()
         settle(folder, chosen)
-    jobs, ledger = ablation_jobs(names, chosen), Ledger(folder)
+    jobs, ledger = ablation_jobs(names, chosen, rows), Ledger(folder)
     if side_by_side:
         finished = work_in_lockstep(jobs, ledger, on, retry=retry, weights=out if keep else None)
     elif on:

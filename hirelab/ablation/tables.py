@@ -325,9 +325,21 @@ def find_tables(names: Sequence[str] = ("all",), model: str = "") -> list[Ablati
     return [known[name] for name in chosen]
 
 
-def cells(chosen: Sequence[AblationTable]) -> list[Cell]:
-    """Every cell of the tables once, the default first."""
-    found = dict.fromkeys(row.cell for table in chosen for row in table.rows)
+def cells(chosen: Sequence[AblationTable], rows: Sequence[str] = ()) -> list[Cell]:
+    """Every cell of the tables once, the default first.
+
+    Args:
+        rows: names of rows, of whichever table; all without.
+
+    Raises:
+        HirelabError: no table has a row of that name; the message names the rows.
+    """
+    every = [row for table in chosen for row in table.rows]
+    names = list(dict.fromkeys(row.name for row in every))
+    for name in rows:
+        if name not in names:
+            raise HirelabError(unknown("row", name, names, f"There are {'; '.join(names)}."))
+    found = dict.fromkeys(row.cell for row in every if not rows or row.name in rows)
     return sorted(found, key=lambda one: one != DEFAULT)  # stable: the others keep their order
 
 

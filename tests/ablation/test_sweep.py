@@ -433,3 +433,24 @@ def test_jobs_of_tables_are_the_cells_of_the_tables():
     assert {str(job.cell) for job in jobs} == {
         "default", "shift=0,0,0,0", "shift=1,1,1,1", "shift=2,2,2,2", "cross_region=shuffle"
     }  # fmt: skip
+
+
+def test_rows_of_tables_alone_can_be_run(tmp_path):
+    chosen = SMOKE.look()
+    names = ["without inner-region rearrangement", "2,2,2,2"]
+    jobs = ablation_jobs(["components", "region"], chosen, names)
+    assert {str(job.cell) for job in jobs} == {
+        "region=1,1,1,1", "region=2,2,2,2 shift=1,1,1,1"
+    }  # fmt: skip
+    # a row's cell is one, whatever table names it
+    (first, *_) = ablation_jobs(["components"], chosen, ["full"])
+    assert first.cell == ablation_jobs(["shift"], chosen, ["2,2,1,1"])[0].cell
+    call = ["ablate", "--profile", "smoke", "--table", "components", "--row", "without restored"]
+    for wanted in (
+        lambda: ablation_jobs(["components"], chosen, ["without restored"]),
+        lambda: ablate(["components"], SMOKE, tmp_path / "a", tmp_path / "b", rows=call[-1:]),
+    ):
+        with pytest.raises(HirelabError, match="Did you mean 'without restore'"):
+            wanted()
+    assert not (tmp_path / "a").exists()
+    assert main([*call, "--ledger", str(tmp_path / "a"), "--status"]) != 0
