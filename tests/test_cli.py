@@ -389,6 +389,13 @@ def test_bench_reports_a_failure(benchmarks, capfd):
     assert "helped" in capfd.readouterr().out  # the others ran all the same
 
 
+def test_a_benchmark_that_is_interrupted_ends_without_a_traceback(benchmarks, capfd):
+    path = benchmarks / "stopped.py"
+    path.write_text("def main() -> None:\n    raise KeyboardInterrupt\n")
+    assert bench.run(path) == 130
+    assert not capfd.readouterr().err
+
+
 def test_bench_suggests_near_names(benchmarks):
     with pytest.raises(HirelabError, match="quick"):
         bench.find_benchmarks(benchmarks, ["quik"])

@@ -24,7 +24,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -250,8 +250,10 @@ class Ledger:
 
         def renew() -> None:
             while not over.wait(seconds / 4):
-                if _holder(path).get("token") == token:
-                    os.utime(path)
+                # gone since the look, or a shared disk that stumbles: the next turn asks again
+                with suppress(OSError):
+                    if _holder(path).get("token") == token:
+                        os.utime(path)
 
         thread = threading.Thread(target=renew, daemon=True)
         thread.start()

@@ -16,7 +16,10 @@ from .._shared.files import pick
 _RUN = """
 import importlib, sys
 sys.path.insert(0, sys.argv[1])
-importlib.import_module(sys.argv[2]).main()
+try:
+    importlib.import_module(sys.argv[2]).main()
+except KeyboardInterrupt:  # the command that started this says so
+    sys.exit(130)
 """
 
 

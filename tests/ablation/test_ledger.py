@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -285,6 +286,24 @@ def test_a_lease_that_nobody_renews_is_taken_over_and_one_that_is_renewed_is_not
         time.sleep(1.0)  # two and a half times the life of a lease
         with ledger.lease(key(), seconds=0.4) as second:
             assert not second
+
+
+def test_a_lease_is_renewed_again_after_its_disk_stumbled(tmp_path, monkeypatch):
+    renewed, utime = [], os.utime
+
+    def stumble_once(path):
+        renewed.append(path)
+        if len(renewed) == 1:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        utime(path)
+
+    monkeypatch.setattr(os, "utime", stumble_once)
+    with Ledger(tmp_path).lease(key(), seconds=0.4) as mine:
+        assert mine
+        deadline = time.monotonic() + 20
+        while len(renewed) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert len(renewed) >= 3
 
 
 def test_a_lease_of_a_dead_process_is_taken_over_though_its_parent_does_not_know(tmp_path):
