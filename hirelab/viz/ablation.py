@@ -74,7 +74,7 @@ def differences(
         axes.plot(ours, range(rows), zorder=4, **_MEAN)
         axes.plot(paper, range(rows), zorder=5, **_PAPER)
         axes.set_yticks(range(rows), names)
-        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="y", length=0, pad=10)  # room for the arrow of a bar that is cut
         axes.spines["left"].set_visible(False)
         if reference is not None:
             axes.get_yticklabels()[reference].set_fontweight("bold")

@@ -12,12 +12,14 @@ import pytest
 import hirelab as hl
 from hirelab import paper
 from hirelab.ablation.diagnostics import TASKS, diagnosis_of
-from hirelab.ablation.protocols import PROFILES
+from hirelab.ablation.protocols import PROFILES, read_protocol
 from hirelab.ablation.report import WORDS, read_runs, table_diagnoses
+from hirelab.ablation.statistics import differences as differences_of
 from hirelab.ablation.tables import DEFAULT, MARGIN, cell, find_tables, tables
 from hirelab.ablation.tables import cells as cells_of
 from hirelab.analysis.pyramid import pyramid
 
+ELSEWHERE = "tinyimagenet-cpu"
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "07_ablations.ipynb"
 
 
@@ -95,6 +97,48 @@ def test_what_we_would_have_seen_is_what_we_exclude():
         if one["word"] == "not resolved" and one["paper"] + one["margin"] > one["resolvable"]
     }
     assert would == set(summary.apart)
+
+
+def test_what_the_other_images_tell(prose):
+    """Of Tiny-ImageNet's ledger: the full network's three, and bars that say next to nothing."""
+    tables_of = {
+        name: hl.ablation_table(name, ELSEWHERE) for name in ("components", "cross_region")
+    }
+    found, at_home = tables_of["components"], hl.ablation_table("components")
+    assert found.seeds == [3, 1, 1, 1, 1]
+    one, two, three = sorted(found.values[0])
+    assert f"get {one:.1f}, {two:.1f} and {three:.1f} % right" in prose
+    recipes = [read_protocol(read_runs(name).folder) for name in (ELSEWHERE, "imagenette-cpu")]
+    steps = [r["images"]["train"] * r["recipe"]["epochs"] / r["recipe"]["batch_size"]
+             for r in recipes]  # fmt: skip
+    assert steps[0] == pytest.approx(steps[1], rel=0.1)  # "about as many steps"
+    images = recipes[0]["images"]
+    assert f"{images['train']:,} images to train with and {images['val']:,} to validate" in prose
+    assert (
+        "without mixing inside regions most is lost, as in the paper and as on Imagenette" in prose
+    )
+    for differences in (found.difference, at_home.difference, found.paper_difference):
+        assert found.rows[int(np.nanargmin(differences))] == "without inner-region rearrangement"
+    assert found.deviation > 1  # "more than a point"
+    for table in tables_of.values():
+        assert {one["word"] for one in table.verdicts} == {"not resolved"}
+        others = np.isfinite(table.low)
+        assert (np.abs(table.difference[others]) < (table.high - table.low)[others] / 2).all()
+    assert min(one["resolvable"] for one in found.verdicts) == pytest.approx(5, abs=0.5)
+    # "Two turns would narrow the bars to about a third": twice as many of each, of this spread
+    samples = read_runs(ELSEWHERE).samples("top1")
+    offset = np.sqrt(1 - 1 / 2) * found.deviation  # two values with that standard deviation
+    twice = {
+        name: np.mean(values) + found.deviation * np.sqrt(5 / 6) * np.array([1, -1] * 3)
+        if len(values) == 3
+        else values[0] + offset * np.array([1, -1])
+        for name, values in samples.items()
+    }
+    (wide,), (narrow,) = (
+        {round(d.high - d.low, 2) for d in differences_of(some, "default")}
+        for some in (samples, twice)
+    )
+    assert narrow / wide == pytest.approx(1 / 3, abs=0.06)
 
 
 def test_what_reaches_a_token_that_no_block_mixes(prose):
