@@ -95,7 +95,7 @@ def test_every_cell_of_every_table_is_trained_once_per_seed(swept):
 
 
 def test_notebook_07_reads_such_a_ledger(swept, tmp_path, monkeypatch):
-    for name in ("imagenette-cpu", "imagenette-pilot"):  # the one by default, the one it names
+    for name in ("imagenette-cpu", "imagenette-pilot", "tinyimagenet-cpu"):  # those it names
         shutil.copytree(swept, tmp_path / name)
     shutil.copytree(swept, tmp_path / "imagenette-cpu" / AGAIN)
     monkeypatch.setattr(report, "_shipped", lambda: tmp_path)
