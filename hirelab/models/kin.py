@@ -11,7 +11,7 @@ once: the gates of Hire-MLP, CycleMLP and Wave-MLP, and GroupNorm's mean and var
 Wave-MLP and PoolFormer.
 
 Layouts and index maps follow the authors' code. Of each family the network is taken whose
-multiply-adds are nearest to Hire-MLP-Small's; S2-MLP has none below 10.
+multiply-adds are near to Hire-MLP-Small's; S2-MLP has none below 10.
 """
 
 from __future__ import annotations

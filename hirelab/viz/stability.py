@@ -160,7 +160,8 @@ def robustness_figure(
             axes.set_ylabel("top-1, %")
         figure.legend(
             *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
-            handlelength=3.5, title="bands: 95 % interval over the images", title_fontsize=9.5,
+            handlelength=3.5, title="bands: 95 % interval over the images (none under all kinds)",
+            title_fontsize=9.5,
         )  # fmt: skip
         return finish(figure, text)
 
